@@ -1,0 +1,104 @@
+"""Trained artifacts on disk: a folder with safetensors and a manifest.json, published by one rename.
+
+No pickle anywhere: an artifact can be read from a place that somebody else can write to.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from cesrec_core.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+TENSORS = "tensors.safetensors"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is and what it saw.
+
+    Attributes:
+        kind: `recommender`, `adapter` or `constructor`.
+        artifact_id: hash of everything it was made from.
+        split: `all`, or `leave_one_out` where validation and test items were held back.
+        parents: ids of the artifacts (and the extractor) it was built on, by kind.
+        settings: hyperparameters needed to rebuild the model.
+        trained_on: `run_date`, `num_interactions` and other facts that the refresh policy compares.
+        metrics: figures measured at the end of training.
+    """
+
+    kind: str
+    artifact_id: str
+    split: str
+    parents: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def publishing(folder: Path) -> Iterator[Path]:
+    """Yield a scratch folder that becomes `folder` when the block succeeds, and disappears when it raises."""
+    scratch = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(scratch, folder)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    text = json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path, kind: str) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        ArtifactError: the folder has no readable manifest, or it is of another kind.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(f"{folder} is not a finished artifact: it has no {MANIFEST}. Train it again or name another folder.")
+    try:
+        manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ArtifactError(f"{path} cannot be read as a manifest ({error}). Train the artifact again.") from None
+    if manifest.kind != kind:
+        raise ArtifactError(f"{folder} holds a {manifest.kind}, but a {kind} was asked for. Name a {kind} artifact.")
+    return manifest
+
+
+def save_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write named tensors; shared storage is cloned, since safetensors refuses it."""
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, folder / TENSORS)
+
+
+def load_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Read what `save_tensors` wrote, onto the CPU.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    path = folder / TENSORS
+    if not path.is_file():
+        raise ArtifactError(f"{folder} has no weights: {TENSORS} is missing. Train the artifact again.")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} is damaged ({error}). Train the artifact again.") from None

@@ -1,0 +1,311 @@
+"""Typed configuration: YAML with `extends`, `--set section.key=value`, and a model that knows every key.
+
+Sections carry the names of the stages. Values live in conf/; here is only what a value may be. Relative paths in a
+configuration are relative to the folder the job was started in.
+"""
+
+import datetime as dt
+import difflib
+import hashlib
+import json
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from cesrec_core.errors import ConfigError
+
+TableName = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+){0,2}$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+WholeNumber = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class RunSection(Section):
+    """What a run is: its date, its seed, and whether consumers shall see it."""
+
+    run_date: str | None = None
+    seed: WholeNumber = 20_240_909
+    publish: bool = True
+
+    @model_validator(mode="after")
+    def _date_is_iso(self) -> "RunSection":
+        if self.run_date is not None:
+            dt.date.fromisoformat(self.run_date)
+        return self
+
+
+class DatasetSection(Section):
+    """Where raw data comes from. A folder, or one source each; a source is a file, a folder or a table name."""
+
+    path: str | None = None
+    interactions: str | None = None
+    items: str | None = None
+    feedback: str | None = None
+    split: Literal["all", "leave_one_out"] = "all"
+
+
+class WarehouseSection(Section):
+    """Where tables, shards and artifacts live. Tables are under `path`, or named `schema_name.<table>`."""
+
+    path: str = "warehouse"
+    schema_name: TableName | None = None
+
+
+class SparkSection(Section):
+    master: str | None = None
+    shuffle_partitions: Count = 200
+    snapshot_partitions: Count = 50
+    is_ui_enabled: bool = True
+
+
+class RaySection(Section):
+    address: str | None = None
+    num_actors: Count = 1
+    num_cpus_per_actor: Annotated[float, Field(gt=0)] = 1.0
+    num_gpus_per_actor: Annotated[float, Field(ge=0)] = 0.0
+    object_store_mib: Count = 1024
+    rows_per_shard: Count = 50_000
+    max_attempts_per_shard: Count = 3
+
+
+class IngestSection(Section):
+    mode: Literal["snapshot", "append"] = "snapshot"
+    max_quarantined_share: Share = 0.05
+    min_items_per_derived_attribute: Count = 20
+    max_text_characters: Count = 1000
+
+
+class BuildSequencesSection(Section):
+    max_history_items: Count = 1000
+
+
+class TrainRecommenderSection(Section):
+    model: Literal["sasrec"] = "sasrec"
+    embedding_dim: Count = 64
+    num_blocks: Count = 2
+    num_heads: Count = 1
+    dropout: Share = 0.1
+    max_history_items: Count = 200
+    batch_size: Count = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Weight = 0.0
+    max_epochs: Count = 200
+    patience_epochs: Count = 10
+    max_age_days: Count = 30
+    max_new_interactions_share: Share = 0.1
+
+
+class EmbedItemsSection(Section):
+    model_path: str = ""
+    pooling: Literal["mean", "last"] = "mean"
+    max_tokens: Count = 64
+    tokens_per_batch: Count = 8192
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class TrainAdapterSection(Section):
+    hidden_width: Count | None = None
+    max_epochs: Count = 200
+    patience_epochs: Count = 20
+    batch_size: Count = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    held_out_share: Share = 0.1
+
+
+class ProjectItemsSection(Section):
+    batch_size: Count = 8192
+
+
+class MaskOutliersSection(Section):
+    num_masked: WholeNumber = 1
+    min_kept_items: Count = 3
+    max_history_items: Count = 200
+
+
+class FinetuneConstructorSection(Section):
+    model_path: str = ""
+    num_layers: Count | None = None
+    lora_rank: Count = 16
+    lora_alpha: Count = 32
+    lora_dropout: Share = 0.05
+    history_items: Count = 20
+    max_feedback_tokens: Count = 48
+    num_steps: Count = 2000
+    batch_size: Count = 24
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    projection_learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    warmup_share: Share = 0.05
+    next_place_share: Share = 0.5
+    vague_share: Share = 0.05
+    num_validation_users: Count = 256
+    num_processes: Count = 1
+    deepspeed_config: str = "conf/deepspeed/zero2.json"
+    max_age_days: Count = 30
+    timeout_minutes: Count = 720
+
+
+class SimulateFeedbackSection(Section):
+    num_users: WholeNumber = 0
+    max_attributes: Count = 2
+    unwanted_share: Share = 0.5
+
+
+class UnderstandFeedbackSection(Section):
+    max_utterance_characters: Count = 1000
+    window_days: Count = 30
+    max_rounds: Annotated[int, Field(ge=1, le=3)] = 3
+
+
+class ConstructSection(Section):
+    batch_size: Count = 32
+    placement: Literal["in_place", "recent_end"] = "in_place"
+    max_fallback_share: Share = 0.2
+
+
+class RecommendSection(Section):
+    top_k: Count = 10
+    batch_size: Count = 1024
+    feedback_weight: Weight = 0.0
+    constructor_weight: Weight = 0.0
+
+
+class AuditSection(Section):
+    min_ndcg_over_popularity: Weight = 1.0
+    max_users_without_recommendations_share: Share = 0.0
+
+
+class EvaluateSection(Section):
+    max_users: Count = 3000
+    num_negatives: Count = 100
+    num_bootstrap_samples: Count = 2000
+    max_feedback_attributes: Count = 2
+    weight_grid: list[Weight] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+class MaintainSection(Section):
+    keep_runs: Count = 14
+    retention_hours: Annotated[int, Field(ge=168)] = 336
+
+
+class Config(Section):
+    """The whole configuration; a section without values in YAML takes the defaults above."""
+
+    run: RunSection = RunSection()
+    dataset: DatasetSection = DatasetSection()
+    warehouse: WarehouseSection = WarehouseSection()
+    spark: SparkSection = SparkSection()
+    ray: RaySection = RaySection()
+    ingest: IngestSection = IngestSection()
+    build_sequences: BuildSequencesSection = BuildSequencesSection()
+    train_recommender: TrainRecommenderSection = TrainRecommenderSection()
+    embed_items: EmbedItemsSection = EmbedItemsSection()
+    train_adapter: TrainAdapterSection = TrainAdapterSection()
+    project_items: ProjectItemsSection = ProjectItemsSection()
+    mask_outliers: MaskOutliersSection = MaskOutliersSection()
+    finetune_constructor: FinetuneConstructorSection = FinetuneConstructorSection()
+    simulate_feedback: SimulateFeedbackSection = SimulateFeedbackSection()
+    understand_feedback: UnderstandFeedbackSection = UnderstandFeedbackSection()
+    construct_pseudo_sequences: ConstructSection = ConstructSection()
+    recommend: RecommendSection = RecommendSection()
+    audit: AuditSection = AuditSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    maintain: MaintainSection = MaintainSection()
+
+    def result_hash(self) -> str:
+        """Hash of every value that can change a result: where things live and how many workers there are do not."""
+        values = self.model_dump(mode="json", exclude={"warehouse", "spark", "ray", "evaluate", "maintain"})
+        values["run"].pop("run_date")
+        values["run"].pop("publish")
+        values["dataset"] = {"split": self.dataset.split}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
+    """Read a YAML file, the files it extends, then `section.key=value` overrides (values parsed as YAML).
+
+    Raises:
+        ConfigError: a file is missing or not YAML, a key is unknown (the nearest valid one is named), or a value
+            has the wrong type or is out of range.
+    """
+    values = _read_with_parents(Path(path), ())
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_config(values, source=str(path))
+
+
+def parse_config(values: dict[str, Any], source: str) -> Config:
+    """Validate nested values; `source` names where they came from in errors."""
+    _refuse_unknown_keys(values, Config, (), source)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{source}: {where} is {first['input']!r}, which does not fit: {first['msg']}. Correct it there or with --set {where}=..."
+        ) from None
+
+
+def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"There is no configuration file {path}. Give one with --config, such as conf/local.yaml.")
+    if path.resolve() in children:
+        raise ConfigError(f"{path} extends itself, through {' -> '.join(str(child) for child in children)}. Remove one `extends`.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}; a configuration is a mapping of sections.")
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    return _merged(_read_with_parents(path.parent / parent, (*children, path.resolve())), values)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        both_nested = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both_nested else value
+    return result
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    match = re.fullmatch(r"([\w.]+)=(.*)", override, flags=re.DOTALL)
+    if match is None or "." not in match.group(1):
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value.")
+    *parents, key = match.group(1).split(".")
+    target = values
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {override!r}: {parent} is a value, not a section.")
+    try:
+        target[key] = yaml.safe_load(match.group(2))
+    except yaml.YAMLError:
+        target[key] = match.group(2)
+
+
+def _refuse_unknown_keys(values: Any, model: type[BaseModel], at: tuple[str, ...], source: str) -> None:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: {'.'.join(at)} is {values!r}; it is a section with keys of its own.")
+    for key, value in values.items():
+        if key not in model.model_fields:
+            where = ".".join((*at, str(key)))
+            near = difflib.get_close_matches(str(key), model.model_fields, n=1, cutoff=0.0)[0]
+            known = ".".join((*at, near))
+            raise ConfigError(f"{source}: unknown key {where}. Did you mean {known}?")
+        nested = model.model_fields[key].annotation
+        if isinstance(nested, type) and not isinstance(nested, types.GenericAlias) and issubclass(nested, BaseModel):
+            _refuse_unknown_keys(value if value is not None else {}, nested, (*at, str(key)), source)

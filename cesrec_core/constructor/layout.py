@@ -1,0 +1,107 @@
+"""What the Constructor reads, slot by slot: [words] [history, masked places hidden] [SEPARATOR] [v*, teacher-forced].
+
+The state of the slot that holds v*_{t-1} (the separator for t = 0) decides v*_t. A slot whose next place is masked is
+marked as *deciding*; the other slots have a copy to make.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from cesrec_core.prompts import AFTER_FEEDBACK, BEFORE_FEEDBACK, quoted
+
+PADDING, TOKEN, ITEM, MASK, SEPARATOR = range(5)
+
+
+class TokenIds(Protocol):
+    """The one thing needed of a Hugging Face tokenizer."""
+
+    def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> Any: ...
+
+
+class Prompt:
+    """Turns an utterance into token ids: the instruction is never cut, the utterance after `max_feedback_tokens`."""
+
+    def __init__(self, tokenizer: TokenIds, max_feedback_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_feedback_tokens = max_feedback_tokens
+        self._before = token_ids(tokenizer, BEFORE_FEEDBACK)
+        self._after = token_ids(tokenizer, AFTER_FEEDBACK)
+
+    def __call__(self, utterance: str) -> list[int]:
+        return [*self._before, *token_ids(self._tokenizer, quoted(utterance))[: self._max_feedback_tokens], *self._after]
+
+
+def token_ids(tokenizer: TokenIds, text: str) -> list[int]:
+    """Ids of untrusted text; `split_special_tokens` makes a special token that survived cleaning ordinary characters."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """Slots of one user, or of a batch padded on the right.
+
+    Attributes:
+        kinds: int64 [S] or [B, S], one of PADDING, TOKEN, ITEM, MASK, SEPARATOR.
+        values: int64, same shape: token id or item code, 0 elsewhere.
+        decides: bool, same shape, True where the state decides a masked place.
+    """
+
+    kinds: torch.Tensor
+    values: torch.Tensor
+    decides: torch.Tensor
+
+    def to(self, device: torch.device) -> "Slots":
+        return Slots(self.kinds.to(device), self.values.to(device), self.decides.to(device))
+
+
+def reading_slots(prompt_ids: Sequence[int], history: np.ndarray, masked: np.ndarray) -> Slots:
+    """The part before v*, separator included.
+
+    Args:
+        prompt_ids: token ids of the words.
+        history: int [L], item codes; ignored where masked.
+        masked: bool [L], True at hidden places.
+    """
+    num_tokens, num_places = len(prompt_ids), len(history)
+    kinds = np.full(num_tokens + num_places + 1, SEPARATOR, dtype=np.int64)
+    kinds[:num_tokens] = TOKEN
+    kinds[num_tokens:-1] = np.where(masked, MASK, ITEM)
+    values = np.zeros_like(kinds)
+    values[:num_tokens] = prompt_ids
+    values[num_tokens:-1] = np.where(masked, 0, history)
+    decides = np.zeros(len(kinds), dtype=bool)
+    decides[-1] = masked[0]
+    return Slots(torch.from_numpy(kinds), torch.from_numpy(values), torch.from_numpy(decides))
+
+
+def writing_slots(rewritten: np.ndarray, masked: np.ndarray, start: int, stop: int) -> Slots:
+    """Slots that hold v*_start .. v*_{stop-1}.
+
+    Args:
+        rewritten: int [L], v* as far as it is known; at least up to `stop`.
+        masked: bool [L], True at the places to decide.
+    """
+    values = torch.from_numpy(np.asarray(rewritten[start:stop], dtype=np.int64).copy())
+    next_masked = np.append(masked, False)[start + 1 : stop + 1]
+    return Slots(torch.full_like(values, ITEM), values, torch.from_numpy(next_masked.copy()))
+
+
+def joined(first: Slots, second: Slots) -> Slots:
+    return Slots(
+        torch.cat([first.kinds, second.kinds]),
+        torch.cat([first.values, second.values]),
+        torch.cat([first.decides, second.decides]),
+    )
+
+
+def padded(rows: Sequence[Slots]) -> Slots:
+    """One batch [B, S]. Padding stands on the right: a causal model's real slots never see it, and every padded slot has
+    something to attend to, so that no softmax runs over nothing."""
+    kinds = torch.nn.utils.rnn.pad_sequence([row.kinds for row in rows], batch_first=True, padding_value=PADDING)
+    values = torch.nn.utils.rnn.pad_sequence([row.values for row in rows], batch_first=True)
+    decides = torch.nn.utils.rnn.pad_sequence([row.decides for row in rows], batch_first=True)
+    return Slots(kinds, values, decides)

@@ -1,0 +1,278 @@
+"""The Constructor (METHOD.md, step 6): a causal language model with LoRA that reads and writes items as single vectors.
+
+An item enters as the mean of its text's token embeddings plus a learned projection of [semantic ; collaborative]; it leaves
+as a dot product of the hidden state with what is known of it. No generated text, so no item outside the catalogue.
+
+Dimensions: B users, S slots, P scored places, N items of the catalogue, H width of the language model, E semantic width,
+D collaborative width.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from cesrec_core.constructor.layout import ITEM, MASK, PADDING, SEPARATOR, TOKEN, Prompt, Slots, TokenIds, token_ids
+from cesrec_core.errors import ArtifactError, ConfigError
+from cesrec_core.prompts import MAX_TITLE_CHARACTERS, attribute_words, clean_text
+
+# Learned vectors and projections start small beside token embeddings, so that the language model first sees words it knows.
+_START_STD = 0.02
+
+
+@dataclass(frozen=True)
+class ConstructorSettings:
+    """What is needed to rebuild a Constructor around its language model.
+
+    Attributes:
+        num_layers: the first layers that are kept; None keeps all.
+        history_items: longest history it was trained on; callers truncate to the newest.
+        max_feedback_tokens: an utterance is cut after so many tokens.
+        dtype: of the frozen language model; the trained parts around it are float32.
+    """
+
+    num_layers: int | None = None
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+    history_items: int = 20
+    max_feedback_tokens: int = 48
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class ItemFeatures:
+    """What is known of each item, in the order of the catalogue.
+
+    Attributes:
+        titles: N titles; untrusted text.
+        attributes: N tuples of attributes.
+        semantic: float [N, E].
+        collaborative: float [N, D]; for items unknown to the recommender the caller puts in the aligned embedding.
+    """
+
+    titles: Sequence[str]
+    attributes: Sequence[Sequence[str]]
+    semantic: torch.Tensor
+    collaborative: torch.Tensor
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.titles), len(self.attributes), len(self.semantic), len(self.collaborative)}
+        if len(lengths) != 1:
+            raise ArtifactError(
+                f"Item features do not fit together: {len(self.titles)} titles, {len(self.attributes)} attribute lists, "
+                f"{len(self.semantic)} semantic and {len(self.collaborative)} collaborative vectors. Export them again from one catalogue."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredBatch:
+    """Sequences with v* teacher-forced, and the places whose loss is wanted.
+
+    Attributes:
+        slots: [B, S].
+        rows, columns: int64 [P], the slot whose state decides each scored place.
+        targets: int64 [P], true item codes.
+        is_masked_place: bool [P], True for a decision, False for a copy.
+        taken: int64 [P, L], item codes that stand at the other places of the sequence; -1 pads.
+    """
+
+    slots: Slots
+    rows: torch.Tensor
+    columns: torch.Tensor
+    targets: torch.Tensor
+    is_masked_place: torch.Tensor
+    taken: torch.Tensor
+
+
+class ItemConstructor(nn.Module):
+    """The frozen language model, its LoRA, and the small learned parts around it."""
+
+    def __init__(self, trunk: PeftModel, tokenizer: TokenIds, settings: ConstructorSettings, items: ItemFeatures) -> None:
+        super().__init__()
+        self.settings = settings
+        self.trunk = trunk
+        self.prompt = Prompt(tokenizer, settings.max_feedback_tokens)
+        width = trunk.get_input_embeddings().weight.shape[1]
+        semantic_width, collaborative_width = items.semantic.shape[1], items.collaborative.shape[1]
+
+        self.input_projection = nn.Linear(semantic_width + collaborative_width, width, bias=False)
+        self.mask_vector = nn.Parameter(torch.randn(width) * _START_STD)
+        self.separator_vector = nn.Parameter(torch.randn(width) * _START_STD)
+        # Tells a slot that its next place is masked: without it the state must find the aligned place by counting.
+        self.deciding_vector = nn.Parameter(torch.randn(width) * _START_STD)
+        self.collaborative_query = nn.Linear(width, collaborative_width)
+        self.text_query = nn.Linear(width, width)
+        # Temperatures as logarithms of their inverse: [collaborative, text]. 1 / sqrt(width) as in attention.
+        self.log_scales = nn.Parameter(torch.tensor([-0.5 * math.log(collaborative_width), -0.5 * math.log(width)]))
+        for layer in (self.input_projection, self.collaborative_query, self.text_query):
+            nn.init.normal_(layer.weight, std=_START_STD)
+        for query in (self.collaborative_query, self.text_query):
+            nn.init.zeros_(query.bias)
+
+        text = _text_vectors(trunk.get_input_embeddings(), tokenizer, items)
+        # Item features depend on the catalogue and are recomputed at load; how they are normalised is part of what was learned.
+        self.register_buffer("item_text", text, persistent=False)
+        self.register_buffer("item_features", torch.cat([items.semantic, items.collaborative], 1).float(), persistent=False)
+        self.register_buffer("text_center", text.mean(0))
+        self.register_buffer("text_scale", _inverse_rms(text - text.mean(0)))
+        self.register_buffer("semantic_scale", _inverse_rms(items.semantic.float()))
+        self.register_buffer("collaborative_scale", _inverse_rms(items.collaborative.float()))
+        self.semantic_width = semantic_width
+
+    @classmethod
+    def build(cls, base_folder: Path, settings: ConstructorSettings, items: ItemFeatures) -> "ItemConstructor":
+        """A Constructor with untrained LoRA around the language model in `base_folder`.
+
+        Raises:
+            ConfigError: the folder has no model, no weights or no tokenizer, or fewer layers than asked for.
+        """
+        trunk, tokenizer = _load_language_model(base_folder, settings)
+        lora = LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules="all-linear",
+        )
+        return cls(get_peft_model(trunk, lora), tokenizer, settings, items)
+
+    @property
+    def num_items(self) -> int:
+        return int(self.item_text.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        return self.mask_vector.device
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def embed_items(self, codes: torch.Tensor) -> torch.Tensor:
+        """Item codes int64 [...] to input embeddings float32 [..., H]."""
+        features = self.item_features[codes]
+        semantic, collaborative = features[..., : self.semantic_width], features[..., self.semantic_width :]
+        scaled = torch.cat([semantic * self.semantic_scale, collaborative * self.collaborative_scale], -1)
+        return self.item_text[codes] + self.input_projection(scaled)
+
+    def embed_slots(self, slots: Slots) -> torch.Tensor:
+        """Input embeddings float32 [B, S, H]; padding is the zero vector."""
+        kinds, values = slots.kinds, slots.values
+        table = self.trunk.get_input_embeddings()
+        embedded = self.mask_vector.new_zeros(*kinds.shape, self.mask_vector.shape[0])
+        embedded[kinds == TOKEN] = table(values[kinds == TOKEN]).float()
+        embedded[kinds == ITEM] = self.embed_items(values[kinds == ITEM])
+        embedded[kinds == MASK] = self.mask_vector
+        embedded[kinds == SEPARATOR] = self.separator_vector
+        return embedded + slots.decides.unsqueeze(-1) * self.deciding_vector
+
+    def read(self, slots: Slots, **cache: Any) -> Any:
+        """Run the language model over slots; `cache` holds attention_mask, position_ids and past_key_values when continuing.
+
+        Returns:
+            The trunk's output; `last_hidden_state` is [B, S, H].
+        """
+        embedded = self.embed_slots(slots).to(self.trunk.get_input_embeddings().weight.dtype)
+        cache.setdefault("attention_mask", (slots.kinds != PADDING).long())
+        cache.setdefault("use_cache", False)
+        return self.trunk(inputs_embeds=embedded, **cache)
+
+    def score(self, states: torch.Tensor) -> torch.Tensor:
+        """Hidden states [P, H] to logits float32 [P, N]."""
+        states = states.float()
+        scales = self.log_scales.exp()
+        collaborative = self.item_features[:, self.semantic_width :]
+        by_behaviour = (self.collaborative_query(states) * (scales[0] * self.collaborative_scale)) @ collaborative.T
+        query = self.text_query(states) * (scales[1] * self.text_scale)
+        # query @ (text - center).T without a centred copy of the table, which would be as large as the table itself.
+        by_text = query @ self.item_text.T - (query @ self.text_center).unsqueeze(-1)
+        return by_behaviour + by_text
+
+    def forward(self, batch: ScoredBatch) -> torch.Tensor:
+        """Losses of the scored places.
+
+        Masked places are scored over the items that do not stand elsewhere in the sequence (the target is always among
+        them), copied places over the whole catalogue.
+
+        Returns:
+            float32 [P], cross-entropy in nats.
+        """
+        states = self.read(batch.slots).last_hidden_state[batch.rows, batch.columns]
+        logits = forbid(self.score(states), torch.where(batch.is_masked_place.unsqueeze(-1), batch.taken, -1), batch.targets)
+        return F.cross_entropy(logits, batch.targets, reduction="none")
+
+
+def forbid(logits: torch.Tensor, taken: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Logits [P, N] with -inf at the item codes `taken` [P, L] (-1 is none), except at `kept` [P]."""
+    is_taken = torch.zeros_like(logits, dtype=torch.bool)
+    rows, columns = (taken >= 0).nonzero(as_tuple=True)
+    is_taken[rows, taken[rows, columns]] = True
+    is_taken[torch.arange(len(kept), device=kept.device), kept] = False
+    return logits.masked_fill(is_taken, float("-inf"))
+
+
+def _load_language_model(folder: Path, settings: ConstructorSettings) -> tuple[Any, TokenIds]:
+    """The decoder without its head, cut to its first layers, and its tokenizer. Only local files, no remote code."""
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"There is no language model in {folder}: it has no config.json. Set finetune_constructor.model_path to a folder "
+            "written by save_pretrained."
+        )
+    if not weight_files(folder):
+        raise ConfigError(
+            f"The language model in {folder} has no weights (*.safetensors). Convert or download it completely, then try again."
+        )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    num_layers = settings.num_layers or config.num_hidden_layers
+    if num_layers > config.num_hidden_layers:
+        raise ConfigError(
+            f"finetune_constructor.num_layers is {num_layers}, but the model in {folder} has {config.num_hidden_layers} layers. "
+            "Ask for at most so many."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The language model in {folder} has no tokenizer ({error}). Save its tokenizer into that folder.") from None
+    trunk = AutoModel.from_pretrained(folder, dtype=getattr(torch, settings.dtype), local_files_only=True)
+    # Cut after loading: asking for fewer layers at load makes transformers report the others as unexpected weights.
+    trunk.layers = trunk.layers[:num_layers]
+    trunk.config.num_hidden_layers = num_layers
+    return trunk.requires_grad_(False), tokenizer
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder, sorted by name."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+@torch.no_grad()
+def _text_vectors(embedding: nn.Module, tokenizer: TokenIds, items: ItemFeatures) -> torch.Tensor:
+    """Mean token embedding of title and attributes, float32 [N, H]. Half the weight is the attributes', where there are
+    any: a long title must not drown the words that feedback is made of."""
+    titles = _mean_embeddings(embedding, [token_ids(tokenizer, clean_text(title, MAX_TITLE_CHARACTERS)) for title in items.titles])
+    # The space before makes the tokens those of the word inside a sentence, as in an utterance.
+    words = [" " + ", ".join(attribute_words(attribute) for attribute in attributes) for attributes in items.attributes]
+    attributes = _mean_embeddings(embedding, [token_ids(tokenizer, text) if text.strip() else [] for text in words])
+    has_both = (titles.abs().sum(1, keepdim=True) > 0) & (attributes.abs().sum(1, keepdim=True) > 0)
+    return torch.where(has_both, 0.5, 1.0) * (titles + attributes)
+
+
+def _mean_embeddings(embedding: nn.Module, token_lists: Sequence[list[int]]) -> torch.Tensor:
+    """Mean of each list's embeddings, float32 [len(token_lists), H]; zero for an empty list."""
+    table = embedding.weight
+    tokens = torch.tensor([token for tokens in token_lists for token in tokens], dtype=torch.int64, device=table.device)
+    lengths = torch.tensor([len(tokens) for tokens in token_lists], dtype=torch.int64)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)[:-1]]).to(table.device)
+    return F.embedding_bag(tokens, table, offsets, mode="mean").float()
+
+
+def _inverse_rms(vectors: torch.Tensor) -> torch.Tensor:
+    """One over the root mean square of all elements, a float32 scalar; 1 for vectors that are all zero."""
+    mean_square = vectors.square().mean()
+    return torch.where(mean_square > 0, mean_square.clamp(min=1e-20).rsqrt(), 1.0)

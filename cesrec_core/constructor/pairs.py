@@ -1,0 +1,155 @@
+"""Self-supervised training pairs for the Constructor: a true window, places hidden in it, and what a person would say.
+
+Only interactions that the caller passes are ever used: give training histories, and no held-out item can leak.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cesrec_core.feedback.simulator import simulate_utterance, vague_utterance
+
+MASKED = -1
+MIN_CONTEXT_ITEMS = 2
+# A near miss is one of this many nearest items in the collaborative space.
+_NUM_NEIGHBOURS = 50
+_NEAR_MISS_SHARE = 0.5
+# What a recommender would have shown: this many popular items, for feedback about the place after the history.
+_NUM_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """How pairs are drawn.
+
+    Attributes:
+        history_items: longest history, without a place appended after it.
+        next_place_share: share of pairs that ask for the place after the history; the others ask for 1 to
+            `max_masked` places inside it.
+        vague_share: share of pairs whose words say nothing, so that the history alone must answer.
+        max_attributes: at most this many wishes in an utterance.
+        unwanted_share: probability that an utterance also turns something down.
+    """
+
+    history_items: int
+    next_place_share: float = 0.5
+    vague_share: float = 0.05
+    max_masked: int = 3
+    max_attributes: int = 2
+    unwanted_share: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPair:
+    """One example: the words, the history with places hidden, and the true sequence v*.
+
+    Attributes:
+        feedback: utterance.
+        history: int32 [L], item codes; MASKED (-1) at masked places.
+        masked: bool [L], True at the places to decide.
+        target: int32 [L], the true item codes; equal to `history` where not masked.
+    """
+
+    feedback: str
+    history: np.ndarray
+    masked: np.ndarray
+    target: np.ndarray
+
+
+class PairSource:
+    """Draws training pairs from training histories.
+
+    Args:
+        histories: training histories, int32 item codes, oldest first; those too short for a context are left out.
+        attributes: attributes of each of the N items of the catalogue.
+        collaborative: float [N, D], the space in which near misses are near.
+    """
+
+    def __init__(
+        self,
+        histories: Sequence[np.ndarray],
+        attributes: Sequence[Sequence[str]],
+        collaborative: np.ndarray,
+        settings: PairSettings,
+    ) -> None:
+        self.histories = [history for history in histories if len(history) > MIN_CONTEXT_ITEMS]
+        self.attributes = attributes
+        self.settings = settings
+        norms = np.linalg.norm(collaborative, axis=1, keepdims=True)
+        self._directions = (collaborative / np.maximum(norms, 1e-12)).astype(np.float32)
+
+    @cached_property
+    def _popularity(self) -> np.ndarray:
+        """float64 [N], cumulative share of the interactions."""
+        counts = np.bincount(np.concatenate(self.histories), minlength=len(self.attributes)).astype(np.float64)
+        return np.cumsum(counts / counts.sum())
+
+    def draw(self, rng: np.random.Generator) -> TrainingPair:
+        """One pair from a random user and a random moment of the user's history."""
+        history = self.histories[int(rng.integers(len(self.histories)))]
+        end = int(rng.integers(MIN_CONTEXT_ITEMS + 1, len(history) + 1))
+        if rng.random() < self.settings.next_place_share:
+            return self.next_place(history[: end - 1], int(history[end - 1]), rng)
+        return self.masked_places(history[:end], rng)
+
+    def next_place(self, history: np.ndarray, target: int, rng: np.random.Generator) -> TrainingPair:
+        """Ask for the place after the history: the wishes are the target's, the dislikes of popular and recent items."""
+        context = history[-self.settings.history_items :]
+        shown = [*self._draw_popular(_NUM_SHOWN, rng), *context[-_NUM_SHOWN:]]
+        sequence = np.append(context, target).astype(np.int32)
+        masked = np.zeros(len(sequence), dtype=bool)
+        masked[-1] = True
+        return self._pair(sequence, masked, [int(code) for code in shown], rng)
+
+    def masked_places(self, history: np.ndarray, rng: np.random.Generator) -> TrainingPair:
+        """Corrupt some places of a window: the wishes are of what was there, the dislikes of what was put in."""
+        window = history[-self.settings.history_items :].astype(np.int32)
+        most = min(self.settings.max_masked, len(window) - MIN_CONTEXT_ITEMS)
+        positions = self._draw_positions(window, int(rng.integers(1, max(most, 1) + 1)), rng)
+        masked = np.zeros(len(window), dtype=bool)
+        masked[positions] = True
+        put_in = [self._draw_corruption(int(window[position]), rng) for position in positions]
+        return self._pair(window, masked, put_in, rng)
+
+    def _pair(self, target: np.ndarray, masked: np.ndarray, shown: Sequence[int], rng: np.random.Generator) -> TrainingPair:
+        return TrainingPair(self._say(target[masked], shown, rng), np.where(masked, MASKED, target), masked, target)
+
+    def _say(self, wanted: np.ndarray, shown: Sequence[int], rng: np.random.Generator) -> str:
+        if rng.random() < self.settings.vague_share:
+            return vague_utterance(rng)
+        truths = [self.attributes[int(code)] for code in wanted]
+        # The wish is of one of the places; nothing true of any of them is turned down.
+        wish = truths[int(rng.integers(len(truths)))]
+        true_of_any = {attribute for attributes in truths for attribute in attributes}
+        others = [[attribute for attribute in self.attributes[code] if attribute not in true_of_any] for code in shown]
+        return simulate_utterance(wish, others, rng, self.settings.max_attributes, self.settings.unwanted_share)
+
+    def _draw_positions(self, window: np.ndarray, num_masked: int, rng: np.random.Generator) -> np.ndarray:
+        """Places to hide, ascending. One utterance is to fit them all, so the later ones share an attribute with the
+        first where the window has such places."""
+        first = int(rng.integers(len(window)))
+        wish = set(self.attributes[int(window[first])])
+        is_alike = np.array([not wish.isdisjoint(self.attributes[int(code)]) for code in window])
+        order = rng.permutation(len(window))
+        order = order[order != first]
+        order = order[np.argsort(~is_alike[order], kind="stable")]
+        return np.sort(np.append(order[: num_masked - 1], first))
+
+    def _draw_corruption(self, true_code: int, rng: np.random.Generator) -> int:
+        if rng.random() >= _NEAR_MISS_SHARE:
+            return int(self._draw_popular(1, rng)[0])
+        similarities = self._directions @ self._directions[true_code]
+        similarities[true_code] = -np.inf
+        num_neighbours = min(_NUM_NEIGHBOURS, len(similarities) - 1)
+        # Sorted, because argpartition leaves the order open and a draw must be reproducible.
+        near = np.sort(np.argpartition(-similarities, num_neighbours - 1)[:num_neighbours])
+        wish = set(self.attributes[true_code])
+        unlike = [int(code) for code in near if wish.isdisjoint(self.attributes[int(code)])]
+        candidates = unlike or [int(code) for code in near]
+        return candidates[int(rng.integers(len(candidates)))]
+
+    def _draw_popular(self, num_items: int, rng: np.random.Generator) -> np.ndarray:
+        codes = np.searchsorted(self._popularity, rng.random(num_items), side="right")
+        return np.minimum(codes, len(self.attributes) - 1)

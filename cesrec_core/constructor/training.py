@@ -1,0 +1,64 @@
+"""Training pairs as tensors, and batches of similar length."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from cesrec_core.constructor.layout import Prompt, joined, padded, reading_slots, writing_slots
+from cesrec_core.constructor.model import ScoredBatch
+from cesrec_core.constructor.pairs import PairSource, TrainingPair
+
+# Copied places scored per sequence at each step, drawn at random: an unbiased estimate of the copying loss. Scoring all of
+# them would cost 10 to 20 times the output layer for a part that a step or two of induction-like copying saturates.
+COPIED_PLACES_PER_SEQUENCE = 2
+# Batches are cut from a pool of this many, sorted by length, so that little padding is computed.
+_BATCHES_PER_POOL = 16
+
+
+def draw_batches(source: PairSource, batch_size: int, rng: np.random.Generator) -> Iterator[list[TrainingPair]]:
+    """Endless batches of pairs of similar length, in random order."""
+    while True:
+        pool = [source.draw(rng) for _ in range(batch_size * _BATCHES_PER_POOL)]
+        pool.sort(key=lambda pair: len(pair.history))
+        for batch in rng.permutation(_BATCHES_PER_POOL):
+            yield pool[batch * batch_size : (batch + 1) * batch_size]
+
+
+def scored_batch(pairs: Sequence[TrainingPair], prompt: Prompt, rng: np.random.Generator | None) -> ScoredBatch:
+    """Tensors of a batch: every masked place is scored, and with an `rng` some copied places."""
+    rows = [_row(pair, prompt) for pair in pairs]
+    places = [_scored_places(pair, rng) for pair in pairs]
+    longest = max(len(pair.target) for pair in pairs)
+    # The state of slot `start` decides place 0: the slot of the separator, which is the last one read.
+    columns = [start + chosen for (_, start), chosen in zip(rows, places, strict=True)]
+    targets = [pair.target[chosen] for pair, chosen in zip(pairs, places, strict=True)]
+    taken = [
+        np.tile(np.pad(pair.target, (0, longest - len(pair.target)), constant_values=-1), (len(chosen), 1))
+        for pair, chosen in zip(pairs, places, strict=True)
+    ]
+    return ScoredBatch(
+        slots=padded([slots for slots, _ in rows]),
+        rows=torch.from_numpy(np.repeat(np.arange(len(pairs)), [len(chosen) for chosen in places])),
+        columns=torch.from_numpy(np.concatenate(columns)),
+        targets=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+        is_masked_place=torch.from_numpy(np.concatenate([pair.masked[chosen] for pair, chosen in zip(pairs, places, strict=True)])),
+        taken=torch.from_numpy(np.concatenate(taken).astype(np.int64)),
+    )
+
+
+def _row(pair: TrainingPair, prompt: Prompt):
+    read = reading_slots(prompt(pair.feedback), pair.history, pair.masked)
+    # Nothing after the last scored place is read; the last item of v* is never an input.
+    write = writing_slots(pair.target, pair.masked, 0, len(pair.target) - 1)
+    return joined(read, write), len(read.kinds) - 1
+
+
+def _scored_places(pair: TrainingPair, rng: np.random.Generator | None) -> np.ndarray:
+    """Ascending places whose loss is wanted, int64."""
+    masked = np.flatnonzero(pair.masked)
+    if rng is None:
+        return masked
+    copied = np.flatnonzero(~pair.masked)
+    chosen = rng.choice(copied, size=min(COPIED_PLACES_PER_SEQUENCE, len(copied)), replace=False)
+    return np.sort(np.concatenate([masked, chosen]))

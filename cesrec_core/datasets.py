@@ -1,0 +1,120 @@
+"""A dataset folder in memory: `interactions.parquet` and `items.parquet`, each a file or a folder of part files.
+
+This is the form that training commands and benchmarks read, and that the nightly job exports for training.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from cesrec_core import columns as c
+from cesrec_core.errors import InputDataError, SchemaError
+
+POSITION = "position"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items sorted by item_id. `code` of an item = its place here, from 0."""
+
+    item_ids: list[str]
+    titles: list[str]
+    attributes: list[tuple[str, ...]]
+
+    @cached_property
+    def code_of(self) -> dict[str, int]:
+        return {item_id: code for code, item_id in enumerate(self.item_ids)}
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+
+@dataclass(frozen=True)
+class Histories:
+    """All users' histories, oldest first, in one flat array.
+
+    Attributes:
+        user_ids: U keys, sorted.
+        item_codes: int32, codes of the Catalogue, all histories one after the other.
+        offsets: int64, U + 1; history of user u is item_codes[offsets[u]:offsets[u + 1]].
+    """
+
+    user_ids: list[str]
+    item_codes: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def __getitem__(self, user: int) -> np.ndarray:
+        return self.item_codes[self.offsets[user] : self.offsets[user + 1]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    catalogue: Catalogue
+    histories: Histories
+
+
+def read_catalogue(folder: Path) -> Catalogue:
+    """Read `items.parquet`: item_id, title, optional attributes.
+
+    Raises:
+        InputDataError: the file is missing, empty, or holds an item twice.
+        SchemaError: a column is missing.
+    """
+    table = _read(folder / "items.parquet", required=(c.ITEM_ID, c.TITLE), optional=(c.ATTRIBUTES,))
+    table = table.sort_by(c.ITEM_ID)
+    item_ids = table[c.ITEM_ID].cast(pa.string()).to_pylist()
+    if len(set(item_ids)) < len(item_ids):
+        raise InputDataError(f"{folder / 'items.parquet'} holds an item_id twice. Keep one row per item.")
+    titles = [title or "" for title in table[c.TITLE].cast(pa.string()).to_pylist()]
+    if c.ATTRIBUTES in table.column_names:
+        attributes = [tuple(values or ()) for values in table[c.ATTRIBUTES].to_pylist()]
+    else:
+        attributes = [()] * len(item_ids)
+    return Catalogue(item_ids, titles, attributes)
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read a dataset folder. Order within a user: (timestamp, position, item_id), over the columns that are there.
+
+    Raises:
+        InputDataError: a file is missing or empty, or an interaction names an item that items.parquet lacks.
+        SchemaError: a column is missing.
+    """
+    catalogue = read_catalogue(folder)
+    path = folder / "interactions.parquet"
+    table = _read(path, required=(c.USER_ID, c.ITEM_ID), optional=("timestamp", POSITION))
+    order = [name for name in (c.USER_ID, "timestamp", POSITION, c.ITEM_ID) if name in table.column_names]
+    table = table.sort_by([(name, "ascending") for name in order])
+    codes = pc.index_in(table[c.ITEM_ID].cast(pa.string()), value_set=pa.array(catalogue.item_ids, pa.string()))
+    if codes.null_count:
+        raise InputDataError(
+            f"{path}: {codes.null_count} interactions name items that items.parquet lacks. Add the items, or run the nightly "
+            "job's ingest, which puts such rows into quarantine."
+        )
+    users = table[c.USER_ID].cast(pa.string()).combine_chunks().dictionary_encode()
+    user_codes = users.indices.to_numpy(zero_copy_only=False)
+    counts = np.bincount(user_codes, minlength=len(users.dictionary))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    item_codes = codes.combine_chunks().to_numpy(zero_copy_only=False).astype(np.int32)
+    return Dataset(catalogue, Histories(users.dictionary.to_pylist(), item_codes, offsets))
+
+
+def _read(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> pa.Table:
+    if not path.exists():
+        raise InputDataError(f"{path} is missing. A dataset folder holds interactions.parquet and items.parquet.")
+    dataset = pads.dataset(path, format="parquet")
+    missing = [name for name in required if name not in dataset.schema.names]
+    if missing:
+        raise SchemaError(f"{path} lacks the column {missing[0]!r}; it has {', '.join(dataset.schema.names)}.")
+    table = dataset.to_table(columns=[*required, *(name for name in optional if name in dataset.schema.names)])
+    if table.num_rows == 0:
+        raise InputDataError(f"{path} has no rows. Put at least one there.")
+    return table

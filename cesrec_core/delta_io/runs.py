@@ -1,0 +1,64 @@
+"""The table `runs`: what a run was made of, whether consumers see it, and which one they see now."""
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from cesrec_core import columns as c
+from cesrec_core.delta_io.warehouse import Warehouse, spark_schema
+from cesrec_core.errors import ConfigError, InputDataError
+from cesrec_core.schemas import RUNS, table_named
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of `runs`. Times are UTC."""
+
+    run_id: str
+    run_date: dt.date
+    status: str
+    input_versions: dict[str, str]
+    config_hash: str
+    code_version: str
+    started_at: dt.datetime
+    output_versions: dict[str, str] = field(default_factory=dict)
+    artifact_ids: dict[str, str] = field(default_factory=dict)
+    finished_at: dt.datetime | None = None
+    published_at: dt.datetime | None = None
+
+
+def find_run(warehouse: Warehouse, run_id: str) -> Run | None:
+    row = warehouse.read(RUNS).where(F.col(c.RUN_ID) == run_id).first()
+    return None if row is None else Run(**row.asDict())
+
+
+def write_run(warehouse: Warehouse, run: Run) -> None:
+    """Insert the run's row or replace it: one commit, which is what publishes a run."""
+    values = tuple(getattr(run, column.name) for column in RUNS.columns)
+    frame = warehouse.spark.createDataFrame([values], spark_schema(RUNS))
+    warehouse.merge(RUNS, frame)
+
+
+def latest_published(warehouse: Warehouse) -> str | None:
+    """The run that consumers read: the one with the greatest published_at."""
+    published = warehouse.read(RUNS).where(F.col(c.PUBLISHED_AT).isNotNull())
+    row = published.orderBy(F.col(c.PUBLISHED_AT).desc(), F.col(c.RUN_ID)).select(c.RUN_ID).first()
+    return None if row is None else str(row[0])
+
+
+def read_published(warehouse: Warehouse, name: str) -> DataFrame:
+    """The published run's rows of a per-run table, such as `recommendations`.
+
+    Raises:
+        ConfigError: there is no table of that name, or its rows do not belong to runs.
+        InputDataError: nothing has been published yet.
+    """
+    table = table_named(name)
+    if not table.is_per_run:
+        raise ConfigError(f"The table {name} is not kept by run; read it directly.")
+    run_id = latest_published(warehouse)
+    if run_id is None:
+        raise InputDataError("No run has been published yet. Run jobs/nightly_refresh.py first.")
+    return warehouse.read_run(table, run_id)

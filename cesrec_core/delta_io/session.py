@@ -1,0 +1,34 @@
+"""The Spark session of a job."""
+
+import os
+
+from pyspark import SparkConf
+from pyspark.sql import SparkSession
+
+from cesrec_core.config import SparkSection
+
+# What spark-submit fills in where nobody named a master.
+DEFAULT_MASTER = "local[*]"
+
+
+def spark_session(section: SparkSection, app_name: str) -> SparkSession:
+    """The running session, or a new one with Delta. Inside a Databricks runtime its own session is used as it is."""
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return SparkSession.builder.getOrCreate()
+    builder = SparkSession.builder.appName(app_name)
+    if section.master and SparkConf().get("spark.master", DEFAULT_MASTER) == DEFAULT_MASTER:
+        builder = builder.master(section.master)
+    settings = {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(section.shuffle_partitions),
+        "spark.databricks.delta.snapshotPartitions": str(section.snapshot_partitions),
+        "spark.ui.enabled": str(section.is_ui_enabled).lower(),
+    }
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    # Spark's own log repeats every error that the job reports anyway, with rows of data in it.
+    spark.sparkContext.setLogLevel("OFF")
+    return spark

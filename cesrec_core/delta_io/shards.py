@@ -1,0 +1,44 @@
+"""Parquet shards: how Spark hands one version of a frame to other processes, and takes their answer back."""
+
+import shutil
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from cesrec_core.delta_io.warehouse import spark_schema
+from cesrec_core.errors import StageError
+from cesrec_core.schemas import Table
+
+# Written by Spark last: a folder with it is complete.
+SUCCESS = "_SUCCESS"
+
+
+def export_shards(frame: DataFrame, folder: Path, key: str, rows_per_shard: int) -> int:
+    """Write `frame` as Parquet files of about `rows_per_shard` rows, sorted by `key`; returns the number of rows.
+
+    A folder that is complete is left as it is, so that a resumed run works on the very shards it began with.
+    """
+    if not (folder / SUCCESS).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        num_shards = max(1, -(-frame.count() // rows_per_shard))
+        # Range partitions of a sorted key: the same rows fall into the same shard whenever it is exported.
+        sharded = frame.repartitionByRange(num_shards, F.col(key)) if num_shards > 1 else frame.coalesce(1)
+        sharded.sortWithinPartitions(key).write.parquet(str(folder))
+    return frame.sparkSession.read.schema(frame.schema).parquet(str(folder)).count()
+
+
+def import_shards(spark: SparkSession, folder: Path, table: Table) -> DataFrame:
+    """The rows that workers wrote, with the types of `table`.
+
+    Raises:
+        StageError: there is no shard at all.
+    """
+    if not any(folder.glob("*.parquet")):
+        raise StageError(f"{folder} holds no shards. Run the stage that writes {table.name} again.")
+    return spark.read.schema(spark_schema(table)).parquet(str(folder))
+
+
+def read_parquet(spark: SparkSession, folder: Path, table: Table) -> DataFrame:
+    """Frames that this project parked as Parquet, with the types of `table`."""
+    return spark.read.schema(spark_schema(table)).parquet(str(folder))

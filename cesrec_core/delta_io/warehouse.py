@@ -1,0 +1,215 @@
+"""The tables of one warehouse: create, check, read at a version, and write in the three ways this project writes.
+
+Nothing else opens a Delta table. Tables lie under a path or carry a catalog name, exactly one of the two.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from cesrec_core import columns as c
+from cesrec_core.config import WarehouseSection
+from cesrec_core.errors import InputDataError, SchemaError
+from cesrec_core.schemas import PUBLISHED_VIEWS, TABLES, Table, table_named
+
+# Every commit of this project carries it, so that commits by others (people's feedback) can be told apart.
+COMMIT_METADATA = "cesrec"
+COMMIT_METADATA_SETTING = "spark.databricks.delta.commitInfo.userMetadata"
+
+WRITE_OPERATIONS = ("WRITE", "MERGE", "UPDATE", "DELETE", "STREAMING UPDATE", "CREATE TABLE AS SELECT", "RESTORE")
+
+
+def spark_schema(table: Table) -> StructType:
+    """The table's columns as a Spark schema with comments."""
+    fields = ", ".join(f"{column.name} {column.type}{'' if column.nullable else ' NOT NULL'}" for column in table.columns)
+    return StructType.fromDDL(fields)
+
+
+class Warehouse:
+    """Tables by the names of `schemas.TABLES`, in the place that the configuration names."""
+
+    def __init__(self, spark: SparkSession, section: WarehouseSection) -> None:
+        self.spark = spark
+        self.path = Path(section.path).absolute()
+        self.schema_name = section.schema_name
+        spark.conf.set(COMMIT_METADATA_SETTING, COMMIT_METADATA)
+
+    def location(self, table: Table) -> str:
+        """What Spark SQL calls the table, quoted."""
+        if self.schema_name is None:
+            return f"delta.`{self.path / 'tables' / table.name}`"
+        return ".".join(f"`{part}`" for part in (*self.schema_name.split("."), table.name))
+
+    def exists(self, table: Table) -> bool:
+        if self.schema_name is None:
+            return DeltaTable.isDeltaTable(self.spark, str(self.path / "tables" / table.name))
+        return self.spark.catalog.tableExists(f"{self.schema_name}.{table.name}")
+
+    def create_missing_tables(self) -> None:
+        """Create every table that is not there yet, with NOT NULL, CHECK constraints and comments."""
+        for table in TABLES.values():
+            if self.exists(table):
+                continue
+            builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
+            if self.schema_name is None:
+                builder = builder.location(str(self.path / "tables" / table.name))
+            else:
+                builder = builder.tableName(f"{self.schema_name}.{table.name}")
+            for column in table.columns:
+                builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
+            for check in table.checks:
+                builder = builder.property(f"delta.constraints.{check.name}", check.expression)
+            if table.has_change_feed:
+                builder = builder.property("delta.enableChangeDataFeed", "true")
+            if table.partition_by:
+                builder = builder.partitionedBy(*table.partition_by)
+            builder.execute()
+
+    def version(self, table: Table) -> int:
+        """The table's newest version."""
+        return int(self._delta_table(table).history(1).select("version").first()[0])
+
+    def version_by_others(self, table: Table) -> int:
+        """The newest version that somebody other than this project wrote; 0 where there is none."""
+        history = self._delta_table(table).history()
+        others = history.where(
+            F.col("operation").isin(*WRITE_OPERATIONS) & (F.coalesce("userMetadata", F.lit("")) != COMMIT_METADATA)
+        )
+        return int(others.agg(F.coalesce(F.max("version"), F.lit(0))).first()[0])
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """The table's rows, of one version where given. Without a version each action sees the newest one.
+
+        Raises:
+            InputDataError: the table does not exist.
+            SchemaError: its columns are not those of its contract.
+        """
+        if not self.exists(table):
+            raise InputDataError(
+                f"The table {table.name} does not exist at {self.location(table)}. Run the stage that writes it, or jobs/nightly_refresh.py."
+            )
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        frame = reader.load(str(self.path / "tables" / table.name)) if self.schema_name is None else reader.table(self.location(table))
+        self._refuse_other_columns(frame, table, "holds")
+        return frame.select(*table.column_names)
+
+    def read_run(self, table: Table, run_id: str) -> DataFrame:
+        return self.read(table).where(F.col(c.RUN_ID) == run_id)
+
+    def read_changes(self, table: Table, after_version: int, version: int) -> DataFrame:
+        """Rows inserted, updated or deleted in versions after_version + 1 .. version, with Delta's `_change_type`."""
+        reader = self.spark.read.format("delta").option("readChangeFeed", "true")
+        reader = reader.option("startingVersion", after_version + 1).option("endingVersion", version)
+        return reader.load(str(self.path / "tables" / table.name)) if self.schema_name is None else reader.table(self.location(table))
+
+    def replace_run(self, table: Table, frame: DataFrame, run_id: str) -> int:
+        """Replace the slice of one run; returns the number of rows. Writing the same run again leaves one copy."""
+        num_rows = self._check_rows(frame, table)
+        writer = self._in_order(frame, table).write.format("delta").mode("overwrite")
+        self._save(writer.option("replaceWhere", f"{c.RUN_ID} = '{run_id}'"), table)
+        return num_rows
+
+    def overwrite(self, table: Table, frame: DataFrame) -> int:
+        """Replace all rows in one commit; returns their number."""
+        num_rows = self._check_rows(frame, table)
+        self._save(self._in_order(frame, table).write.format("delta").mode("overwrite"), table)
+        return num_rows
+
+    def merge(self, table: Table, frame: DataFrame, delete_missing: bool = False, update_matched: bool = True) -> int:
+        """Upsert by the table's key in one commit; returns the number of source rows.
+
+        Unchanged rows are not rewritten, so the change feed holds true changes only. `delete_missing` also removes
+        rows whose key the source lacks.
+        """
+        num_rows = self._check_rows(frame, table)
+        same_key = " AND ".join(f"t.`{name}` <=> s.`{name}`" for name in table.key)
+        others = [name for name in table.column_names if name not in table.key]
+        merge = self._delta_table(table).alias("t").merge(self._in_order(frame, table).alias("s"), same_key)
+        if others and update_matched:
+            differs = " OR ".join(f"NOT (t.`{name}` <=> s.`{name}`)" for name in others)
+            merge = merge.whenMatchedUpdateAll(condition=differs)
+        merge = merge.whenNotMatchedInsertAll()
+        if delete_missing:
+            merge = merge.whenNotMatchedBySourceDelete()
+        merge.execute()
+        return num_rows
+
+    def delete_rows(self, table: Table, keys: DataFrame, on: Sequence[str]) -> None:
+        """Remove the rows whose `on` columns appear in `keys`."""
+        same = " AND ".join(f"t.`{name}` = s.`{name}`" for name in on)
+        self._delta_table(table).alias("t").merge(keys.select(*on).distinct().alias("s"), same).whenMatchedDelete().execute()
+
+    def vacuum(self, table: Table, retention_hours: int) -> None:
+        self._delta_table(table).vacuum(retention_hours)
+
+    def optimize(self, table: Table) -> None:
+        self._delta_table(table).optimize().executeCompaction()
+
+    def delete_where(self, table: Table, condition: str) -> None:
+        self._delta_table(table).delete(condition)
+
+    def create_published_views(self, published_run: str) -> None:
+        """Views of one run's slices: persistent ones where tables have catalog names, this session's elsewhere."""
+        for view, name in PUBLISHED_VIEWS.items():
+            table = table_named(name)
+            frame = self.read(table).where(F.col(c.RUN_ID) == published_run)
+            if self.schema_name is None:
+                frame.createOrReplaceTempView(view)
+                continue
+            quoted = ".".join(f"`{part}`" for part in (*self.schema_name.split("."), view))
+            latest = (
+                f"SELECT run_id FROM {self.location(TABLES['runs'])} WHERE published_at IS NOT NULL ORDER BY published_at DESC, run_id LIMIT 1"
+            )
+            self.spark.sql(f"CREATE OR REPLACE VIEW {quoted} AS SELECT * FROM {self.location(table)} WHERE run_id = ({latest})")
+
+    def _delta_table(self, table: Table) -> DeltaTable:
+        if self.schema_name is None:
+            return DeltaTable.forPath(self.spark, str(self.path / "tables" / table.name))
+        return DeltaTable.forName(self.spark, f"{self.schema_name}.{table.name}")
+
+    def _save(self, writer, table: Table) -> None:  # type: ignore[no-untyped-def]
+        if self.schema_name is None:
+            writer.save(str(self.path / "tables" / table.name))
+        else:
+            writer.saveAsTable(f"{self.schema_name}.{table.name}")
+
+    @staticmethod
+    def _in_order(frame: DataFrame, table: Table) -> DataFrame:
+        return frame.select(*(F.col(column.name).cast(column.type) for column in table.columns))
+
+    @staticmethod
+    def _refuse_other_columns(frame: DataFrame, table: Table, verb: str) -> None:
+        wanted = {field.name: field.dataType.simpleString() for field in spark_schema(table)}
+        found = {field.name: field.dataType.simpleString() for field in frame.schema}
+        for name, type_ in wanted.items():
+            if name not in found:
+                raise SchemaError(f"Table {table.name}: column {name} ({type_}) is missing; it {verb} {', '.join(found)}.")
+            if found[name] != type_:
+                raise SchemaError(f"Table {table.name}: column {name} is {found[name]}, but its schema says {type_}.")
+
+    def _check_rows(self, frame: DataFrame, table: Table) -> int:
+        """Count the rows, and refuse those that break the contract before Delta does: its message would print them."""
+        self._refuse_other_columns(frame, table, "is written with")
+        not_null = [column.name for column in table.columns if not column.nullable]
+        counts = [F.count_if(F.col(name).isNull()).alias(f"null_{name}") for name in not_null]
+        counts += [F.count_if(~F.coalesce(F.expr(check.expression), F.lit(False))).alias(f"check_{check.name}") for check in table.checks]
+        row = frame.agg(F.count(F.lit(1)).alias("rows"), *counts).first()
+        for name in not_null:
+            if row[f"null_{name}"]:
+                raise SchemaError(f"Table {table.name}: {row[f'null_{name}']} of {row['rows']} rows have no {name}. Nothing was written.")
+        for check in table.checks:
+            if row[f"check_{check.name}"]:
+                raise SchemaError(
+                    f"Table {table.name}: {row[f'check_{check.name}']} of {row['rows']} rows break {check.name} ({check.expression}). "
+                    "Nothing was written."
+                )
+        repeated = frame.groupBy(*table.key).count().where("count > 1").limit(1).count()
+        if repeated:
+            raise SchemaError(f"Table {table.name}: rows repeat the key ({', '.join(table.key)}). Nothing was written.")
+        return int(row["rows"])

@@ -1,0 +1,37 @@
+"""The one error tree. Every error says what was found, where, and what to do; its class decides the exit code of a job."""
+
+
+class CesrecError(Exception):
+    """Base of all errors raised on purpose. Exit code 1."""
+
+    exit_code = 1
+
+
+class ConfigError(CesrecError):
+    """The configuration or the command line cannot be used as written. Exit code 2."""
+
+    exit_code = 2
+
+
+class InputDataError(CesrecError):
+    """Input data is missing, empty or of the wrong shape: nothing was written. Exit code 3."""
+
+    exit_code = 3
+
+
+class SchemaError(InputDataError):
+    """A table or file does not have the columns and types that its schema declares. Exit code 3."""
+
+
+class QualityGateError(CesrecError):
+    """The audit refused to publish this run; what consumers read is still the run before. Exit code 4."""
+
+    exit_code = 4
+
+
+class ArtifactError(CesrecError):
+    """A trained artifact is missing, incomplete, or does not fit what it is asked to do. Exit code 1."""
+
+
+class StageError(CesrecError):
+    """A stage could not finish its work, for example because a shard failed on every attempt. Exit code 1."""

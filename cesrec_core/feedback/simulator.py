@@ -1,0 +1,77 @@
+"""A simulated user, who knows attributes and nothing else: never a title, never an id.
+
+The target-aware simulator of METHOD.md, "Honest evaluation": one or two attributes in words a person would use.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from cesrec_core.feedback import phrases
+from cesrec_core.prompts import attribute_words
+
+# How often each kind of phrasing is used, in the order of the phrase tables below.
+_WISH_KINDS = (phrases.WISH, phrases.COMPARE_WISH, phrases.TERSE_WISH)
+_BOTH_KINDS = (phrases.BOTH, phrases.COMPARE_BOTH, phrases.TERSE_BOTH)
+_KIND_SHARES = (0.55, 0.25, 0.2)
+# People sometimes only turn something down and leave the wish unsaid.
+_REJECTION_ONLY_SHARE = 0.1
+
+
+def simulate_utterance(
+    target_attributes: Sequence[str],
+    shown_attributes: Sequence[Sequence[str]],
+    rng: np.random.Generator,
+    max_attributes: int,
+    unwanted_share: float,
+) -> str:
+    """What a person who wants the target would say of what was shown.
+
+    Args:
+        target_attributes: attributes of the item the person wants; without any the utterance is vague.
+        shown_attributes: attributes of each item that was recommended, or put into the history.
+        max_attributes: at most this many wishes, and at most two.
+        unwanted_share: probability that the person also turns something down: an attribute common in what was shown
+            and absent from the target.
+    """
+    wanted = sorted({words for attribute in target_attributes if (words := attribute_words(attribute))})
+    if not wanted:
+        return vague_utterance(rng)
+    unwanted = _draw_unwanted(wanted, shown_attributes, rng) if rng.random() < unwanted_share else None
+    wish = _say_wish(wanted, rng, max_attributes)
+    if unwanted is None:
+        return _pick(_pick_kind(_WISH_KINDS, rng), rng).format(wish=wish)
+    if rng.random() < _REJECTION_ONLY_SHARE:
+        return _pick(phrases.REJECT, rng).format(unwanted=unwanted)
+    return _pick(_pick_kind(_BOTH_KINDS, rng), rng).format(wish=wish, unwanted=unwanted)
+
+
+def vague_utterance(rng: np.random.Generator) -> str:
+    """Words that cannot be acted on."""
+    return _pick(phrases.VAGUE, rng)
+
+
+def _say_wish(wanted: list[str], rng: np.random.Generator, max_attributes: int) -> str:
+    num_wishes = int(rng.integers(1, min(max_attributes, len(wanted), 2) + 1))
+    drawn = [wanted[index] for index in rng.choice(len(wanted), size=num_wishes, replace=False)]
+    if num_wishes == 1:
+        return drawn[0]
+    return _pick(phrases.PAIRS_OF_WISHES, rng).format(first=drawn[0], second=drawn[1])
+
+
+def _draw_unwanted(wanted: list[str], shown_attributes: Sequence[Sequence[str]], rng: np.random.Generator) -> str | None:
+    counts = Counter(words for shown in shown_attributes for attribute in shown if (words := attribute_words(attribute)))
+    candidates = sorted((words, count) for words, count in counts.items() if words not in wanted)
+    if not candidates:
+        return None
+    weights = np.array([count for _, count in candidates], dtype=np.float64)
+    return candidates[int(rng.choice(len(candidates), p=weights / weights.sum()))][0]
+
+
+def _pick_kind(kinds: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple[str, ...]:
+    return kinds[int(rng.choice(len(kinds), p=_KIND_SHARES))]
+
+
+def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
+    return options[int(rng.integers(len(options)))]

@@ -1,0 +1,193 @@
+"""What every raw source is turned into before it is cleaned: known column names, known types, nothing lost.
+
+A raw frame carries, beside the columns of its kind, `source_position` (order in the source), `is_malformed` (the line
+could not be parsed) and `record` (the raw record as JSON, for quarantine).
+"""
+
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as t
+
+from cesrec_core import columns as c
+from cesrec_core.errors import SchemaError
+
+TIMESTAMP = "timestamp"
+POSITION = "position"
+RELEASE_YEAR = "release_year"
+BRAND = "brand"
+IS_MALFORMED = "is_malformed"
+
+_IDS = "a string or a whole number"
+_TEXT = "a string"
+_LIST = "a string or an array of strings"
+_PROSE = "text or an array of strings"
+_NUMBER = "a number"
+_WHOLE = "a whole number"
+_MOMENT = "a timestamp, a date, a number (epoch seconds or milliseconds) or an ISO 8601 string"
+
+
+@dataclass(frozen=True)
+class RawColumn:
+    """A column of a raw source: its name here, the names it has elsewhere in order of preference, and what it may hold."""
+
+    name: str
+    wanted: str
+    aliases: tuple[str, ...] = ()
+    is_required: bool = False
+
+
+RAW_COLUMNS: dict[str, tuple[RawColumn, ...]] = {
+    "interactions": (
+        RawColumn(c.USER_ID, _IDS, ("reviewerID", "userId"), is_required=True),
+        RawColumn(c.ITEM_ID, _IDS, ("parent_asin", "asin", "movieId"), is_required=True),
+        RawColumn(TIMESTAMP, _MOMENT, ("unixReviewTime",), is_required=True),
+        RawColumn(c.RATING, _NUMBER, ("overall",)),
+        RawColumn(POSITION, _WHOLE),
+    ),
+    "items": (
+        RawColumn(c.ITEM_ID, _IDS, ("parent_asin", "asin", "movieId"), is_required=True),
+        RawColumn(c.TITLE, _TEXT, ("movie_title",), is_required=True),
+        RawColumn(c.ATTRIBUTES, _LIST, ("genres", "class", "category", "categories")),
+        RawColumn(c.DESCRIPTION, _PROSE),
+        RawColumn(RELEASE_YEAR, _IDS),
+        RawColumn(BRAND, _TEXT),
+        RawColumn(POSITION, _WHOLE),
+    ),
+    "feedback": (
+        RawColumn(c.FEEDBACK_ID, _IDS, is_required=True),
+        RawColumn(c.USER_ID, _IDS, is_required=True),
+        RawColumn(c.CREATED_AT, _MOMENT, is_required=True),
+        RawColumn(c.UTTERANCE, _TEXT, is_required=True),
+        RawColumn(c.RECOMMENDED_ITEM_IDS, _LIST),
+        RawColumn(c.SOURCE, _TEXT),
+        RawColumn(POSITION, _WHOLE),
+    ),
+}
+
+
+def conform(frame: DataFrame, kind: str, where: str, is_ordered: bool = True) -> DataFrame:
+    """Name and type the columns of a source of `kind` (a key of RAW_COLUMNS); `where` names the source in errors.
+
+    `source_position` is the `position` column where there is one. Otherwise it is the order in which Spark reads the rows,
+    which for one file is the order of its lines whatever the parallelism, and for a folder stays the same as long as its files
+    do. A table has no order of its own (`is_ordered` False): all rows get 0, and ties in time fall to item_id.
+
+    Columns named `is_malformed` or `record` are taken as the reader left them.
+
+    Raises:
+        SchemaError: a required column is missing, or a column's type cannot hold what it is for.
+    """
+    found = {name.lower(): name for name in frame.columns}
+    selected = []
+    for column in RAW_COLUMNS[kind]:
+        source = next((found[name.lower()] for name in (column.name, *column.aliases) if name.lower() in found), None)
+        if source is None and column.is_required:
+            raise SchemaError(
+                f"{where} lacks the column {column.name!r} ({column.wanted}); it has {', '.join(frame.columns)}. "
+                f"Add it, or rename the column that holds it."
+            )
+        if column.name != POSITION:
+            selected.append(_typed(frame, source, column, where).alias(column.name))
+    order = found.get(POSITION)
+    if order is not None:
+        _typed(frame, order, RawColumn(POSITION, _WHOLE), where)
+    read_order = F.monotonically_increasing_id() if is_ordered else F.lit(0).cast("bigint")
+    position = read_order if order is None else F.coalesce(F.col(_quoted(order)).try_cast("bigint"), F.lit(0))
+    malformed = F.col(IS_MALFORMED) if IS_MALFORMED in frame.columns else F.lit(False)
+    record = F.col(c.RECORD) if c.RECORD in frame.columns else _record(frame)
+    conformed = frame.select(
+        *selected,
+        position.cast("bigint").alias(c.SOURCE_POSITION),
+        F.coalesce(malformed, F.lit(False)).alias(IS_MALFORMED),
+        record.alias(c.RECORD),
+    )
+    return _complete_items(conformed) if kind == "items" else conformed
+
+
+def _record(frame: DataFrame) -> Column:
+    return F.to_json(F.struct(*(F.col(_quoted(name)) for name in frame.columns if name != IS_MALFORMED)))
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _typed(frame: DataFrame, source: str | None, column: RawColumn, where: str) -> Column:
+    """The column as this project types it; moments keep their type, since only cleaning can say that one is unreadable."""
+    if source is None:
+        return F.lit(None).cast("array<string>" if column.wanted == _LIST else "double" if column.wanted == _NUMBER else "string")
+    found = frame.schema[source].dataType
+    if not isinstance(found, t.NullType) and not _fits(found, column.wanted):
+        raise SchemaError(
+            f"{where}: column {source!r} is {found.simpleString()}, but {column.name} has to be {column.wanted}. "
+            "Convert it at the source."
+        )
+    value = F.col(_quoted(source))
+    if column.wanted == _MOMENT:
+        return value.cast("string") if isinstance(found, t.NullType) else value
+    if column.wanted == _NUMBER:
+        number = value.try_cast("double")
+        return F.when(~F.isnan(number), number)
+    if column.wanted == _LIST:
+        return _as_list(value, found)
+    if column.wanted == _PROSE:
+        return _as_prose(value, found)
+    return value.cast("string")
+
+
+def _fits(found: t.DataType, wanted: str) -> bool:
+    is_text = isinstance(found, t.StringType)
+    if wanted == _TEXT:
+        return is_text
+    if wanted in (_IDS, _WHOLE):
+        return is_text or isinstance(found, t.IntegralType)
+    if wanted == _NUMBER:
+        return is_text or isinstance(found, t.NumericType)
+    if wanted in (_LIST, _PROSE):
+        element: t.DataType = found
+        while isinstance(element, t.ArrayType):
+            element = element.elementType
+        return isinstance(element, t.StringType | t.NullType) or (element is not found and isinstance(element, t.IntegralType))
+    return is_text or isinstance(found, t.NumericType | t.TimestampType | t.TimestampNTZType | t.DateType)
+
+
+def _as_list(value: Column, found: t.DataType) -> Column:
+    """An array of strings from an array, an array of arrays, JSON text of either, or text with separators."""
+    if isinstance(found, t.ArrayType):
+        flat = F.flatten(F.filter(value, lambda inner: inner.isNotNull())) if isinstance(found.elementType, t.ArrayType) else value
+        return flat.cast("array<string>")
+    text = F.trim(value.cast("string"))
+    nested = F.flatten(F.from_json(text, "array<array<string>>"))
+    return (
+        F.when(text.rlike(r"^\[\s*\["), nested)
+        .when(text.startswith("["), F.from_json(text, "array<string>"))
+        .when(text != "", F.split(text, r"\s*[|;,]\s*"))
+    )
+
+
+def _as_prose(value: Column, found: t.DataType) -> Column:
+    if isinstance(found, t.ArrayType):
+        return F.array_join(_as_list(value, found), " ")
+    paragraphs = F.from_json(value, "array<string>")
+    return F.when(F.ltrim(value).startswith("["), F.coalesce(F.array_join(paragraphs, " "), value)).otherwise(value)
+
+
+def _complete_items(items: DataFrame) -> DataFrame:
+    """Fold year and brand into title and attributes: later steps know items by title, attributes and description alone."""
+    year = F.regexp_extract(F.col(RELEASE_YEAR), r"^\s*(\d{4})(\.0)?\s*$", 1)
+    lacks_year = (year != "") & ~F.col(c.TITLE).rlike(r"\(\d{4}\)\s*$")
+    title = F.when(lacks_year, F.concat(F.rtrim(c.TITLE), F.lit(" ("), year, F.lit(")"))).otherwise(F.col(c.TITLE))
+    brand = F.when(F.trim(BRAND) != "", F.array(F.trim(BRAND)))
+    empty = F.array().cast("array<string>")
+    attributes = F.concat(F.coalesce(c.ATTRIBUTES, empty), F.coalesce(brand, empty))
+    return items.select(
+        c.ITEM_ID,
+        title.alias(c.TITLE),
+        attributes.alias(c.ATTRIBUTES),
+        c.DESCRIPTION,
+        c.SOURCE_POSITION,
+        IS_MALFORMED,
+        c.RECORD,
+    )

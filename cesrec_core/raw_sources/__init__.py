@@ -1,0 +1,1 @@
+"""Raw data as its owners keep it: find the files of a dataset folder, recognise their format, read them lazily."""

@@ -1,0 +1,196 @@
+"""Recognise the format of a raw source and read it lazily, as a raw frame (see cesrec_core.frames.raw).
+
+Text formats are read as strings throughout: nothing is guessed from values, and a line that does not parse arrives marked as
+malformed instead of stopping the read. The only thing looked at early is the header, or the first lines of JSON.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as t
+
+from cesrec_core import columns as c
+from cesrec_core.errors import ConfigError, InputDataError
+from cesrec_core.frames.raw import IS_MALFORMED, RAW_COLUMNS, conform
+
+Format = Literal["parquet", "csv", "json", "recbole", "movielens", "delta", "table"]
+
+SUFFIXES: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".jsonl": "json",
+    ".jsonl.gz": "json",
+    ".json": "json",
+    ".json.gz": "json",
+    ".inter": "recbole",
+    ".item": "recbole",
+    ".dat": "movielens",
+}
+
+_TABLE_NAME = re.compile(r"\w+(\.\w+){0,2}")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+_MOVIELENS_COLUMNS = {
+    "interactions": (c.USER_ID, c.ITEM_ID, c.RATING, "timestamp"),
+    "items": (c.ITEM_ID, c.TITLE, c.ATTRIBUTES),
+}
+_CORRUPT = "_corrupt_record"
+_LINES_LOOKED_AT = 200
+
+
+def recognise(location: str) -> Format:
+    """The format of a file, folder or table, from its name and, for a local folder, from what lies in it.
+
+    A folder at a URI whose name has no known suffix is taken for a Delta table.
+
+    Raises:
+        ConfigError: the location is neither a path with a known form nor a plain table name.
+        InputDataError: there is nothing at a local path.
+    """
+    by_suffix = next((SUFFIXES[suffix] for suffix in sorted(SUFFIXES, key=len, reverse=True) if location.endswith(suffix)), None)
+    if _URI.match(location):
+        return by_suffix or "delta"
+    path = Path(location)
+    if path.is_dir():
+        return _format_of_folder(path)
+    if by_suffix is not None:
+        if not path.is_file():
+            raise InputDataError(f"There is no file {location}. Correct the path in the dataset section.")
+        return by_suffix
+    if _TABLE_NAME.fullmatch(location):
+        return "table"
+    if "`" not in location and "/" in location:
+        if path.exists():
+            raise ConfigError(f"{location} is of no known format. Known endings are: {', '.join(SUFFIXES)}.")
+        raise InputDataError(f"There is nothing at {location}. Correct the path in the dataset section.")
+    raise ConfigError(
+        f"{location!r} is not a usable source: give a path ending in one of {', '.join(SUFFIXES)}, a folder of Parquet files or a "
+        "Delta table, or a table name of up to three words joined by dots, such as catalog.schema.interactions."
+    )
+
+
+def _format_of_folder(path: Path) -> Format:
+    if (path / "_delta_log").is_dir():
+        return "delta"
+    if any(path.glob("*.parquet")) or any(path.glob("*=*/**/*.parquet")):
+        return "parquet"
+    raise InputDataError(f"The folder {path} holds neither a Delta table nor Parquet files. Name the file to read.")
+
+
+def read_source(spark: SparkSession, kind: str, location: str, version: int | None = None) -> DataFrame:
+    """A raw frame of `kind`: interactions, items or feedback. `version` pins a Delta table or a named table.
+
+    Raises:
+        ConfigError: the location cannot be used.
+        InputDataError: there is nothing there, or text without any record.
+        SchemaError: a required column is missing or has a type that cannot be used.
+    """
+    found = recognise(location)
+    if found in ("delta", "table"):
+        reader = spark.read.format("delta") if version is not None or found == "delta" else spark.read
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        frame = reader.load(location) if found == "delta" else reader.table(location)
+        return conform(frame, kind, location, is_ordered=False)
+    if found == "parquet":
+        return conform(spark.read.parquet(location), kind, location)
+    if found == "csv":
+        return conform(_read_csv(spark, kind, location), kind, location)
+    if found == "json":
+        return conform(_read_json_lines(spark, kind, location), kind, location)
+    if found == "recbole":
+        return conform(_read_recbole(spark, location), kind, location)
+    return conform(_read_movielens(spark, kind, location), kind, location)
+
+
+def _read_csv(spark: SparkSession, kind: str, location: str) -> DataFrame:
+    # Quoted line breaks occur in titles and utterances; honouring them makes a file unsplittable, so interactions do without.
+    options = {"header": "true", "quote": '"', "escape": '"', "multiLine": str(kind != "interactions").lower()}
+    return _read_separated(spark, location, options)
+
+
+def _read_recbole(spark: SparkSession, location: str) -> DataFrame:
+    """Atomic files: tab-separated, no quoting, header `name:type`; a `token_seq` is separated by spaces."""
+    frame = _read_separated(spark, location, {"header": "true", "sep": "\t", "quote": ""})
+    list_aliases = {alias for column in RAW_COLUMNS["items"] if column.name == c.ATTRIBUTES for alias in column.aliases}
+    selected: list[Column] = []
+    for field in frame.columns:
+        name, _, kind = field.partition(":")
+        value = F.col(f"`{field}`")
+        is_list = kind == "token_seq" and name in {c.ATTRIBUTES, *list_aliases}
+        selected.append((F.split(F.trim(value), r"\s+") if is_list else value).alias(name))
+    return frame.select(*selected)
+
+
+def _read_movielens(spark: SparkSession, kind: str, location: str) -> DataFrame:
+    if kind not in _MOVIELENS_COLUMNS:
+        raise ConfigError(f"{location}: .dat files hold interactions or items, not {kind}. Give {kind} as JSON lines or Parquet.")
+    options = {"header": "false", "sep": "::", "quote": "", "encoding": "ISO-8859-1"}
+    return _read_separated(spark, location, options, list(_MOVIELENS_COLUMNS[kind]))
+
+
+def _read_separated(spark: SparkSession, location: str, options: dict[str, str], names: list[str] | None = None) -> DataFrame:
+    """All columns as strings, plus is_malformed and record: for a malformed line the line itself, as JSON."""
+    names = names or spark.read.options(**options).csv(location).columns
+    if not names:
+        raise InputDataError(f"{location} is empty: it has no header line. Put the column names in its first line.")
+    schema = t.StructType([t.StructField(name, t.StringType()) for name in (*names, _CORRUPT)])
+    # Without all columns the parser does not see that a line has too few or too many.
+    reader = spark.read.options(**options).option("columnPruning", "false").option("columnNameOfCorruptRecord", _CORRUPT)
+    return _marked(reader.schema(schema).csv(location), names)
+
+
+def _read_json_lines(spark: SparkSession, kind: str, location: str) -> DataFrame:
+    lines = spark.read.text(location).where(F.trim("value") != "")
+    names = _json_names(kind, location, lines)
+    schema = t.StructType([t.StructField(name, t.StringType()) for name in (*names, _CORRUPT)])
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT}
+    parsed = lines.select("value", F.from_json("value", schema, options).alias("parsed"))
+    is_malformed = F.col("parsed").isNull() | F.col(f"parsed.{_CORRUPT}").isNotNull()
+    return parsed.select(
+        *(F.col(f"parsed.`{name}`").alias(name) for name in names),
+        is_malformed.alias(IS_MALFORMED),
+        F.when(is_malformed, _as_json_line(F.col("value"))).otherwise(F.col("value")).alias(c.RECORD),
+    )
+
+
+def _json_names(kind: str, location: str, lines: DataFrame) -> list[str]:
+    """Of the names this kind can use, those in the first lines: a column that is missing throughout is an error of its own."""
+    seen: set[str] = set()
+    for line in _first_lines(location, lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        seen.update(record if isinstance(record, dict) else ())
+    if not seen:
+        raise InputDataError(f"{location} does not begin with any JSON object. It has to hold one object per line.")
+    usable = {name for column in RAW_COLUMNS[kind] for name in (column.name, *column.aliases)}
+    return sorted(seen & usable) or sorted(seen)
+
+
+def _first_lines(location: str, lines: DataFrame) -> Iterator[str]:
+    path = Path(location)
+    if not path.is_file():
+        yield from (row["value"] for row in lines.limit(_LINES_LOOKED_AT).collect())
+        return
+    opened = gzip.open(path, "rt", encoding="utf-8", errors="replace") if path.suffix == ".gz" else path.open(errors="replace")
+    with opened as stream:
+        for _, line in zip(range(_LINES_LOOKED_AT), stream, strict=False):
+            yield line
+
+
+def _marked(frame: DataFrame, names: list[str]) -> DataFrame:
+    fields = [F.col(f"`{name}`") for name in names]
+    record = F.when(F.col(_CORRUPT).isNotNull(), _as_json_line(F.col(_CORRUPT))).otherwise(F.to_json(F.struct(*fields)))
+    return frame.select(*fields, F.col(_CORRUPT).isNotNull().alias(IS_MALFORMED), record.alias(c.RECORD))
+
+
+def _as_json_line(text: Column) -> Column:
+    return F.to_json(F.struct(text.alias("line")))

