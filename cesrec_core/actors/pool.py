@@ -62,7 +62,7 @@ class _ShardActor:
         scratch = target + ".unfinished"
         pq.write_table(answer, scratch)
         # The rename is what marks a shard done: a killed actor leaves no half-written answer behind.
-        os.replace(scratch, target)
+        Path(scratch).replace(target)
         return answer.num_rows
 
 

@@ -1,7 +1,8 @@
 """What the Constructor reads, slot by slot: [words] [history, masked places hidden] [SEPARATOR] [v*, teacher-forced].
 
-The state of the slot that holds v*_{t-1} (the separator for t = 0) decides v*_t. A slot whose next place is masked is
-marked as *deciding*; the other slots have a copy to make.
+The state of the slot that holds v*_{t-1} (the separator for t = 0) decides v*_t. The slot is told what I(u) holds at place
+t: a learned vector where it is masked, a gated copy of the item elsewhere. A model that has to find the aligned place by
+counting does not learn to in a few hundred steps, and its loss of copying stays near that of guessing by popularity.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,10 @@ import torch
 from cesrec_core.prompts import AFTER_FEEDBACK, BEFORE_FEEDBACK, quoted
 
 PADDING, TOKEN, ITEM, MASK, SEPARATOR = range(5)
+
+# What a slot may be asked for, besides the code of an item to copy.
+DECIDES = -1
+NOTHING = -2
 
 
 class TokenIds(Protocol):
@@ -47,15 +52,16 @@ class Slots:
     Attributes:
         kinds: int64 [S] or [B, S], one of PADDING, TOKEN, ITEM, MASK, SEPARATOR.
         values: int64, same shape: token id or item code, 0 elsewhere.
-        decides: bool, same shape, True where the state decides a masked place.
+        asked: int64, same shape: what I(u) holds at the place that the slot's state decides. An item code, DECIDES where it
+            is masked, NOTHING in slots that decide no place.
     """
 
     kinds: torch.Tensor
     values: torch.Tensor
-    decides: torch.Tensor
+    asked: torch.Tensor
 
     def to(self, device: torch.device) -> "Slots":
-        return Slots(self.kinds.to(device), self.values.to(device), self.decides.to(device))
+        return Slots(self.kinds.to(device), self.values.to(device), self.asked.to(device))
 
 
 def reading_slots(prompt_ids: Sequence[int], history: np.ndarray, masked: np.ndarray) -> Slots:
@@ -73,28 +79,33 @@ def reading_slots(prompt_ids: Sequence[int], history: np.ndarray, masked: np.nda
     values = np.zeros_like(kinds)
     values[:num_tokens] = prompt_ids
     values[num_tokens:-1] = np.where(masked, 0, history)
-    decides = np.zeros(len(kinds), dtype=bool)
-    decides[-1] = masked[0]
-    return Slots(torch.from_numpy(kinds), torch.from_numpy(values), torch.from_numpy(decides))
+    asked = np.full(len(kinds), NOTHING, dtype=np.int64)
+    asked[-1] = _asked(history, masked)[0]
+    return Slots(torch.from_numpy(kinds), torch.from_numpy(values), torch.from_numpy(asked))
 
 
 def writing_slots(rewritten: np.ndarray, masked: np.ndarray, start: int, stop: int) -> Slots:
     """Slots that hold v*_start .. v*_{stop-1}.
 
     Args:
-        rewritten: int [L], v* as far as it is known; at least up to `stop`.
+        rewritten: int [L], v* where it is known or copied; masked places from `stop` on are not read.
         masked: bool [L], True at the places to decide.
     """
-    values = torch.from_numpy(np.asarray(rewritten[start:stop], dtype=np.int64).copy())
-    next_masked = np.append(masked, False)[start + 1 : stop + 1]
-    return Slots(torch.full_like(values, ITEM), values, torch.from_numpy(next_masked.copy()))
+    values = torch.from_numpy(np.array(rewritten[start:stop], dtype=np.int64))
+    asked = torch.from_numpy(_asked(rewritten, masked)[start + 1 : stop + 1])
+    return Slots(torch.full_like(values, ITEM), values, asked)
+
+
+def _asked(history: np.ndarray, masked: np.ndarray) -> np.ndarray:
+    """int64 [L + 1], what each place asks for; nothing stands after the last."""
+    return np.append(np.where(masked, DECIDES, history), NOTHING).astype(np.int64)
 
 
 def joined(first: Slots, second: Slots) -> Slots:
     return Slots(
         torch.cat([first.kinds, second.kinds]),
         torch.cat([first.values, second.values]),
-        torch.cat([first.decides, second.decides]),
+        torch.cat([first.asked, second.asked]),
     )
 
 
@@ -103,5 +114,5 @@ def padded(rows: Sequence[Slots]) -> Slots:
     something to attend to, so that no softmax runs over nothing."""
     kinds = torch.nn.utils.rnn.pad_sequence([row.kinds for row in rows], batch_first=True, padding_value=PADDING)
     values = torch.nn.utils.rnn.pad_sequence([row.values for row in rows], batch_first=True)
-    decides = torch.nn.utils.rnn.pad_sequence([row.decides for row in rows], batch_first=True)
-    return Slots(kinds, values, decides)
+    asked = torch.nn.utils.rnn.pad_sequence([row.asked for row in rows], batch_first=True, padding_value=NOTHING)
+    return Slots(kinds, values, asked)

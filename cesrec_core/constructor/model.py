@@ -17,9 +17,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from cesrec_core.constructor.layout import ITEM, MASK, PADDING, SEPARATOR, TOKEN, Prompt, Slots, TokenIds, token_ids
+from cesrec_core.constructor.layout import DECIDES, ITEM, MASK, PADDING, SEPARATOR, TOKEN, Prompt, Slots, TokenIds, token_ids
 from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.prompts import MAX_TITLE_CHARACTERS, attribute_words, clean_text
 
@@ -68,7 +68,8 @@ class ItemFeatures:
         if len(lengths) != 1:
             raise ArtifactError(
                 f"Item features do not fit together: {len(self.titles)} titles, {len(self.attributes)} attribute lists, "
-                f"{len(self.semantic)} semantic and {len(self.collaborative)} collaborative vectors. Export them again from one catalogue."
+                f"{len(self.semantic)} semantic and {len(self.collaborative)} collaborative vectors. Export them again "
+                "from one catalogue."
             )
 
 
@@ -91,23 +92,38 @@ class ScoredBatch:
     is_masked_place: torch.Tensor
     taken: torch.Tensor
 
+    def to(self, device: torch.device) -> "ScoredBatch":
+        tensors = (self.rows, self.columns, self.targets, self.is_masked_place, self.taken)
+        return ScoredBatch(self.slots.to(device), *(tensor.to(device) for tensor in tensors))
+
 
 class ItemConstructor(nn.Module):
-    """The frozen language model, its LoRA, and the small learned parts around it."""
+    """The frozen language model, its LoRA, and the small learned parts around it.
+
+    `item_text` is float32 [N, H] and `item_features`, [semantic ; collaborative], float32 [N, E + D].
+    """
+
+    item_text: torch.Tensor
+    item_features: torch.Tensor
+    text_center: torch.Tensor
+    text_scale: torch.Tensor
+    semantic_scale: torch.Tensor
+    collaborative_scale: torch.Tensor
 
     def __init__(self, trunk: PeftModel, tokenizer: TokenIds, settings: ConstructorSettings, items: ItemFeatures) -> None:
         super().__init__()
         self.settings = settings
         self.trunk = trunk
         self.prompt = Prompt(tokenizer, settings.max_feedback_tokens)
-        width = trunk.get_input_embeddings().weight.shape[1]
+        width = int(trunk.get_input_embeddings().weight.shape[1])
         semantic_width, collaborative_width = items.semantic.shape[1], items.collaborative.shape[1]
 
         self.input_projection = nn.Linear(semantic_width + collaborative_width, width, bias=False)
         self.mask_vector = nn.Parameter(torch.randn(width) * _START_STD)
         self.separator_vector = nn.Parameter(torch.randn(width) * _START_STD)
-        # Tells a slot that its next place is masked: without it the state must find the aligned place by counting.
         self.deciding_vector = nn.Parameter(torch.randn(width) * _START_STD)
+        # Random signs keep the item to copy apart from the item before it, which stands in the same slot.
+        self.copying_gate = nn.Parameter(torch.randint(0, 2, (width,)).float() - 0.5)
         self.collaborative_query = nn.Linear(width, collaborative_width)
         self.text_query = nn.Linear(width, width)
         # Temperatures as logarithms of their inverse: [collaborative, text]. 1 / sqrt(width) as in attention.
@@ -159,7 +175,8 @@ class ItemConstructor(nn.Module):
         features = self.item_features[codes]
         semantic, collaborative = features[..., : self.semantic_width], features[..., self.semantic_width :]
         scaled = torch.cat([semantic * self.semantic_scale, collaborative * self.collaborative_scale], -1)
-        return self.item_text[codes] + self.input_projection(scaled)
+        projected: torch.Tensor = self.input_projection(scaled)
+        return self.item_text[codes] + projected
 
     def embed_slots(self, slots: Slots) -> torch.Tensor:
         """Input embeddings float32 [B, S, H]; padding is the zero vector."""
@@ -170,7 +187,9 @@ class ItemConstructor(nn.Module):
         embedded[kinds == ITEM] = self.embed_items(values[kinds == ITEM])
         embedded[kinds == MASK] = self.mask_vector
         embedded[kinds == SEPARATOR] = self.separator_vector
-        return embedded + slots.decides.unsqueeze(-1) * self.deciding_vector
+        embedded[slots.asked == DECIDES] += self.deciding_vector
+        embedded[slots.asked >= 0] += self.copying_gate * self.embed_items(slots.asked[slots.asked >= 0])
+        return embedded
 
     def read(self, slots: Slots, **cache: Any) -> Any:
         """Run the language model over slots; `cache` holds attention_mask, position_ids and past_key_values when continuing.
@@ -188,7 +207,8 @@ class ItemConstructor(nn.Module):
         states = states.float()
         scales = self.log_scales.exp()
         collaborative = self.item_features[:, self.semantic_width :]
-        by_behaviour = (self.collaborative_query(states) * (scales[0] * self.collaborative_scale)) @ collaborative.T
+        query: torch.Tensor = self.collaborative_query(states) * (scales[0] * self.collaborative_scale)
+        by_behaviour = query @ collaborative.T
         query = self.text_query(states) * (scales[1] * self.text_scale)
         # query @ (text - center).T without a centred copy of the table, which would be as large as the table itself.
         by_text = query @ self.item_text.T - (query @ self.text_center).unsqueeze(-1)
@@ -226,21 +246,23 @@ def _load_language_model(folder: Path, settings: ConstructorSettings) -> tuple[A
         )
     if not weight_files(folder):
         raise ConfigError(
-            f"The language model in {folder} has no weights (*.safetensors). Convert or download it completely, then try again."
+            f"The language model in {folder} has no weights (*.safetensors). Convert or download it completely, then try "
+            "again."
         )
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     num_layers = settings.num_layers or config.num_hidden_layers
     if num_layers > config.num_hidden_layers:
         raise ConfigError(
-            f"finetune_constructor.num_layers is {num_layers}, but the model in {folder} has {config.num_hidden_layers} layers. "
-            "Ask for at most so many."
+            f"finetune_constructor.num_layers is {num_layers}, but the model in {folder} has {config.num_hidden_layers} "
+            "layers. Ask for at most so many."
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"The language model in {folder} has no tokenizer ({error}). Save its tokenizer into that folder.") from None
-    trunk = AutoModel.from_pretrained(folder, dtype=getattr(torch, settings.dtype), local_files_only=True)
-    # Cut after loading: asking for fewer layers at load makes transformers report the others as unexpected weights.
+        raise ConfigError(f"The language model in {folder} has no tokenizer ({error}). Save it into that folder.") from None
+    # The whole model, then its trunk and first layers: loading less makes transformers report the rest as unexpected weights.
+    whole = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, settings.dtype), local_files_only=True)
+    trunk = whole.base_model
     trunk.layers = trunk.layers[:num_layers]
     trunk.config.num_hidden_layers = num_layers
     return trunk.requires_grad_(False), tokenizer
@@ -252,10 +274,11 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 @torch.no_grad()
-def _text_vectors(embedding: nn.Module, tokenizer: TokenIds, items: ItemFeatures) -> torch.Tensor:
+def _text_vectors(embedding: nn.Embedding, tokenizer: TokenIds, items: ItemFeatures) -> torch.Tensor:
     """Mean token embedding of title and attributes, float32 [N, H]. Half the weight is the attributes', where there are
     any: a long title must not drown the words that feedback is made of."""
-    titles = _mean_embeddings(embedding, [token_ids(tokenizer, clean_text(title, MAX_TITLE_CHARACTERS)) for title in items.titles])
+    texts = [clean_text(title, MAX_TITLE_CHARACTERS) for title in items.titles]
+    titles = _mean_embeddings(embedding, [token_ids(tokenizer, text) for text in texts])
     # The space before makes the tokens those of the word inside a sentence, as in an utterance.
     words = [" " + ", ".join(attribute_words(attribute) for attribute in attributes) for attributes in items.attributes]
     attributes = _mean_embeddings(embedding, [token_ids(tokenizer, text) if text.strip() else [] for text in words])
@@ -263,7 +286,7 @@ def _text_vectors(embedding: nn.Module, tokenizer: TokenIds, items: ItemFeatures
     return torch.where(has_both, 0.5, 1.0) * (titles + attributes)
 
 
-def _mean_embeddings(embedding: nn.Module, token_lists: Sequence[list[int]]) -> torch.Tensor:
+def _mean_embeddings(embedding: nn.Embedding, token_lists: Sequence[list[int]]) -> torch.Tensor:
     """Mean of each list's embeddings, float32 [len(token_lists), H]; zero for an empty list."""
     table = embedding.weight
     tokens = torch.tensor([token for tokens in token_lists for token in tokens], dtype=torch.int64, device=table.device)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from cesrec_core.constructor.layout import Prompt, joined, padded, reading_slots, writing_slots
+from cesrec_core.constructor.layout import Prompt, Slots, joined, padded, reading_slots, writing_slots
 from cesrec_core.constructor.model import ScoredBatch
 from cesrec_core.constructor.pairs import PairSource, TrainingPair
 
@@ -29,8 +29,8 @@ def scored_batch(pairs: Sequence[TrainingPair], prompt: Prompt, rng: np.random.G
     """Tensors of a batch: every masked place is scored, and with an `rng` some copied places."""
     rows = [_row(pair, prompt) for pair in pairs]
     places = [_scored_places(pair, rng) for pair in pairs]
+    is_masked = [pair.masked[chosen] for pair, chosen in zip(pairs, places, strict=True)]
     longest = max(len(pair.target) for pair in pairs)
-    # The state of slot `start` decides place 0: the slot of the separator, which is the last one read.
     columns = [start + chosen for (_, start), chosen in zip(rows, places, strict=True)]
     targets = [pair.target[chosen] for pair, chosen in zip(pairs, places, strict=True)]
     taken = [
@@ -42,12 +42,13 @@ def scored_batch(pairs: Sequence[TrainingPair], prompt: Prompt, rng: np.random.G
         rows=torch.from_numpy(np.repeat(np.arange(len(pairs)), [len(chosen) for chosen in places])),
         columns=torch.from_numpy(np.concatenate(columns)),
         targets=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
-        is_masked_place=torch.from_numpy(np.concatenate([pair.masked[chosen] for pair, chosen in zip(pairs, places, strict=True)])),
+        is_masked_place=torch.from_numpy(np.concatenate(is_masked)),
         taken=torch.from_numpy(np.concatenate(taken).astype(np.int64)),
     )
 
 
-def _row(pair: TrainingPair, prompt: Prompt):
+def _row(pair: TrainingPair, prompt: Prompt) -> tuple[Slots, int]:
+    """Slots of one pair, and the slot whose state decides place 0: the separator, the last one read."""
     read = reading_slots(prompt(pair.feedback), pair.history, pair.masked)
     # Nothing after the last scored place is read; the last item of v* is never an input.
     write = writing_slots(pair.target, pair.masked, 0, len(pair.target) - 1)

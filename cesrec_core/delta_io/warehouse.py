@@ -14,7 +14,7 @@ from pyspark.sql.types import StructType
 from cesrec_core import columns as c
 from cesrec_core.config import WarehouseSection
 from cesrec_core.errors import InputDataError, SchemaError
-from cesrec_core.schemas import PUBLISHED_VIEWS, TABLES, Table, table_named
+from cesrec_core.schemas import PUBLISHED_VIEWS, TABLES, Column, Table, table_named
 
 # Every commit of this project carries it, so that commits by others (people's feedback) can be told apart.
 COMMIT_METADATA = "cesrec"
@@ -27,6 +27,11 @@ def spark_schema(table: Table) -> StructType:
     """The table's columns as a Spark schema with comments."""
     fields = ", ".join(f"{column.name} {column.type}{'' if column.nullable else ' NOT NULL'}" for column in table.columns)
     return StructType.fromDDL(fields)
+
+
+def _comparable(column: Column) -> str:
+    """SQL of a column's value, with {} for the table's alias; Spark cannot compare maps."""
+    return f"to_json({{}}.`{column.name}`)" if column.type.startswith("map<") else f"{{}}.`{column.name}`"
 
 
 class Warehouse:
@@ -90,12 +95,17 @@ class Warehouse:
         """
         if not self.exists(table):
             raise InputDataError(
-                f"The table {table.name} does not exist at {self.location(table)}. Run the stage that writes it, or jobs/nightly_refresh.py."
+                f"The table {table.name} does not exist at {self.location(table)}. Run the stage that writes it, or "
+                "jobs/nightly_refresh.py."
             )
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        frame = reader.load(str(self.path / "tables" / table.name)) if self.schema_name is None else reader.table(self.location(table))
+        frame = (
+            reader.load(str(self.path / "tables" / table.name))
+            if self.schema_name is None
+            else reader.table(self.location(table))
+        )
         self._refuse_other_columns(frame, table, "holds")
         return frame.select(*table.column_names)
 
@@ -106,7 +116,11 @@ class Warehouse:
         """Rows inserted, updated or deleted in versions after_version + 1 .. version, with Delta's `_change_type`."""
         reader = self.spark.read.format("delta").option("readChangeFeed", "true")
         reader = reader.option("startingVersion", after_version + 1).option("endingVersion", version)
-        return reader.load(str(self.path / "tables" / table.name)) if self.schema_name is None else reader.table(self.location(table))
+        return (
+            reader.load(str(self.path / "tables" / table.name))
+            if self.schema_name is None
+            else reader.table(self.location(table))
+        )
 
     def replace_run(self, table: Table, frame: DataFrame, run_id: str) -> int:
         """Replace the slice of one run; returns the number of rows. Writing the same run again leaves one copy."""
@@ -129,10 +143,10 @@ class Warehouse:
         """
         num_rows = self._check_rows(frame, table)
         same_key = " AND ".join(f"t.`{name}` <=> s.`{name}`" for name in table.key)
-        others = [name for name in table.column_names if name not in table.key]
+        others = [_comparable(column) for column in table.columns if column.name not in table.key]
         merge = self._delta_table(table).alias("t").merge(self._in_order(frame, table).alias("s"), same_key)
         if others and update_matched:
-            differs = " OR ".join(f"NOT (t.`{name}` <=> s.`{name}`)" for name in others)
+            differs = " OR ".join(f"NOT ({value.format('t')} <=> {value.format('s')})" for value in others)
             merge = merge.whenMatchedUpdateAll(condition=differs)
         merge = merge.whenNotMatchedInsertAll()
         if delete_missing:
@@ -163,9 +177,8 @@ class Warehouse:
                 frame.createOrReplaceTempView(view)
                 continue
             quoted = ".".join(f"`{part}`" for part in (*self.schema_name.split("."), view))
-            latest = (
-                f"SELECT run_id FROM {self.location(TABLES['runs'])} WHERE published_at IS NOT NULL ORDER BY published_at DESC, run_id LIMIT 1"
-            )
+            published = f"SELECT run_id FROM {self.location(TABLES['runs'])} WHERE published_at IS NOT NULL"
+            latest = f"{published} ORDER BY published_at DESC, run_id LIMIT 1"
             self.spark.sql(f"CREATE OR REPLACE VIEW {quoted} AS SELECT * FROM {self.location(table)} WHERE run_id = ({latest})")
 
     def _delta_table(self, table: Table) -> DeltaTable:
@@ -198,16 +211,21 @@ class Warehouse:
         self._refuse_other_columns(frame, table, "is written with")
         not_null = [column.name for column in table.columns if not column.nullable]
         counts = [F.count_if(F.col(name).isNull()).alias(f"null_{name}") for name in not_null]
-        counts += [F.count_if(~F.coalesce(F.expr(check.expression), F.lit(False))).alias(f"check_{check.name}") for check in table.checks]
+        counts += [
+            F.count_if(~F.coalesce(F.expr(check.expression), F.lit(False))).alias(f"check_{check.name}")
+            for check in table.checks
+        ]
         row = frame.agg(F.count(F.lit(1)).alias("rows"), *counts).first()
         for name in not_null:
             if row[f"null_{name}"]:
-                raise SchemaError(f"Table {table.name}: {row[f'null_{name}']} of {row['rows']} rows have no {name}. Nothing was written.")
+                raise SchemaError(
+                    f"Table {table.name}: {row[f'null_{name}']} of {row['rows']} rows have no {name}. Nothing was written."
+                )
         for check in table.checks:
             if row[f"check_{check.name}"]:
                 raise SchemaError(
-                    f"Table {table.name}: {row[f'check_{check.name}']} of {row['rows']} rows break {check.name} ({check.expression}). "
-                    "Nothing was written."
+                    f"Table {table.name}: {row[f'check_{check.name}']} of {row['rows']} rows break {check.name} "
+                    f"({check.expression}). Nothing was written."
                 )
         repeated = frame.groupBy(*table.key).count().where("count > 1").limit(1).count()
         if repeated:

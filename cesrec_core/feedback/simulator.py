@@ -61,12 +61,13 @@ def _say_wish(wanted: list[str], rng: np.random.Generator, max_attributes: int) 
 
 
 def _draw_unwanted(wanted: list[str], shown_attributes: Sequence[Sequence[str]], rng: np.random.Generator) -> str | None:
-    counts = Counter(words for shown in shown_attributes for attribute in shown if (words := attribute_words(attribute)))
-    candidates = sorted((words, count) for words, count in counts.items() if words not in wanted)
+    counts = Counter(attribute_words(attribute) for shown in shown_attributes for attribute in shown)
+    candidates = sorted((words, count) for words, count in counts.items() if words and words not in wanted)
     if not candidates:
         return None
     weights = np.array([count for _, count in candidates], dtype=np.float64)
-    return candidates[int(rng.choice(len(candidates), p=weights / weights.sum()))][0]
+    drawn = int(rng.choice(len(candidates), p=weights / weights.sum()))
+    return candidates[drawn][0]
 
 
 def _pick_kind(kinds: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple[str, ...]:

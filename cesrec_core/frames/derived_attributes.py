@@ -9,10 +9,13 @@ IS_DERIVED = "is_derived_attributes"
 MAX_WORDS = 3
 MAX_PER_ITEM = 8
 
+# Of the titles with a part ("duty"), at least this share has it outside any one longer phrase ("call of duty"), or it goes.
+MIN_SHARE_OUTSIDE = 0.2
+
 # Function words of English: a phrase neither begins nor ends with one, so "call of duty" stays and "of duty" does not.
-STOP_WORDS = tuple(
-    "a an and are as at be but by for from has have i in into is it its me my no nor not of off on or our out over s so t that "
-    "the their them then they this to too up us use was we were what when which who will with without you your".split()
+_STOP_WORD = (
+    "^(a|an|and|are|as|at|be|but|by|for|from|has|have|i|in|into|is|it|its|me|my|no|nor|not|of|off|on|or|our|out|over|s|so|t|that"
+    "|the|their|them|then|they|this|to|too|up|us|use|vs|was|we|were|what|when|which|who|will|with|without|you|your)$"
 )
 
 _SEPARATORS = r"[-–—:;,/|()\[\]{}&+\"!?]+\s+|\s+[-–—:;,/|()\[\]{}&+\"!?]+|[:;,/|()\[\]{}&+\"!?]+"
@@ -22,7 +25,7 @@ def derive_attributes(items: DataFrame, min_items: int) -> DataFrame:
     """`items` with `attributes` filled from titles where no item of the whole catalogue has any, and `is_derived_attributes`.
 
     An attribute is a phrase of 1 to MAX_WORDS words of a title, not crossing punctuation, in the titles of at least
-    `min_items` items; not a number; and not a part of a longer such phrase without which it never occurs. An item keeps the
+    `min_items` items; not a number; and not a part of one longer such phrase without which it hardly occurs. An item keeps the
     longest, then the most common, MAX_PER_ITEM at most.
     """
     has_any = items.agg(F.coalesce(F.max(F.size(c.ATTRIBUTES) > 0), F.lit(True)).alias("has_any"))
@@ -39,14 +42,14 @@ def derive_attributes(items: DataFrame, min_items: int) -> DataFrame:
     )
     with_derived = marked.join(chosen, on=c.ITEM_ID, how="left")
     derived = F.coalesce("derived", F.array().cast("array<string>"))
-    return with_derived.withColumn(
-        c.ATTRIBUTES, F.when(F.col("has_any"), F.col(c.ATTRIBUTES)).otherwise(derived)
-    ).withColumn(IS_DERIVED, ~F.col("has_any"))
+    return with_derived.withColumn(c.ATTRIBUTES, F.when(F.col("has_any"), F.col(c.ATTRIBUTES)).otherwise(derived)).withColumn(
+        IS_DERIVED, ~F.col("has_any")
+    )
 
 
 def _phrases(items: DataFrame) -> DataFrame:
     """item_id, phrase, num_words: each phrase of each title once."""
-    plain = F.regexp_replace(F.lower(c.TITLE), r"['’´`®™©]", "")
+    plain = F.regexp_replace(F.lower(c.TITLE), r"['’´`]s\b|['’´`®™©]", "")
     words_of_part = F.transform(
         F.split(plain, _SEPARATORS),
         lambda part: F.filter(F.split(part, r"[^\p{L}\p{N}]+"), lambda word: word != ""),
@@ -57,13 +60,13 @@ def _phrases(items: DataFrame) -> DataFrame:
     phrases = starts.select(c.ITEM_ID, "words", "start", F.explode(lengths).alias("num_words"))
     phrases = phrases.withColumn("phrase_words", F.slice("words", F.col("start"), F.col("num_words")))
     first, last = F.element_at("phrase_words", 1), F.element_at("phrase_words", -1)
-    is_phrase = ~first.isin(*STOP_WORDS) & ~last.isin(*STOP_WORDS) & _has_a_word()
+    is_phrase = ~first.rlike(_STOP_WORD) & ~last.rlike(_STOP_WORD) & _has_a_word()
     return phrases.where(is_phrase).select(c.ITEM_ID, F.array_join("phrase_words", " ").alias("phrase"), "num_words").distinct()
 
 
 def _has_a_word() -> Column:
-    """True where a word of two letters or more is among them: neither numbers nor single letters say anything."""
-    return F.exists("phrase_words", lambda word: word.rlike(r"\p{L}.*\p{L}"))
+    """True where a word of two letters or more is among them: neither numbers (Roman too) nor single letters say anything."""
+    return F.exists("phrase_words", lambda word: word.rlike(r"\p{L}.*\p{L}") & ~word.rlike("^[ivx]+$"))
 
 
 def _widely_shared(phrases: DataFrame, min_items: int) -> DataFrame:
@@ -75,13 +78,14 @@ def _widely_shared(phrases: DataFrame, min_items: int) -> DataFrame:
     )
     covered = longer.groupBy("phrase").agg(F.max("num_in_longer").alias("num_in_longer"))
     joined = counts.join(covered, on="phrase", how="left")
-    return joined.where(F.col("num_in_longer").isNull() | (F.col("num_items") > F.col("num_in_longer"))).select("phrase", "num_items")
+    num_outside = F.col("num_items") - F.coalesce("num_in_longer", F.lit(0))
+    return joined.where(num_outside >= MIN_SHARE_OUTSIDE * F.col("num_items")).select("phrase", "num_items")
 
 
 def _sub_phrases(words: Column) -> Column:
     """All shorter runs of words within a phrase, as text."""
     runs = [
-        F.when(F.size(words) >= start + length, F.array_join(F.slice(words, start, length), " "))
+        F.when(F.size(words) >= start + length - 1, F.array_join(F.slice(words, start, length), " "))
         for length in range(1, MAX_WORDS)
         for start in range(1, MAX_WORDS + 2 - length)
     ]

@@ -183,7 +183,7 @@ def _key(name: str) -> Column:
 
 
 def _trimmed(name: str) -> Column:
-    return F.filter(F.transform(name, F.trim), lambda value: value != "")
+    return F.filter(F.transform(name, lambda value: F.trim(value)), lambda value: value != "")
 
 
 def _cleaned(text: Column) -> Column:

@@ -79,27 +79,24 @@ def conform(frame: DataFrame, kind: str, where: str, is_ordered: bool = True) ->
     Raises:
         SchemaError: a required column is missing, or a column's type cannot hold what it is for.
     """
-    found = {name.lower(): name for name in frame.columns}
-    selected = []
+    present = {name.lower(): name for name in frame.columns}
+    selected: list[Column] = []
     for column in RAW_COLUMNS[kind]:
-        source = next((found[name.lower()] for name in (column.name, *column.aliases) if name.lower() in found), None)
-        if source is None and column.is_required:
+        sources = [present[name.lower()] for name in (column.name, *column.aliases) if name.lower() in present]
+        if not sources and column.is_required:
             raise SchemaError(
                 f"{where} lacks the column {column.name!r} ({column.wanted}); it has {', '.join(frame.columns)}. "
                 f"Add it, or rename the column that holds it."
             )
-        if column.name != POSITION:
-            selected.append(_typed(frame, source, column, where).alias(column.name))
-    order = found.get(POSITION)
-    if order is not None:
-        _typed(frame, order, RawColumn(POSITION, _WHOLE), where)
-    read_order = F.monotonically_increasing_id() if is_ordered else F.lit(0).cast("bigint")
-    position = read_order if order is None else F.coalesce(F.col(_quoted(order)).try_cast("bigint"), F.lit(0))
+        value = _typed(frame, sources, column, where)
+        if column.name == POSITION:
+            read_order = F.monotonically_increasing_id() if is_ordered else F.lit(0)
+            value = (F.coalesce(value.try_cast("bigint"), F.lit(0)) if sources else read_order).cast("bigint")
+        selected.append(value.alias(c.SOURCE_POSITION if column.name == POSITION else column.name))
     malformed = F.col(IS_MALFORMED) if IS_MALFORMED in frame.columns else F.lit(False)
     record = F.col(c.RECORD) if c.RECORD in frame.columns else _record(frame)
     conformed = frame.select(
         *selected,
-        position.cast("bigint").alias(c.SOURCE_POSITION),
         F.coalesce(malformed, F.lit(False)).alias(IS_MALFORMED),
         record.alias(c.RECORD),
     )
@@ -114,27 +111,33 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def _typed(frame: DataFrame, source: str | None, column: RawColumn, where: str) -> Column:
-    """The column as this project types it; moments keep their type, since only cleaning can say that one is unreadable."""
-    if source is None:
-        return F.lit(None).cast("array<string>" if column.wanted == _LIST else "double" if column.wanted == _NUMBER else "string")
-    found = frame.schema[source].dataType
-    if not isinstance(found, t.NullType) and not _fits(found, column.wanted):
-        raise SchemaError(
-            f"{where}: column {source!r} is {found.simpleString()}, but {column.name} has to be {column.wanted}. "
-            "Convert it at the source."
-        )
-    value = F.col(_quoted(source))
+def _typed(frame: DataFrame, sources: list[str], column: RawColumn, where: str) -> Column:
+    """The column as this project types it: of its names in the source, per row the first that has a value.
+
+    Moments keep the type of the source, since only cleaning can say that one cannot be read.
+    """
+    if not sources:
+        return F.lit(None).cast({_LIST: "array<string>", _NUMBER: "double"}.get(column.wanted, "string"))
+    kinds = {source: frame.schema[source].dataType for source in sources}
+    for source, found in kinds.items():
+        if not isinstance(found, t.NullType) and not _fits(found, column.wanted):
+            raise SchemaError(
+                f"{where}: column {source!r} is {found.simpleString()}, but {column.name} has to be {column.wanted}. "
+                "Convert it at the source."
+            )
     if column.wanted == _MOMENT:
-        return value.cast("string") if isinstance(found, t.NullType) else value
-    if column.wanted == _NUMBER:
+        first = F.col(_quoted(sources[0]))
+        return first.cast("string") if isinstance(kinds[sources[0]], t.NullType) else first
+    return F.coalesce(*(_converted(F.col(_quoted(source)), found, column.wanted) for source, found in kinds.items()))
+
+
+def _converted(value: Column, found: t.DataType, wanted: str) -> Column:
+    if wanted == _NUMBER:
         number = value.try_cast("double")
         return F.when(~F.isnan(number), number)
-    if column.wanted == _LIST:
+    if wanted == _LIST:
         return _as_list(value, found)
-    if column.wanted == _PROSE:
-        return _as_prose(value, found)
-    return value.cast("string")
+    return _as_prose(value, found) if wanted == _PROSE else value.cast("string")
 
 
 def _fits(found: t.DataType, wanted: str) -> bool:
@@ -156,8 +159,9 @@ def _fits(found: t.DataType, wanted: str) -> bool:
 def _as_list(value: Column, found: t.DataType) -> Column:
     """An array of strings from an array, an array of arrays, JSON text of either, or text with separators."""
     if isinstance(found, t.ArrayType):
-        flat = F.flatten(F.filter(value, lambda inner: inner.isNotNull())) if isinstance(found.elementType, t.ArrayType) else value
-        return flat.cast("array<string>")
+        if isinstance(found.elementType, t.ArrayType):
+            value = F.flatten(F.filter(value, lambda inner: inner.isNotNull()))
+        return value.cast("array<string>")
     text = F.trim(value.cast("string"))
     nested = F.flatten(F.from_json(text, "array<array<string>>"))
     return (

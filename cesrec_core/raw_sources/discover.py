@@ -44,7 +44,7 @@ def find_sources(folder: Path) -> dict[str, str]:
             sources[kind] = str(folder / matches[0])
         elif kind in REQUIRED:
             looked_for = ", ".join(pattern for group in groups for pattern in group)
-            raise InputDataError(f"{folder} holds no {kind}. Looked for: {looked_for}. It has: {', '.join(names) or 'nothing'}.")
+            raise InputDataError(f"{folder} holds no {kind}. Looked for: {looked_for}. Found: {', '.join(names) or 'nothing'}.")
     return sources
 
 

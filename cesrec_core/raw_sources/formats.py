@@ -5,6 +5,7 @@ malformed instead of stopping the read. The only thing looked at early is the he
 """
 
 import gzip
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -53,11 +54,11 @@ def recognise(location: str) -> Format:
         ConfigError: the location is neither a path with a known form nor a plain table name.
         InputDataError: there is nothing at a local path.
     """
-    by_suffix = next((SUFFIXES[suffix] for suffix in sorted(SUFFIXES, key=len, reverse=True) if location.endswith(suffix)), None)
+    by_suffix = next((found for suffix, found in SUFFIXES.items() if location.endswith(suffix)), None)
     if _URI.match(location):
         return by_suffix or "delta"
     path = Path(location)
-    if path.is_dir():
+    if location and path.is_dir():
         return _format_of_folder(path)
     if by_suffix is not None:
         if not path.is_file():
@@ -70,8 +71,8 @@ def recognise(location: str) -> Format:
             raise ConfigError(f"{location} is of no known format. Known endings are: {', '.join(SUFFIXES)}.")
         raise InputDataError(f"There is nothing at {location}. Correct the path in the dataset section.")
     raise ConfigError(
-        f"{location!r} is not a usable source: give a path ending in one of {', '.join(SUFFIXES)}, a folder of Parquet files or a "
-        "Delta table, or a table name of up to three words joined by dots, such as catalog.schema.interactions."
+        f"{location!r} is not a usable source: give a path ending in one of {', '.join(SUFFIXES)}, a folder of Parquet files "
+        "or a Delta table, or a table name of up to three words joined by dots, such as catalog.schema.interactions."
     )
 
 
@@ -130,7 +131,7 @@ def _read_recbole(spark: SparkSession, location: str) -> DataFrame:
 
 def _read_movielens(spark: SparkSession, kind: str, location: str) -> DataFrame:
     if kind not in _MOVIELENS_COLUMNS:
-        raise ConfigError(f"{location}: .dat files hold interactions or items, not {kind}. Give {kind} as JSON lines or Parquet.")
+        raise ConfigError(f"{location}: .dat files hold interactions or items, not {kind}. Give JSON lines or Parquet.")
     options = {"header": "false", "sep": "::", "quote": "", "encoding": "ISO-8859-1"}
     return _read_separated(spark, location, options, list(_MOVIELENS_COLUMNS[kind]))
 
@@ -180,10 +181,10 @@ def _first_lines(location: str, lines: DataFrame) -> Iterator[str]:
     if not path.is_file():
         yield from (row["value"] for row in lines.limit(_LINES_LOOKED_AT).collect())
         return
-    opened = gzip.open(path, "rt", encoding="utf-8", errors="replace") if path.suffix == ".gz" else path.open(errors="replace")
-    with opened as stream:
-        for _, line in zip(range(_LINES_LOOKED_AT), stream, strict=False):
-            yield line
+    with path.open("rb") as raw:
+        stream = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+        for line in itertools.islice(stream, _LINES_LOOKED_AT):
+            yield line.decode("utf-8", errors="replace")
 
 
 def _marked(frame: DataFrame, names: list[str]) -> DataFrame:

@@ -43,7 +43,7 @@ def load_recommender(folder: Path) -> tuple[TrainableRecommender, Manifest]:
     try:
         model.load_state_dict(load_tensors(folder))
     except RuntimeError as error:
-        raise ArtifactError(f"{folder}: weights, vocabulary and manifest do not fit together ({error}). Train it again.") from None
+        raise ArtifactError(f"{folder}: weights, vocabulary and manifest do not fit together ({error}). Train again.") from None
     return model.eval().requires_grad_(False), manifest
 
 
@@ -51,7 +51,7 @@ def _settings(folder: Path, manifest: Manifest) -> TrainRecommenderSection:
     try:
         settings = TrainRecommenderSection.model_validate(manifest.settings)
     except ValidationError as error:
-        raise ArtifactError(f"{folder}: the manifest's settings are not those of a recommender ({error}). Train it again.") from None
+        raise ArtifactError(f"{folder}: the manifest's settings are not a recommender's ({error}). Train it again.") from None
     if settings.model not in RECOMMENDERS:
         known = ", ".join(sorted(RECOMMENDERS))
         raise ArtifactError(f"{folder} holds a {settings.model}; this version knows {known}. Train one of those.")

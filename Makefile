@@ -1,0 +1,53 @@
+# Everything runs inside .venv in this folder. `make help` lists what there is.
+
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+STAMP := $(VENV)/.set-up
+# Ray, Spark and DeepSpeed look for their tools on the path; transformers shall not try to reach a hub.
+RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo evaluate test lint check format wheel clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## environment, sample data and models, once
+
+$(STAMP): setup.py constraints.txt cesrec_core/local_setup.py cesrec_core/local_java.py
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found. Try: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -P cesrec_core/local_java.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (about 7 GB, most of it PyTorch) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[spark,training,demo,dev]'
+	@$(BIN)/python -m cesrec_core.local_setup
+	@touch $(STAMP)
+
+demo: $(STAMP) ## the nightly job on MovieLens-100K: minutes the first time, seconds when nothing changed
+	@$(RUN) spark-submit jobs/nightly_refresh.py
+
+evaluate: $(STAMP) ## quality of the demo's models on held-out items, with intervals
+	@$(RUN) spark-submit jobs/evaluate.py
+
+test: $(STAMP) ## the test suite
+	@$(RUN) python -m pytest tests
+
+lint: $(STAMP) ## formatting, lint, types and architecture
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports
+
+check: lint test ## everything that must pass before a commit
+
+format: $(STAMP) ## put the code into the project's format
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+wheel: $(STAMP) ## build dist/*.whl for executors and workers
+	@$(RUN) python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove build leftovers; keeps .venv and warehouse
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

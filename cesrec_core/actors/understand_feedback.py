@@ -1,0 +1,45 @@
+"""The worker of understand_feedback."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from cesrec_core import columns as c
+from cesrec_core.datasets import read_catalogue
+from cesrec_core.feedback.understanding import model_id, understand
+from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.schemas import FEEDBACK_SIGNALS
+
+
+class UnderstandFeedback:
+    """feedback_id, utterance, recommended_item_ids -> feedback_signals."""
+
+    def __init__(self, catalogue_folder: Path, max_characters: int) -> None:
+        self.catalogue_folder = catalogue_folder
+        self.max_characters = max_characters
+
+    def setup(self) -> None:
+        catalogue = read_catalogue(self.catalogue_folder)
+        self.vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+        self.model_id = model_id(self.vocabulary)
+
+    def process(self, shard: pa.Table) -> pa.Table:
+        said = zip(shard[c.UTTERANCE].to_pylist(), shard[c.RECOMMENDED_ITEM_IDS].to_pylist(), strict=True)
+        signals = [understand(utterance, shown, self.vocabulary, self.max_characters) for utterance, shown in said]
+        columns = {
+            c.FEEDBACK_ID: shard[c.FEEDBACK_ID],
+            c.MODEL_ID: [self.model_id] * len(shard),
+            **{
+                name: [getattr(signal, name) for signal in signals]
+                for name in (
+                    c.INTENTS,
+                    c.WANTED_ATTRIBUTES,
+                    c.UNWANTED_ATTRIBUTES,
+                    c.WANTED_ITEM_IDS,
+                    c.UNWANTED_ITEM_IDS,
+                    c.IS_VAGUE,
+                    c.CONFIDENCE,
+                )
+            },
+        }
+        return pa.table(columns, schema=FEEDBACK_SIGNALS.arrow_schema())

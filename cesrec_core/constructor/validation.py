@@ -1,0 +1,122 @@
+"""What a trained Constructor is worth on users it has not been asked about: with their words, and with somebody else's."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cesrec_core.constructor.model import ItemConstructor, forbid
+from cesrec_core.constructor.pairs import PairSource, TrainingPair
+from cesrec_core.constructor.training import scored_batch
+
+TOP_K = 10
+_NUM_BOOTSTRAP_SAMPLES = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationSet:
+    """One user per entry of each list.
+
+    Attributes:
+        masked: places hidden inside the user's training window.
+        next_place: the place after the training history; its target is the held-out item.
+        seen: item codes of the user's training history, never counted as wrong answers for the next place.
+    """
+
+    masked: list[TrainingPair]
+    next_place: list[TrainingPair]
+    seen: list[np.ndarray]
+
+
+def validation_set(
+    source: PairSource, histories: Sequence[np.ndarray], targets: Sequence[int], rng: np.random.Generator
+) -> ValidationSet:
+    """Pairs for held-out places; `histories` end before `targets`, and masked places lie within `histories`."""
+    return ValidationSet(
+        masked=[source.masked_places(history, rng) for history in histories],
+        next_place=[source.next_place(history, target, rng) for history, target in zip(histories, targets, strict=True)],
+        seen=[np.asarray(history) for history in histories],
+    )
+
+
+def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, seed: int) -> dict[str, float]:
+    """Figures for the manifest.
+
+    Returns:
+        Shares of places whose true item is among the first TOP_K or is the first, with the user's words and with another
+        user's (`_shuffled`); and the bootstrap interval (95 %, over users) of what the words add to the masked places' recall.
+    """
+    inside = place_ranks(model, examples.masked, batch_size)
+    inside_shuffled = place_ranks(model, shuffled_words(examples.masked), batch_size)
+    after = place_ranks(model, examples.next_place, batch_size, examples.seen)
+    after_shuffled = place_ranks(model, shuffled_words(examples.next_place), batch_size, examples.seen)
+    gain = _recall(inside) - _recall(inside_shuffled)
+    low, high = bootstrap_interval(gain, seed)
+    return {
+        "masked_recall_at_10": float(_recall(inside).mean()),
+        "masked_recall_at_10_shuffled": float(_recall(inside_shuffled).mean()),
+        "masked_accuracy": float(_accuracy(inside).mean()),
+        "masked_accuracy_shuffled": float(_accuracy(inside_shuffled).mean()),
+        "words_worth": float(gain.mean()),
+        "words_worth_low": low,
+        "words_worth_high": high,
+        "next_place_recall_at_10": float(_recall(after).mean()),
+        "next_place_recall_at_10_shuffled": float(_recall(after_shuffled).mean()),
+        "num_validation_users": float(len(examples.masked)),
+    }
+
+
+def shuffled_words(pairs: Sequence[TrainingPair]) -> list[TrainingPair]:
+    """The same pairs, each with the words of the next one: nobody keeps their own."""
+    words = [pair.feedback for pair in pairs]
+    return [dataclasses.replace(pair, feedback=other) for pair, other in zip(pairs, words[1:] + words[:1], strict=True)]
+
+
+@torch.inference_mode()
+def place_ranks(
+    model: ItemConstructor, pairs: Sequence[TrainingPair], batch_size: int, seen: Sequence[np.ndarray] | None = None
+) -> list[np.ndarray]:
+    """Rank, from 1, of the true item at each masked place, with the places before it filled truly.
+
+    Args:
+        seen: item codes that are no candidates besides those in the pair's own sequence, per pair.
+
+    Returns:
+        int64 arrays, one per pair, one rank per masked place.
+    """
+    was_training = model.training
+    model.eval()
+    ranks: list[np.ndarray] = []
+    for start in range(0, len(pairs), batch_size):
+        chunk = pairs[start : start + batch_size]
+        batch = scored_batch(chunk, model.prompt, None).to(model.device)
+        states = model.read(batch.slots).last_hidden_state[batch.rows, batch.columns]
+        logits = forbid(model.score(states), batch.taken, batch.targets)
+        if seen is not None:
+            for place, row in enumerate(batch.rows.tolist()):
+                codes = seen[start + row]
+                logits[place, torch.from_numpy(codes[codes != int(batch.targets[place])]).long()] = float("-inf")
+        true_logits = logits.gather(1, batch.targets.unsqueeze(1))
+        # Ties count against the model, or a collapsed one would score perfectly.
+        found = (logits >= true_logits).sum(1).cpu().numpy()
+        ranks += np.split(found, np.cumsum([int(pair.masked.sum()) for pair in chunk])[:-1])
+    model.train(was_training)
+    return ranks
+
+
+def bootstrap_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of the mean of float [U], resampling users."""
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(_NUM_BOOTSTRAP_SAMPLES)]
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def _recall(ranks: Sequence[np.ndarray]) -> np.ndarray:
+    """float64 [U], share of a user's places whose true item is among the first TOP_K."""
+    return np.array([(places <= TOP_K).mean() for places in ranks])
+
+
+def _accuracy(ranks: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([(places == 1).mean() for places in ranks])

@@ -1,0 +1,303 @@
+"""What the words are worth: the same users, the same feedback, several ways of using it (METHOD.md, "Honest evaluation").
+
+Full ranking with seen items filtered comes first; the target against uniform negatives stands beside it. Weights are
+chosen on validation items and used once, unchanged, on test items.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cesrec_core.config import Config
+from cesrec_core.constructor.construction import ConstructionRequest, next_place_scores
+from cesrec_core.constructor.model import ItemConstructor
+from cesrec_core.datasets import Histories
+from cesrec_core.feedback.simulator import simulate_utterance
+from cesrec_core.feedback.understanding import Signals, understand
+from cesrec_core.feedback.vocabulary import Vocabulary as CatalogueVocabulary
+from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, sample_negatives, sampled_ranks
+from cesrec_core.outliers import OutlierRule, find_outliers
+from cesrec_core.pseudo_sequences import drop_masked
+from cesrec_core.ranking import FeedbackMatch, base_scores, top_k
+from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest
+from cesrec_core.scoring import Scorer
+from cesrec_core.sequences import Moment, input_and_target
+from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
+
+NUM_SHOWN = 10
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the parts that are added to the base score."""
+
+    attribute: float = 0.0
+    aligned: float = 0.0
+    constructor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table: which sequence the base recommender reads, and which other parts of the score count."""
+
+    name: str
+    sequence: str  # history, masked, rewritten
+    has_match: bool = False
+    has_next_place: bool = False
+
+
+VARIANTS = (
+    Variant("base", "history"),
+    Variant("base + re-rank", "history", has_match=True),
+    Variant("mask only", "masked"),
+    Variant("CESRec", "rewritten"),
+    Variant("CESRec + re-rank", "rewritten", has_match=True),
+    Variant("CESRec + re-rank + next place", "rewritten", has_match=True, has_next_place=True),
+)
+# What a variant is tested against, where it is not the base itself.
+COMPARISONS = (("CESRec", "base"), ("CESRec + re-rank", "base + re-rank"), ("CESRec + re-rank + next place", "base + re-rank"))
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The users of one moment: what they had, what they want, and what they say.
+
+    Attributes:
+        histories: B lists of item ids.
+        codes: the same as catalogue codes.
+        target_idx: int64 [B] item_idx; 0 where the recommender does not know the target.
+        utterances, signals: what each user says of the base list, and what is understood.
+    """
+
+    moment: Moment
+    user_ids: list[str]
+    histories: list[list[str]]
+    codes: list[np.ndarray]
+    target_idx: np.ndarray
+    utterances: list[str]
+    signals: list[Signals]
+
+
+class Evaluator:
+    """Scores the variants for the users of a moment; every part is computed once and combined."""
+
+    def __init__(self, scorer: Scorer, constructor: ItemConstructor, config: Config) -> None:
+        self.scorer = scorer
+        self.constructor = constructor
+        self.config = config
+        self.features = scorer.features
+        catalogue = self.features.catalogue
+        self.words = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+        mask = config.mask_outliers
+        self.rule = OutlierRule(mask.num_masked, mask.min_kept_items, mask.max_history_items)
+        section = config.construct_pseudo_sequences
+        self.rewriter = Rewriter(constructor, self.features, self.rule, section.placement, section.batch_size)
+
+    def cases(self, histories: Histories, moment: Moment) -> Cases:
+        """A seeded sample of users with a target, who react to the base recommender's list."""
+        item_ids = self.features.catalogue.item_ids
+        cut = {user: pair for user in range(len(histories)) if (pair := input_and_target(histories[user], moment)) is not None}
+        rng = np.random.default_rng(self.config.run.seed)
+        users = sorted(rng.permutation(list(cut))[: self.config.evaluate.max_users].tolist())
+        codes = [np.asarray(cut[user][0], dtype=np.int64) for user in users]
+        targets = [int(cut[user][1]) for user in users]
+        known = [[item_ids[code] for code in history] for history in codes]
+        shown = self._shown(known)
+        utterances = [self._say(*row) for row in zip(users, targets, shown, strict=True)]
+        limit = self.config.understand_feedback.max_utterance_characters
+        signals = [understand(said, items, self.words, limit) for said, items in zip(utterances, shown, strict=True)]
+        idx_of = self.scorer.vocabulary.idx_of
+        target_idx = np.array([idx_of.get(item_ids[target], 0) for target in targets])
+        return Cases(moment, [histories.user_ids[user] for user in users], known, codes, target_idx, utterances, signals)
+
+    def parts(self, cases: Cases, advance: Advance = lambda amount: None) -> "Parts":
+        """Everything that a variant may be made of, for these users."""
+        return Parts(self, cases, advance)
+
+    def _shown(self, histories: list[list[str]]) -> list[list[str]]:
+        vectors = self.scorer.encode(histories)
+        best, _ = top_k(vectors, self.scorer.item_vectors, self.scorer.seen(histories), self.scorer.allowed, NUM_SHOWN)
+        return [self.scorer.vocabulary.decode(row) for row in best.numpy()]
+
+    def _say(self, user: int, target: int, shown: list[str]) -> str:
+        attributes = self.features.catalogue.attributes
+        of_shown = [attributes[code] for code in self.features.codes(shown)]
+        rng = np.random.default_rng([self.config.run.seed, user])
+        section = self.config.simulate_feedback
+        limit = self.config.evaluate.max_feedback_attributes
+        return simulate_utterance(attributes[target], of_shown, rng, limit, section.unwanted_share)
+
+
+class Parts:
+    """Parts of scores, each made when it is first asked for.
+
+    Scores are float32 [B, V + 1].
+    """
+
+    def __init__(self, evaluator: Evaluator, cases: Cases, advance: Advance) -> None:
+        self.evaluator = evaluator
+        self.cases = cases
+        self.advance = advance
+
+    @cached_property
+    def masks(self) -> list[list[int]]:
+        outliers = find_outliers(self.cases.codes, torch.from_numpy(self.evaluator.features.aligned), self.evaluator.rule)
+        return [outlier.positions.tolist() for outlier in outliers]
+
+    @cached_property
+    def rewritten(self) -> list[list[str]]:
+        requests = [
+            RewriteRequest(codes, mask, [Remark("", said, signal.is_vague, signal.unwanted_item_ids)])
+            for codes, mask, said, signal in zip(
+                self.cases.codes, self.masks, self.cases.utterances, self.cases.signals, strict=True
+            )
+        ]
+        item_ids = self.evaluator.features.catalogue.item_ids
+        result = []
+        size = self.evaluator.config.construct_pseudo_sequences.batch_size
+        for start in range(0, len(requests), size):
+            rounds = self.evaluator.rewriter.rewrite(requests[start : start + size])
+            result += [[item_ids[code] for code in of_user[-1].codes] for of_user in rounds]
+            self.advance(len(rounds))
+        return result
+
+    @cached_property
+    def match(self) -> FeedbackMatch:
+        signals = self.cases.signals
+        wanted, unwanted = [s.wanted_attributes for s in signals], [s.unwanted_attributes for s in signals]
+        return self.evaluator.scorer.match(wanted, unwanted)
+
+    @cached_property
+    def next_place(self) -> Tensor:
+        """Log-probabilities of the place after the rewritten history."""
+        newest = self.evaluator.constructor.settings.history_items
+        features = self.evaluator.features
+        requests = [
+            ConstructionRequest(features.codes(history)[-newest:], [], said, features.is_active)
+            for history, said in zip(self.rewritten, self.cases.utterances, strict=True)
+        ]
+        size = self.evaluator.config.construct_pseudo_sequences.batch_size
+        blocks = []
+        for start in range(0, len(requests), size):
+            block = next_place_scores(self.evaluator.constructor, requests[start : start + size], size)
+            blocks.append(self.evaluator.scorer.from_catalogue(block))
+            self.advance(len(block))
+        return torch.cat(blocks)
+
+    def base(self, sequence: str) -> Tensor:
+        """The base recommender's log-probabilities after one kind of sequence."""
+        if sequence not in self._base:
+            scorer = self.evaluator.scorer
+            self._base[sequence] = base_scores(scorer.encode(self._sequences(sequence)), scorer.item_vectors, scorer.allowed)
+        return self._base[sequence]
+
+    @cached_property
+    def _base(self) -> dict[str, Tensor]:
+        return {}
+
+    def _sequences(self, sequence: str) -> list[list[str]]:
+        if sequence == "history":
+            return self.cases.histories
+        if sequence == "rewritten":
+            return self.rewritten
+        return [drop_masked(history, mask) for history, mask in zip(self.cases.histories, self.masks, strict=True)]
+
+    def scores(self, variant: Variant, weights: Weights) -> np.ndarray:
+        total = self.base(variant.sequence)
+        if variant.has_match:
+            total = total + weights.attribute * self.match.attributes + weights.aligned * self.match.aligned
+        if variant.has_next_place:
+            total = total + weights.constructor * self.next_place
+        result: np.ndarray = total.numpy()
+        return result
+
+    def full_ranks(self, variant: Variant, weights: Weights) -> Ranks:
+        scorer = self.evaluator.scorer
+        seen = scorer.seen(self.cases.histories)
+        return full_ranks(self.scores(variant, weights), self.cases.target_idx, seen, scorer.allowed.numpy())
+
+    def sampled_ranks(self, variant: Variant, weights: Weights) -> Ranks:
+        scorer = self.evaluator.scorer
+        config = self.evaluator.config
+        interacted = [
+            np.append(seen, target)
+            for seen, target in zip(scorer.seen(self.cases.histories), self.cases.target_idx, strict=True)
+        ]
+        negatives = sample_negatives(len(scorer.vocabulary), interacted, config.evaluate.num_negatives, config.run.seed)
+        return sampled_ranks(self.scores(variant, weights), self.cases.target_idx, negatives)
+
+
+def choose_weights(parts: Parts, variant: Variant, grid: Sequence[float]) -> Weights:
+    """The weights with the best full-ranking NDCG@10; among equals the smallest, tried in ascending order."""
+    if not (variant.has_match or variant.has_next_place):
+        return Weights()
+    of_match = sorted(grid) if variant.has_match else [0.0]
+    of_next_place = sorted(grid) if variant.has_next_place else [0.0]
+    candidates = [Weights(*values) for values in itertools.product(of_match, of_match, of_next_place)]
+    values = [float(ndcg(parts.full_ranks(variant, weights), 10).mean()) for weights in candidates]
+    return candidates[int(np.argmax(values))]
+
+
+Measures = Mapping[str, np.ndarray]
+
+
+def per_user_measures(ranks: Ranks) -> dict[str, np.ndarray]:
+    """HR and NDCG at 5 and 10 of each user."""
+    return {f"{name}@{k}": measure(ranks, k) for k in (5, 10) for name, measure in (("HR", hits), ("NDCG", ndcg))}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One variant's figures: intervals by protocol (`full`, `sampled`) and measure."""
+
+    variant: Variant
+    weights: Weights
+    intervals: dict[str, dict[str, Interval]]
+
+
+def build_table(
+    parts: Parts, weights: Mapping[str, Weights], num_samples: int, seed: int
+) -> tuple[list[TableRow], dict[str, PairedTest]]:
+    """Figures of all variants, and paired tests on full-ranking NDCG@10 between them."""
+    rows = []
+    measured: dict[str, Measures] = {}
+    for variant in VARIANTS:
+        chosen = weights[variant.name]
+        full = per_user_measures(parts.full_ranks(variant, chosen))
+        sampled = per_user_measures(parts.sampled_ranks(variant, chosen))
+        measured[variant.name] = full
+        intervals = {
+            protocol: {name: bootstrap_interval(values, num_samples, seed) for name, values in measures.items()}
+            for protocol, measures in (("full", full), ("sampled", sampled))
+        }
+        rows.append(TableRow(variant, chosen, intervals))
+    tests = {
+        f"{name} against {baseline}": paired_test(measured[name]["NDCG@10"], measured[baseline]["NDCG@10"], num_samples, seed)
+        for name, baseline in COMPARISONS
+    }
+    return rows, tests
+
+
+def as_text(rows: Sequence[TableRow], tests: Mapping[str, PairedTest], title: str) -> str:
+    """The table as Markdown."""
+    lines = [
+        f"### {title}",
+        "",
+        "| variant | HR@5 | NDCG@5 | HR@10 | NDCG@10 | HR@10, 100 negatives | NDCG@10, 100 negatives |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row.intervals["full"][name] for name in ("HR@5", "NDCG@5", "HR@10", "NDCG@10")]
+        cells += [row.intervals["sampled"][name] for name in ("HR@10", "NDCG@10")]
+        lines.append(f"| {row.variant.name} | " + " | ".join(f"{v.mean:.3f} [{v.low:.3f}, {v.high:.3f}]" for v in cells) + " |")
+    lines.append("")
+    for name, test in tests.items():
+        d = test.difference
+        lines.append(f"- {name}: NDCG@10 {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}")
+    return "\n".join(lines)

@@ -1,0 +1,219 @@
+"""What an utterance speaks of: titles, recommended items by ordinal or pronoun, attributes."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cesrec_core.feedback.cues import CONTRASTS
+from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, MAX_TITLE_WORDS, Vocabulary, Word, names_of, word_set
+
+_ORDINALS = {
+    word: place
+    for place, words in enumerate(
+        ("first 1st", "second 2nd", "third 3rd", "fourth 4th", "fifth 5th", "sixth 6th", "seventh 7th", "eighth 8th")
+    )
+    for word in words.split()
+} | {"former": 0, "ninth": 8, "9th": 8, "tenth": 9, "10th": 9}
+_FROM_THE_END = frozenset(("last", "latter"))
+_NUMBERS = {"two": 2, "2": 2, "three": 3, "3": 3, "four": 4, "4": 4, "couple": 2, "few": 3}
+_REFERENCE_NOUNS = word_set(
+    "one ones item items title titles option options choice choices pick picks suggestion suggestions recommendation "
+    "recommendations movie movies film films game games book books show shows song songs product products"
+)
+_STATEMENT_VERBS = word_set("is was are were looks look sounds sound seems seem isnt wasnt would did do")
+_SINGULAR = frozenset(("it", "that", "this"))
+_PLURAL = frozenset(("them", "those", "these", "they", "both"))
+_COMPLEMENT_STARTS = (("the", "rest"), ("the", "others"), ("the", "other"), ("all", "the", "others"))
+_AFTER_PRONOUN = _STATEMENT_VERBS | CONTRASTS | word_set("and or too out so at as very because")
+_NUMBERED = re.compile(r"\d{1,2}")
+_SEQUEL = re.compile(r"\d|i{2,3}|iv|vi{0,3}|ix")
+_YEAR = re.compile(r"(19|20)\d{2}")
+
+_EXACT, _BY_REFERENCE, _PARTIAL = 1.0, 0.9, 0.8
+# A part of a recommended title counts from this share of its content words on.
+_MIN_SHARE_OF_TITLE = 0.5
+_MIN_LETTERS_OF_PART = 4
+
+
+@dataclass(frozen=True)
+class Mention:
+    """Words [start, end) of an utterance that stand for attributes, or for items; `evidence` between 0 and 1.
+
+    A pronoun merely keeps a sentence together: it counts only where something is said of it.
+    """
+
+    start: int
+    end: int
+    attributes: tuple[str, ...] = ()
+    item_ids: tuple[str, ...] = ()
+    evidence: float = _EXACT
+    is_pronoun: bool = False
+
+
+def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary: Vocabulary) -> list[Mention]:
+    """Mentions in order, none overlapping another. A title's words are not read as attributes."""
+    titles = _TitleFinder(words, recommended, vocabulary)
+    mentions: list[Mention] = []
+    place = 0
+    while place < len(words):
+        mention = titles.at(place) or _attribute(words, place, vocabulary)
+        if mention is not None:
+            mentions.append(mention)
+        place = place + 1 if mention is None else mention.end
+    taken = {inside for mention in mentions for inside in range(mention.start, mention.end)}
+    spoken_of = {item_id for mention in mentions for item_id in mention.item_ids}
+    mentions += _references(words, recommended, taken, spoken_of)
+    return sorted(mentions, key=lambda mention: mention.start)
+
+
+def _attribute(words: Sequence[Word], place: int, vocabulary: Vocabulary) -> Mention | None:
+    found, end = vocabulary.attributes_at(words, place)
+    if found and words[end - 1].is_capitalised and _YEAR.fullmatch(_text_at(words, end)):
+        return None  # the end of a title that the catalogue does not have, followed by its year
+    return Mention(place, end, attributes=found) if found else None
+
+
+class _TitleFinder:
+    """Finds titles: those recommended generously, those of the whole catalogue only where they can hardly be other words."""
+
+    def __init__(self, words: Sequence[Word], recommended: Sequence[str], vocabulary: Vocabulary) -> None:
+        self._words = words
+        self._vocabulary = vocabulary
+        self._recommended: dict[str, list[str]] = {}
+        for item_id in dict.fromkeys(recommended):
+            for name in names_of(vocabulary.titles.get(item_id, "")):
+                self._recommended.setdefault(name, []).append(item_id)
+        self._parts = self._unique_parts()
+
+    def at(self, start: int) -> Mention | None:
+        longest = min(MAX_TITLE_WORDS, len(self._words) - start)
+        name_words = [word.text for word in self._words[start : start + longest]]
+        for length in range(longest, 0, -1):
+            name = " ".join(name_words[:length])
+            if name in self._recommended or name in self._vocabulary.names:
+                mention = self._named(name, start, start + length)
+                if mention is not None:
+                    return mention
+        return self._part(start)
+
+    def _named(self, name: str, start: int, end: int) -> Mention | None:
+        year = self._words[end].text if end < len(self._words) and _YEAR.fullmatch(self._words[end].text) else None
+        everywhere = self._vocabulary.names.get(name, ())
+        candidates = [*self._recommended.get(name, ()), *everywhere]
+        of_year = [item_id for item_id in candidates if year is not None and self._vocabulary.years.get(item_id) == year]
+        if of_year:
+            return Mention(start, end + 1, item_ids=tuple(dict.fromkeys(of_year)))
+        follows = not self._words[end - 1].after and _SEQUEL.fullmatch(_text_at(self._words, end))
+        if follows or _YEAR.fullmatch(name):
+            return None
+        if name in self._recommended and self._is_said_as_title(start, end, is_recommended=True):
+            return Mention(start, end, item_ids=tuple(self._recommended[name]))
+        if everywhere and self._is_said_as_title(start, end, is_recommended=False):
+            return Mention(start, end, item_ids=everywhere, evidence=_PARTIAL)
+        return None
+
+    def _is_said_as_title(self, start: int, end: int, is_recommended: bool) -> bool:
+        window = self._words[start:end]
+        # A capital says something only within a sentence, and not of "I".
+        begins = start == 0 or self._words[start - 1].after in (".", "?")
+        has_capital = window[0].is_capitalised and not begins
+        content = [word for word in window if word.text not in FUNCTION_WORDS]
+        if not content:
+            return has_capital and window[0].text != "i" and (is_recommended or len(window) > 2)
+        is_attribute = self._vocabulary.attributes_at(self._words, start)[1] >= end
+        if is_attribute:
+            return has_capital and is_recommended
+        if is_recommended:
+            return len(content) > 1 or has_capital or len(content[0].text) >= _MIN_LETTERS_OF_PART
+        if start > 0 and self._words[start - 1].text in ("a", "an", "some", "any", "more"):
+            return has_capital
+        return has_capital or len(content) > 1
+
+    def _unique_parts(self) -> dict[str, tuple[str, float]]:
+        """Content words of exactly one recommended title → the item and the word's share of that title."""
+        owners: dict[str, set[str]] = {}
+        shares: dict[str, float] = {}
+        for name, item_ids in self._recommended.items():
+            content = {word for word in name.split() if word not in FUNCTION_WORDS}
+            for word in content:
+                owners.setdefault(word, set()).update(item_ids)
+                shares[word] = max(shares.get(word, 0.0), 1 / len(content))
+        return {word: (next(iter(ids)), shares[word]) for word, ids in owners.items() if len(ids) == 1}
+
+    def _part(self, start: int) -> Mention | None:
+        word = self._words[start]
+        item_id, share = self._parts.get(word.text, ("", 0.0))
+        is_telling = len(word.text) >= _MIN_LETTERS_OF_PART and not _YEAR.fullmatch(word.text)
+        if share < _MIN_SHARE_OF_TITLE or not is_telling or self._vocabulary.attributes_at(self._words, start)[0]:
+            return None
+        return Mention(start, start + 1, item_ids=(item_id,), evidence=_PARTIAL)
+
+
+def _references(words: Sequence[Word], recommended: Sequence[str], taken: set[int], spoken_of: set[str]) -> list[Mention]:
+    mentions: list[Mention] = []
+    place = 0
+    while place < len(words):
+        found = None if place in taken or not recommended else _reference(words, place, recommended, spoken_of)
+        if found is None or any(inside in taken for inside in range(found.start, found.end)):
+            place += 1
+            continue
+        mentions.append(found)
+        spoken_of = spoken_of | set(found.item_ids)
+        place = found.end
+    return mentions
+
+
+def _reference(words: Sequence[Word], place: int, recommended: Sequence[str], spoken_of: set[str]) -> Mention | None:
+    texts = [word.text for word in words[place : place + 4]]
+    complement = next((start for start in _COMPLEMENT_STARTS if tuple(texts[: len(start)]) == start), None)
+    if complement is not None and spoken_of:
+        rest = tuple(item_id for item_id in recommended if item_id not in spoken_of)
+        end = place + len(complement)
+        end += end < len(words) and (words[end].text in _REFERENCE_NOUNS or words[end].text in _NUMBERS)
+        return Mention(place, end, item_ids=rest, evidence=_BY_REFERENCE) if rest else None
+    return _ordinal(words, place, recommended) or _pronoun(words, place, recommended, spoken_of)
+
+
+def _ordinal(words: Sequence[Word], place: int, recommended: Sequence[str]) -> Mention | None:
+    """Such as "the second one", "the first two", "number 3", "the latter"."""
+    text, following = words[place].text, _text_at(words, place + 1)
+    if text == "number" and _NUMBERED.fullmatch(following):
+        return _chosen(place, place + 2, recommended, int(following) - 1, int(following))
+    if text not in _ORDINALS and text not in _FROM_THE_END:
+        return None
+    is_alone = words[place].after in (".", "?", ",") or place + 1 >= len(words) or following in CONTRASTS | {"and", "or"}
+    has_article = place > 0 and words[place - 1].text in ("the", "your", "that", "and", "or")
+    if following in _NUMBERS:
+        count = _NUMBERS[following]
+        first = max(len(recommended) - count, 0) if text == "last" else _ORDINALS.get(text, 0)
+        return _chosen(place, place + 2, recommended, first, first + count)
+    if following not in _REFERENCE_NOUNS and following not in _STATEMENT_VERBS and not (has_article and is_alone):
+        return None
+    end = place + 2 if following in _REFERENCE_NOUNS else place + 1
+    index = len(recommended) - 1 if text in _FROM_THE_END else _ORDINALS[text]
+    return _chosen(place, end, recommended, index, index + 1)
+
+
+def _chosen(start: int, end: int, recommended: Sequence[str], first: int, stop: int) -> Mention | None:
+    item_ids = tuple(dict.fromkeys(recommended[max(first, 0) : stop])) if stop <= len(recommended) else ()
+    return Mention(start, end, item_ids=item_ids, evidence=_BY_REFERENCE) if item_ids else None
+
+
+def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spoken_of: set[str]) -> Mention | None:
+    """For "those" all that was recommended; for "it" or "that one" the only one recommended, or the only one spoken of."""
+    text, following = words[place].text, _text_at(words, place + 1)
+    ends = words[place].after in (".", "?", ",") or place + 1 >= len(words)
+    has_noun = (following in _REFERENCE_NOUNS or (text in _PLURAL and following in _NUMBERS)) and not ends
+    stands = ends or following in _AFTER_PRONOUN
+    end = place + 2 if has_noun else place + 1
+    if text in _PLURAL and (has_noun or stands or text in ("both", "them")):
+        return Mention(place, end, item_ids=tuple(dict.fromkeys(recommended)), evidence=_BY_REFERENCE, is_pronoun=True)
+    if text in _SINGULAR and (has_noun or stands):
+        known = [item_id for item_id in dict.fromkeys(recommended) if not spoken_of or item_id in spoken_of]
+        item_ids = tuple(known) if len(known) == 1 else ()
+        return Mention(place, end, item_ids=item_ids, evidence=_BY_REFERENCE, is_pronoun=True) if item_ids else None
+    return None
+
+
+def _text_at(words: Sequence[Word], place: int) -> str:
+    return words[place].text if place < len(words) else ""

@@ -1,0 +1,244 @@
+"""The words of a catalogue: its attributes and titles, indexed so that an utterance is read without scanning the catalogue."""
+
+import hashlib
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+
+def word_set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Words that say nothing of content in English: alone they are neither an attribute nor a title.
+FUNCTION_WORDS = word_set(
+    "a about after all also am an and another any anything are as at be been before being both but by can could did do does "
+    "down each either else enough ever every everything few first for from get give go good had has have he her here him his "
+    "how i if in into is it its just last less like lot many may maybe me more most much my new next no none nor not nothing "
+    "now of off old on once one only or other our out over please same second she should show so some something still such "
+    "than thank thanks that the their them then there these they thing things third this those to too two three under up us "
+    "very want was way we well were what when where which while who why will with without would yes you your"
+)
+
+MAX_TITLE_WORDS = 12
+MAX_ATTRIBUTE_WORDS = 5
+# A name that more items share (a series, a platform) does not single out items.
+MAX_ITEMS_PER_NAME = 5
+
+_TOKEN = re.compile(
+    r"(?P<word>[^\W_]+(?:['’][^\W_]+)*)|(?P<and>&)|(?P<stop>[.!?;\n]+)|(?P<pause>[,:()–—]|\s-+\s)|(?P<hyphen>-)",
+)
+_ARTICLES = frozenset(("the", "a", "an"))
+_YEAR = re.compile(r"\((\d{4})\)")
+_TRAILING_BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*$")
+_TRAILING_ARTICLE = re.compile(r"^(.*),\s*(the|a|an)$", re.IGNORECASE | re.DOTALL)
+_TITLE_PARTS = re.compile(r":\s|\s[-–—|/]\s")
+_ATTRIBUTE_PARTS = re.compile(r"\s*[&/,]\s*|\s+and\s+", re.IGNORECASE)
+
+# Endings by which English turns a noun into an adjective, or a doer into a doing; read in both directions.
+_RELATED_ENDINGS = (
+    ("ance", "antic"),
+    ("ence", "ent"),
+    ("ation", "ated"),
+    ("ery", "erious"),
+    ("edy", "edic"),
+    ("ama", "amatic"),
+    ("ure", "urous"),
+    ("er", "ing"),
+)
+_SHORTEST_STEM = 3
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text, normalised; `after` is the punctuation that follows: "", "-", "," or one of . ! ? ;"""
+
+    text: str
+    after: str
+    is_capitalised: bool
+
+
+def words_of(text: str) -> list[Word]:
+    """The words of a text in order, lower case, without accents and possessive endings."""
+    words: list[Word] = []
+    for match in _TOKEN.finditer(text):
+        if match.lastgroup in ("word", "and"):
+            token = match.group()
+            normalised = "and" if token == "&" else normalise_word(token)
+            if normalised:
+                words.append(Word(normalised, "", token[0].isupper() or token[0].isdigit()))
+        elif words:
+            mark = {"stop": "?" if "?" in match.group() else ".", "pause": ",", "hyphen": "-"}[match.lastgroup or "pause"]
+            words[-1] = Word(words[-1].text, _stronger(words[-1].after, mark), words[-1].is_capitalised)
+    return words
+
+
+def _stronger(first: str, second: str) -> str:
+    return max(first, second, key=["", "-", ",", ".", "?"].index)
+
+
+def normalise_word(token: str) -> str:
+    if token.isascii() and "'" not in token:
+        return token.lower()
+    lowered = unicodedata.normalize("NFKD", token.replace("’", "'").casefold())
+    plain = "".join(character for character in lowered if not unicodedata.combining(character))
+    return plain.removesuffix("'s").replace("'", "")
+
+
+def singular(word: str) -> str:
+    """One form for singular and plural. Not always the dictionary's, but the same for both."""
+    if len(word) <= 3 or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    if word.endswith(("sses", "shes", "ches", "xes", "zes", "oes")):
+        return word[:-2]
+    return word.removesuffix("s")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Lookups into a catalogue.
+
+    Attributes:
+        attributes: singular words joined by spaces → the attributes they stand for, as the catalogue spells them.
+        abbreviations: two letters of each part → hyphenated attributes of short parts ("Sci-Fi"), with their parts.
+        names: words of a title, without article and year → items of that name.
+        years: item → year in its title.
+        titles: item → title.
+        fingerprint: changes with any of it.
+    """
+
+    attributes: dict[str, tuple[str, ...]]
+    abbreviations: dict[str, tuple[tuple[str, tuple[str, ...]], ...]]
+    names: dict[str, tuple[str, ...]]
+    years: dict[str, str]
+    titles: dict[str, str]
+    fingerprint: str
+
+    @classmethod
+    def from_items(cls, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Iterable[str]]) -> "Vocabulary":
+        """Index a catalogue; the three sequences are parallel."""
+        of_items = [tuple(values) for values in attributes]
+        spellings = sorted({attribute for values in of_items for attribute in values})
+        names: dict[str, list[str]] = defaultdict(list)
+        years = {}
+        for item_id, title in zip(item_ids, titles, strict=True):
+            for name in names_of(title):
+                names[name].append(item_id)
+            if year := _YEAR.search(title):
+                years[item_id] = year.group(1)
+        return cls(
+            attributes=_attribute_index(spellings),
+            abbreviations=_abbreviation_index(spellings),
+            names={name: tuple(sorted(found)) for name, found in names.items() if len(found) <= MAX_ITEMS_PER_NAME},
+            years=years,
+            titles=dict(zip(item_ids, titles, strict=True)),
+            fingerprint=_fingerprint(item_ids, titles, of_items),
+        )
+
+    def attributes_at(self, words: Sequence[Word], start: int) -> tuple[tuple[str, ...], int]:
+        """The attributes of the longest phrase that begins at `start`, and the place after it; ((), start) for none."""
+        longest = min(MAX_ATTRIBUTE_WORDS, len(words) - start)
+        for length in range(longest, 0, -1):
+            window = words[start : start + length]
+            found = self._attributes_named(window)
+            if found:
+                return found, start + length
+        return (), start
+
+    def _attributes_named(self, window: Sequence[Word]) -> tuple[str, ...]:
+        if any(word.after in (".", "?", ",") for word in window[:-1]):
+            return ()
+        if all(word.text in FUNCTION_WORDS for word in window):
+            return ()
+        found = self.attributes.get(" ".join(singular(word.text) for word in window), ())
+        if not found and len(window) > 1 and all(word.after == "-" for word in window[:-1]):
+            found = self.attributes.get("".join(singular(word.text) for word in window), ())
+        return found or self._abbreviated(window)
+
+    def _abbreviated(self, window: Sequence[Word]) -> tuple[str, ...]:
+        candidates = self.abbreviations.get(" ".join(word.text[:2] for word in window), ())
+        return tuple(
+            attribute
+            for attribute, parts in candidates
+            if all(word.text.startswith(part) for word, part in zip(window, parts, strict=True))
+        )
+
+
+def names_of(title: str) -> set[str]:
+    """The names people may use for a title: all its words, and those before a subtitle; without year and leading article."""
+    bare = title
+    while (shorter := _TRAILING_BRACKETS.sub("", bare)) not in (bare, ""):
+        bare = shorter
+    names = {_name(bare)}
+    first_part = _TITLE_PARTS.split(bare, maxsplit=1)[0]
+    if first_part != bare:
+        names.add(_name(first_part))
+    return {name for name in names if name and not all(word in FUNCTION_WORDS for word in name.split())} | _own_name(bare)
+
+
+def _own_name(bare: str) -> set[str]:
+    """A title made of function words alone ("It") is kept: it counts where the item was recommended or its year is said."""
+    name = _name(bare)
+    return {name} if name else set()
+
+
+def _name(title: str) -> str:
+    moved = _TRAILING_ARTICLE.match(title.strip())
+    words = [word.text for word in words_of(moved.group(1) if moved else title)]
+    if len(words) > 1 and words[0] in _ARTICLES:
+        words = words[1:]
+    return " ".join(words[:MAX_TITLE_WORDS])
+
+
+def _attribute_index(spellings: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    index: dict[str, list[str]] = defaultdict(list)
+    for attribute in spellings:
+        for key in dict.fromkeys(_attribute_keys(attribute)):
+            index[key].append(attribute)
+    exact: dict[str, list[str]] = defaultdict(list)
+    for attribute in spellings:
+        exact[" ".join(singular(word.text) for word in words_of(attribute))].append(attribute)
+    # A word that is an attribute of its own means that one, not those it is merely a part or relative of.
+    return {key: tuple(exact.get(key, found)) for key, found in index.items()}
+
+
+def _attribute_keys(attribute: str) -> Iterator[str]:
+    for phrase in dict.fromkeys((attribute, *_ATTRIBUTE_PARTS.split(attribute))):
+        words = words_of(phrase)
+        if not words or all(word.text in FUNCTION_WORDS for word in words):
+            continue
+        yield " ".join(singular(word.text) for word in words)
+        if any(word.after == "-" for word in words):
+            yield "".join(singular(word.text) for word in words)
+        if len(words) == 1:
+            yield from _related(words[0].text)
+
+
+def _related(word: str) -> Iterator[str]:
+    """Adjective of a noun and noun of an adjective, by ending: "romance" and "romantic"."""
+    stem_of = singular(word)
+    for one, other in _RELATED_ENDINGS:
+        for ending, replacement in ((one, other), (other, one)):
+            if stem_of.endswith(ending) and len(stem_of) - len(ending) >= _SHORTEST_STEM:
+                yield stem_of.removesuffix(ending) + replacement
+
+
+def _abbreviation_index(spellings: Iterable[str]) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]]:
+    index: dict[str, list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
+    for attribute in spellings:
+        parts = tuple(word.text for word in words_of(attribute))
+        if "-" in attribute and len(parts) > 1 and all(2 <= len(part) <= 4 for part in parts):
+            index[" ".join(part[:2] for part in parts)].append((attribute, parts))
+    return {key: tuple(found) for key, found in index.items()}
+
+
+def _fingerprint(item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[tuple[str, ...]]) -> str:
+    """Independent of the order of items."""
+    digest = hashlib.sha256()
+    for entry in sorted(zip(item_ids, titles, attributes, strict=True)):
+        digest.update(repr(entry).encode("utf-8", errors="backslashreplace"))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,46 @@
+"""Progress of long steps: a bar on a terminal, a plain log line every few seconds elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from tqdm import tqdm
+
+log = logging.getLogger("cesrec.progress")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Advance(Protocol):
+    def __call__(self, amount: int, /) -> None: ...
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
+    """Yield a function that is told how many more units are done."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=label, unit=unit, file=sys.stderr, dynamic_ncols=True) as bar:
+
+            def advance_bar(amount: int, /) -> None:
+                bar.update(amount)
+
+            yield advance_bar
+        return
+    yield _line_writer(label, total, unit)
+
+
+def _line_writer(label: str, total: int, unit: str) -> Advance:
+    done = 0
+    last_line = time.monotonic()
+
+    def advance(amount: int, /) -> None:
+        nonlocal done, last_line
+        done += amount
+        if done >= total or time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
+            log.info("%s: %d of %d %s", label, done, total, unit)
+
+    return advance

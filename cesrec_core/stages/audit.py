@@ -1,0 +1,128 @@
+"""audit: reads back what the run wrote, refuses what consumers must not see, and records the run's numbers -> metrics."""
+
+from collections.abc import Iterator
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from cesrec_core import columns as c
+from cesrec_core.delta_io.warehouse import spark_schema
+from cesrec_core.errors import QualityGateError
+from cesrec_core.frames.histories import observed_histories
+from cesrec_core.schemas import ITEMS, METRICS, OUTLIER_MASKS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
+from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.understand_feedback import feedback_of_run
+
+NAME = "audit"
+# Reasons for keeping a history that are no fault of the Constructor's.
+EXPECTED_FALLBACKS = ("vague_feedback", "nothing_masked")
+
+
+def run(context: RunContext) -> StageResult:
+    histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
+    recommendations = context.warehouse.read_run(RECOMMENDATIONS, context.run_id)
+    measured = {
+        **_of_recommendations(context, histories, recommendations),
+        **_of_rewrites(context, histories),
+        **_of_recommender(context),
+    }
+    _write_metrics(context, measured)
+    complaints = list(_complaints(context, measured))
+    if complaints:
+        raise QualityGateError(
+            f"Run {context.run_id} is not published: {'; '.join(complaints)}. Consumers go on reading the run before. "
+            "The numbers stand in the table metrics."
+        )
+    return StageResult({"checks": len(CHECKS) + len(LIMITS)}, measured)
+
+
+# What must be zero in any run.
+CHECKS = {
+    "items_recommended_although_seen": "recommend items that the user has had",
+    "items_recommended_although_inactive": "recommend items that are not in the catalogue any more",
+    "users_with_gaps_in_ranks": "have users whose ranks are not 1, 2, 3, ...",
+    "users_recommended_but_unknown": "are for users without a history",
+    "users_without_mask": "leave users without a row in outlier_masks",
+    "users_with_feedback_but_no_round": "leave users with feedback without a row in pseudo_sequences",
+    "rewrites_of_another_length": "hold rewritten histories of another length",
+}
+# What may be so high at most, by the configuration.
+LIMITS = ("users_without_recommendations_share", "fallback_share", "ndcg_over_popularity")
+
+
+def _of_recommendations(context: RunContext, histories: DataFrame, recommendations: DataFrame) -> dict[str, float]:
+    seen = histories.select(c.USER_ID, F.explode(c.ITEM_IDS).alias(c.ITEM_ID)).distinct()
+    active = context.warehouse.read(ITEMS).where(c.IS_ACTIVE).select(c.ITEM_ID)
+    per_user = recommendations.groupBy(c.USER_ID).agg(F.count(F.lit(1)).alias("rows"), F.max(c.RANK).alias("last"))
+    masks = context.warehouse.read_run(OUTLIER_MASKS, context.run_id)
+    num_users = histories.count()
+    num_served = per_user.join(histories.select(c.USER_ID), on=c.USER_ID, how="left_semi").count()
+    return {
+        "users": num_users,
+        "recommendations": recommendations.count(),
+        "items_recommended_although_seen": recommendations.join(seen, on=[c.USER_ID, c.ITEM_ID], how="left_semi").count(),
+        "items_recommended_although_inactive": recommendations.join(active, on=c.ITEM_ID, how="left_anti").count(),
+        "users_with_gaps_in_ranks": per_user.where("rows != last").count(),
+        "users_recommended_but_unknown": per_user.count() - num_served,
+        "users_without_recommendations_share": 1.0 - num_served / max(1, num_users),
+        "users_without_mask": histories.join(masks, on=c.USER_ID, how="left_anti").count(),
+        "catalogue_coverage_share": recommendations.select(c.ITEM_ID).distinct().count() / max(1, active.count()),
+    }
+
+
+def _of_rewrites(context: RunContext, histories: DataFrame) -> dict[str, float]:
+    rewrites = context.warehouse.read_run(PSEUDO_SEQUENCES, context.run_id)
+    with_feedback = feedback_of_run(context).select(c.USER_ID).distinct().join(histories, on=c.USER_ID, how="left_semi")
+    lengths = histories.select(c.USER_ID, F.size(c.ITEM_IDS).alias("before"))
+    num_rounds = rewrites.count()
+    is_failure = F.col(c.IS_FALLBACK) & ~F.col(c.FALLBACK_REASON).isin(*EXPECTED_FALLBACKS)
+    return {
+        "rounds": num_rounds,
+        "users_with_feedback": with_feedback.count(),
+        "users_rewritten": rewrites.where(F.size(c.REPLACED_POSITIONS) > 0).select(c.USER_ID).distinct().count(),
+        "users_with_feedback_but_no_round": with_feedback.join(rewrites, on=c.USER_ID, how="left_anti").count(),
+        "rewrites_of_another_length": rewrites.join(lengths, on=c.USER_ID, how="inner")
+        .where(F.size(c.ITEM_IDS) != F.col("before"))
+        .count(),
+        "fallback_share": rewrites.where(is_failure).count() / max(1, num_rounds),
+    }
+
+
+def _of_recommender(context: RunContext) -> dict[str, float]:
+    trained = context.artifact("recommender")[1].metrics
+    popularity = trained["popularity_ndcg_at_10"]
+    ratio = trained["validation_ndcg_at_10"] / popularity if popularity > 0 else float("inf")
+    return {"ndcg_over_popularity": min(ratio, 1e9)}
+
+
+def _complaints(context: RunContext, measured: dict[str, float]) -> Iterator[str]:
+    for name, fault in CHECKS.items():
+        if measured[name]:
+            yield f"{int(measured[name])} rows {fault}"
+    audit = context.config.audit
+    if measured["users_without_recommendations_share"] > audit.max_users_without_recommendations_share:
+        yield f"{measured['users_without_recommendations_share']:.1%} of users have no recommendations"
+    limit = context.config.construct_pseudo_sequences.max_fallback_share
+    if measured["fallback_share"] > limit:
+        yield f"{measured['fallback_share']:.1%} of rewrites had to be dropped (limit {limit:.0%})"
+    if measured["ndcg_over_popularity"] < audit.min_ndcg_over_popularity:
+        yield (
+            f"the recommender's validation NDCG@10 is {measured['ndcg_over_popularity']:.2f} times that of popularity "
+            f"(limit {audit.min_ndcg_over_popularity})"
+        )
+
+
+def _write_metrics(context: RunContext, measured: dict[str, float]) -> None:
+    rows = [(context.run_id, NAME, name, float(value)) for name, value in measured.items()]
+    for stage, result in context.results.items():
+        rows += [(context.run_id, stage, name, float(value)) for name, value in {**result.counts, **result.metrics}.items()]
+    frame = context.spark.createDataFrame(rows, spark_schema(METRICS))
+    context.warehouse.replace_run(METRICS, frame, context.run_id)
+
+
+STAGE = Stage(
+    name=NAME,
+    reads=(RECOMMENDATIONS.name, PSEUDO_SEQUENCES.name, OUTLIER_MASKS.name, USER_SEQUENCES.name, ITEMS.name, "recommender"),
+    writes=(METRICS.name,),
+    run=run,
+)

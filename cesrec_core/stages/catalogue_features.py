@@ -1,0 +1,76 @@
+"""Assemble the catalogue with its vectors from the tables, for training and for workers."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from cesrec_core import columns as c
+from cesrec_core.arrow import matrix
+from cesrec_core.catalogue import FEATURES_FILE, CatalogueFeatures
+from cesrec_core.datasets import Catalogue
+from cesrec_core.errors import InputDataError
+from cesrec_core.extractor import extractor_id
+from cesrec_core.recommenders.artifact import load_recommender
+from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEM_EMBEDDINGS, ITEMS
+from cesrec_core.stages.context import RunContext
+
+
+def export_features(context: RunContext) -> Path:
+    """The catalogue with semantic, aligned and collaborative vectors, as a folder that workers load; once per run."""
+    folder = context.stage_path("catalogue") / context.artifact_id("adapter")
+    if not (folder / FEATURES_FILE).exists():
+        _assemble(context, with_aligned=True).save(folder)
+    return folder
+
+
+def features_for_adapter(context: RunContext, folder: Path) -> Path:
+    """Semantic and collaborative vectors alone, from before there is an Adapter; returns the file."""
+    _assemble(context, with_aligned=False).save(folder)
+    return folder / FEATURES_FILE
+
+
+def _assemble(context: RunContext, with_aligned: bool) -> CatalogueFeatures:
+    recommender, _ = load_recommender(context.artifact("recommender")[0])
+    vectors = recommender.item_vectors().numpy()
+    row_of = {item_id: row for row, item_id in enumerate(recommender.item_ids, start=1)}
+    table = _collect(context, with_aligned)
+    item_ids = table[c.ITEM_ID].to_pylist()
+    rows = np.array([row_of.get(item_id, 0) for item_id in item_ids])
+    semantic = matrix(table[c.SEMANTIC_EMBEDDING])
+    aligned = matrix(table[c.ALIGNED_EMBEDDING]) if with_aligned else np.zeros((len(rows), vectors.shape[1]), np.float32)
+    has_collaborative = rows > 0
+    collaborative = np.where(has_collaborative[:, None], vectors[rows], aligned)
+    attributes = [tuple(values) for values in table[c.ATTRIBUTES].to_pylist()]
+    catalogue = Catalogue(item_ids, table[c.TITLE].to_pylist(), attributes)
+    is_active = np.asarray(table[c.IS_ACTIVE].to_pylist(), dtype=bool)
+    return CatalogueFeatures(catalogue, is_active, semantic, aligned, collaborative.astype(np.float32), has_collaborative)
+
+
+def _collect(context: RunContext, with_aligned: bool) -> pa.Table:
+    """One row per item through Parquet rather than through the driver's JVM."""
+    items = context.warehouse.read(ITEMS)
+    extractor = extractor_id(context.config.embed_items)
+    semantic = context.warehouse.read(ITEM_EMBEDDINGS).where(F.col(c.EXTRACTOR_ID) == extractor)
+    frame = items.join(semantic.select(c.TEXT_HASH, c.SEMANTIC_EMBEDDING), on=c.TEXT_HASH, how="left")
+    if with_aligned:
+        frame = _with_aligned(context, frame, extractor)
+    folder = context.stage_path("catalogue") / ("joined" if with_aligned else "joined_semantic")
+    frame.drop(c.ITEM_TEXT, c.DESCRIPTION).write.mode("overwrite").parquet(str(folder))
+    table = pads.dataset(folder, format="parquet").to_table().sort_by(c.ITEM_ID)
+    for name in (c.SEMANTIC_EMBEDDING, c.ALIGNED_EMBEDDING)[: 2 if with_aligned else 1]:
+        if table[name].null_count:
+            raise InputDataError(
+                f"{table[name].null_count} items have no {name} by {extractor}. Run jobs/embed_items.py and "
+                "jobs/project_items.py."
+            )
+    return table
+
+
+def _with_aligned(context: RunContext, frame: DataFrame, extractor: str) -> DataFrame:
+    of_adapter = (F.col(c.ADAPTER_ID) == context.artifact_id("adapter")) & (F.col(c.EXTRACTOR_ID) == extractor)
+    aligned = context.warehouse.read(ALIGNED_EMBEDDINGS).where(of_adapter)
+    return frame.join(aligned.select(c.TEXT_HASH, c.ALIGNED_EMBEDDING), on=c.TEXT_HASH, how="left")

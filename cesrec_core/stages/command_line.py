@@ -1,0 +1,122 @@
+"""The command line that all jobs share: arguments, logging, exit codes, and the JSON object on the last line."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cesrec_core.config import Config, load_config
+from cesrec_core.errors import CesrecError
+from cesrec_core.stages.context import Stage
+from cesrec_core.stages.nightly import NIGHTLY
+from cesrec_core.stages.runner import run_job
+
+log = logging.getLogger("cesrec")
+
+DEFAULT_CONFIG = "conf/local.yaml"
+EXIT_CODES = """\
+exit codes:
+  0  done, or nothing to do
+  2  configuration or command line cannot be used
+  3  input data refused; no table was changed
+  4  a quality gate refused to publish; consumers go on reading the run before
+  1  anything else
+
+The last line of standard output is one JSON object; everything else goes to standard error."""
+
+
+def parser_for(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML configuration (default: %(default)s)")
+    parser.add_argument("--run-date", metavar="YYYY-MM-DD", help="date the run stands for (default: today in UTC)")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one value of the configuration; may be repeated",
+    )
+    return parser
+
+
+def configuration(arguments: argparse.Namespace) -> Config:
+    overrides = list(arguments.overrides)
+    if arguments.run_date is not None:
+        overrides.append(f"run.run_date='{arguments.run_date}'")
+    return load_config(Path(arguments.config), overrides)
+
+
+def reclaim_standard_error() -> None:
+    """Undo spark-submit's merging of a job's standard error into its standard output.
+
+    Its launcher gives both to one pipe, so that logs would stand among results and no progress bar would see a terminal.
+    The launcher's own standard error is what the caller meant. Where it cannot be opened, all stays as it was.
+    """
+    if "PYSPARK_GATEWAY_PORT" not in os.environ or not os.path.sameopenfile(1, 2):
+        return
+    try:
+        # Appending, since the launcher keeps an offset of its own into the same file.
+        file = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND)
+    except OSError:
+        return
+    os.dup2(file, 2)
+    os.close(file)
+    sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
+    """Run `work()`, print its summary as the last line, and turn errors into messages and exit codes."""
+    reclaim_standard_error()
+    # Libraries log to the root: Py4J a traceback whenever an idle connection is opened anew.
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    for own in ("cesrec", "cesrec_core"):
+        logging.getLogger(own).setLevel(logging.INFO)
+    try:
+        summary = work()
+        code = 0
+    except CesrecError as error:
+        log.error("%s", error)
+        summary, code = {"status": "refused" if error.exit_code == 4 else "failed", "error": str(error)}, error.exit_code
+    except Exception as error:
+        # The type and place, without the message: what an unforeseen error quotes may be people's data.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.error(
+            "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.",
+            type(error).__name__,
+            place.filename,
+            place.lineno,
+        )
+        if _is_debugging():
+            traceback.print_exc()
+        summary, code = {"status": "failed", "error": type(error).__name__}, 1
+    print(json.dumps({"job": job, **summary}, default=str), flush=True)
+    return code
+
+
+def run_stages(job: str, description: str, stages: Sequence[Stage]) -> int:
+    """The whole of a stage job."""
+    parser = parser_for(description)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    arguments = parser.parse_args()
+    return finish(job, lambda: run_job(configuration(arguments), stages, arguments.dry_run, f"cesrec {job}"))
+
+
+def run_one_stage(name: str) -> int:
+    """The job of a single stage, so that a scheduler can retry it alone."""
+    stage = next(stage for stage in NIGHTLY if stage.name == name)
+    reads, writes = ", ".join(stage.reads) or "the sources of the dataset", ", ".join(stage.writes)
+    return run_stages(name, f"Run the stage {name} of the nightly job. Reads: {reads}. Writes: {writes}.", [stage])
+
+
+def _is_debugging() -> bool:
+    return bool(os.environ.get("CESREC_DEBUG"))

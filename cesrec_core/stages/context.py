@@ -1,0 +1,147 @@
+"""What a stage is given, what it says of itself, and what it hands back."""
+
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from cesrec_core.actors.session import RaySession
+from cesrec_core.artifacts import Manifest, read_manifest
+from cesrec_core.config import Config
+from cesrec_core.delta_io.warehouse import Warehouse
+from cesrec_core.errors import InputDataError
+from cesrec_core.hashing import short_hash
+
+# What trained artifacts are made by, and what they are called in manifests and in `Stage.reads` and `writes`.
+ARTIFACT_STAGES = {"recommender": "train_recommender", "adapter": "train_adapter", "constructor": "finetune_constructor"}
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage did: rows by name, numbers for the table `metrics`, and notes that its next decision compares."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    artifact_id: str | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class RunContext:
+    """One run of the job. `inputs` are its pinned sources; paths lie under the warehouse.
+
+    Attributes:
+        sources: location of each raw source, by kind.
+        inputs: what each source was pinned to: a table version or a hash of files.
+        results: what the stages of this run did so far, by stage.
+    """
+
+    config: Config
+    spark: SparkSession
+    warehouse: Warehouse
+    ray: RaySession
+    run_id: str
+    run_date: dt.date
+    sources: dict[str, str]
+    inputs: dict[str, str]
+    results: dict[str, StageResult] = field(default_factory=dict)
+
+    @property
+    def run_end(self) -> dt.datetime:
+        """First moment after the run date, UTC."""
+        return dt.datetime.combine(self.run_date + dt.timedelta(days=1), dt.time(), tzinfo=dt.UTC)
+
+    @property
+    def work_path(self) -> Path:
+        """Shards and scratch files of this run; safe to delete once the run is published."""
+        return self.warehouse.path / "work" / self.run_id
+
+    def stage_path(self, stage: str) -> Path:
+        return self.work_path / stage
+
+    def artifact_path(self, kind: str, artifact_id: str) -> Path:
+        return self.warehouse.path / "artifacts" / kind / artifact_id
+
+    def artifact_id(self, kind: str) -> str:
+        """Id of the artifact in force.
+
+        Raises:
+            InputDataError: there is none yet.
+        """
+        state = read_state(self.warehouse.path, ARTIFACT_STAGES[kind])
+        if state is None or not state.artifact_id:
+            raise InputDataError(
+                f"There is no {kind} yet. Run jobs/{ARTIFACT_STAGES[kind]}.py, or jobs/nightly_refresh.py, which trains what "
+                "is missing."
+            )
+        return state.artifact_id
+
+    def artifact(self, kind: str) -> tuple[Path, Manifest]:
+        """Folder and manifest of the artifact in force."""
+        folder = self.artifact_path(kind, self.artifact_id(kind))
+        return folder, read_manifest(folder, kind)
+
+    def section_hash(self, stage: str) -> str:
+        """Hash of a stage's own configuration section; stages without one depend on nothing there."""
+        section = getattr(self.config, stage, None)
+        return short_hash(section.model_dump(mode="json")) if section is not None else ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the job.
+
+    Attributes:
+        name: verb_noun; the name of its module, job, configuration section and test.
+        reads, writes: tables and artifacts, by name.
+        run: computes and writes.
+        fingerprint: what its outcome depends on, by name; the stage is skipped while nothing of it changes. None for
+            stages whose rows belong to one run: every run writes its own.
+        good_enough: for training: says why the artifact in force is kept although its data moved on, or None.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    run: Callable[[RunContext], StageResult]
+    fingerprint: Callable[[RunContext], dict[str, str]] | None = None
+    good_enough: Callable[[RunContext], str | None] | None = None
+
+
+@dataclass(frozen=True)
+class StageState:
+    """What is remembered of a stage's last success. A cache: losing it costs work, never correctness."""
+
+    fingerprint: dict[str, str]
+    run_id: str
+    seconds: float
+    counts: dict[str, int]
+    metrics: dict[str, float]
+    artifact_id: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def read_state(warehouse: Path, stage: str) -> StageState | None:
+    return read_record(warehouse / "state" / f"{stage}.json")
+
+
+def write_state(warehouse: Path, stage: str, state: StageState) -> None:
+    write_record(warehouse / "state" / f"{stage}.json", state)
+
+
+def read_record(path: Path) -> StageState | None:
+    try:
+        return StageState(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return None
+
+
+def write_record(path: Path, state: StageState) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".unfinished")
+    scratch.write_text(json.dumps(state.__dict__, indent=1, sort_keys=True), encoding="utf-8")
+    scratch.replace(path)

@@ -1,0 +1,117 @@
+"""evaluate: the figures of the artifacts in force on held-out items. Not part of the nightly run; jobs/evaluate.py calls it."""
+
+import dataclasses
+import datetime as dt
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from cesrec_core.actors.session import RaySession
+from cesrec_core.artifacts import read_manifest
+from cesrec_core.catalogue import CatalogueFeatures
+from cesrec_core.config import Config
+from cesrec_core.constructor.artifact import load_constructor
+from cesrec_core.datasets import read_dataset
+from cesrec_core.delta_io.session import spark_session
+from cesrec_core.delta_io.warehouse import spark_schema
+from cesrec_core.errors import ArtifactError
+from cesrec_core.evaluation import VARIANTS, Cases, Evaluator, Parts, TableRow, as_text, build_table, choose_weights
+from cesrec_core.progress import progress
+from cesrec_core.recommenders.artifact import load_recommender
+from cesrec_core.schemas import METRICS
+from cesrec_core.scoring import Scorer
+from cesrec_core.significance import PairedTest
+from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext
+from cesrec_core.stages.runner import open_run
+from cesrec_core.stages.training_process import export_dataset
+
+log = logging.getLogger(__name__)
+
+NAME = "evaluate"
+# What the fine-tuning measured on validation items: recall of masked places with the words, and with other users' words.
+WORDS_METRICS = ("masked_recall_at_10", "masked_recall_at_10_shuffled", "words_worth", "words_worth_low", "words_worth_high")
+
+
+def run_evaluation(config: Config) -> dict[str, Any]:
+    """Choose weights on validation, report on test; print and write the table.
+
+    Raises:
+        ArtifactError: an artifact was trained on the very items it would be tested on.
+    """
+    spark = spark_session(config.spark, "cesrec evaluate")
+    with RaySession(config.ray) as ray:
+        context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
+        _refuse_artifacts_that_saw_targets(context)
+        evaluator = _evaluator(context)
+        histories = read_dataset(export_dataset(context)).histories
+        log.info("validation: choosing weights")
+        validation = _measured(evaluator, evaluator.cases(histories, "validation"))
+        weights = {variant.name: choose_weights(validation, variant, config.evaluate.weight_grid) for variant in VARIANTS}
+        log.info("test: once, with the weights chosen")
+        test = _measured(evaluator, evaluator.cases(histories, "test"))
+        rows, tests = build_table(test, weights, config.evaluate.num_bootstrap_samples, config.run.seed)
+        return _report(context, rows, tests, len(test.cases.user_ids))
+
+
+def _refuse_artifacts_that_saw_targets(context: RunContext) -> None:
+    for kind in ("recommender", "constructor"):
+        folder, manifest = context.artifact(kind)
+        if manifest.split != "leave_one_out":
+            raise ArtifactError(
+                f"{folder} was trained on everything, the items to be predicted included. Evaluate a warehouse whose models "
+                "were trained with --set dataset.split=leave_one_out."
+            )
+
+
+def _evaluator(context: RunContext) -> Evaluator:
+    features = CatalogueFeatures.load(export_features(context))
+    recommender, _ = load_recommender(context.artifact("recommender")[0])
+    base = Path(context.config.finetune_constructor.model_path)
+    constructor = load_constructor(context.artifact("constructor")[0], base, features.for_constructor())
+    return Evaluator(Scorer(recommender, features), constructor, context.config)
+
+
+def _measured(evaluator: Evaluator, cases: Cases) -> Parts:
+    """All parts of the scores, with progress: rewriting and the next place are the long steps."""
+    with progress(f"evaluate {cases.moment}", 2 * len(cases.user_ids), "histories") as advance:
+        parts = evaluator.parts(cases, advance)
+        _ = parts.next_place
+    return parts
+
+
+def _report(context: RunContext, rows: list[TableRow], tests: dict[str, PairedTest], num_users: int) -> dict[str, Any]:
+    title = f"Test items of {num_users} users: full ranking, seen items filtered; mean [95 % interval]"
+    words = _worth_of_words(context)
+    text = as_text(rows, tests, title) + "\n\n" + words + "\n"
+    print(text, flush=True)
+    figures = {
+        "num_users": num_users,
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "tests": {name: dataclasses.asdict(test) for name, test in tests.items()},
+        "artifacts": {kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES},
+    }
+    folder = context.warehouse.path / "evaluations" / context.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evaluation.md").write_text(text, encoding="utf-8")
+    (folder / "evaluation.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    _write_metrics(context, rows)
+    return {"run_id": context.run_id, "status": "done", "report": str(folder / "evaluation.md"), **figures}
+
+
+def _worth_of_words(context: RunContext) -> str:
+    metrics = read_manifest(context.artifact("constructor")[0], "constructor").metrics
+    measured = {name: metrics[name] for name in WORDS_METRICS if name in metrics}
+    lines = [f"- {name}: {value:.4f}" for name, value in measured.items()]
+    return "\n".join(["Masked places on validation, with the words and with the words of other users:", "", *lines])
+
+
+def _write_metrics(context: RunContext, rows: list[TableRow]) -> None:
+    values = [
+        (context.run_id, NAME, f"{row.variant.name} | {protocol} | {name}", interval.mean)
+        for row in rows
+        for protocol, intervals in row.intervals.items()
+        for name, interval in intervals.items()
+    ]
+    context.warehouse.merge(METRICS, context.spark.createDataFrame(values, spark_schema(METRICS)))

@@ -1,0 +1,63 @@
+"""finetune_constructor: histories and item vectors -> constructor, under DeepSpeed in a process of its own."""
+
+from pathlib import Path
+
+from cesrec_core.catalogue import FEATURES_FILE
+from cesrec_core.extractor import check_model_folder, extractor_id, model_identity
+from cesrec_core.hashing import short_hash
+from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEMS, USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.training_process import export_dataset, keep_reason, run_training, training_notes
+
+NAME = "finetune_constructor"
+# It learns how words and histories go together, not what is new: it follows the recommender, whose vectors it reads.
+ANY_SHARE = 1.0
+
+
+def settings(context: RunContext) -> dict[str, str]:
+    section = context.config.finetune_constructor
+    base = Path(section.model_path)
+    check_model_folder(base, f"{NAME}.model_path")
+    values = section.model_dump(exclude={"max_age_days", "timeout_minutes", "model_path", "num_processes", "deepspeed_config"})
+    return {
+        "recommender": context.artifact_id("recommender"),
+        "adapter": context.artifact_id("adapter"),
+        "extractor": extractor_id(context.config.embed_items),
+        "language model": model_identity(base),
+        "finetune_constructor settings": short_hash(values),
+        "split": context.config.dataset.split,
+        "seed": str(context.config.run.seed),
+    }
+
+
+def fingerprint(context: RunContext) -> dict[str, str]:
+    return {**settings(context), "user_sequences": str(context.warehouse.version(USER_SEQUENCES))}
+
+
+def good_enough(context: RunContext) -> str | None:
+    return keep_reason(context, NAME, settings(context), context.config.finetune_constructor.max_age_days, ANY_SHARE)
+
+
+def run(context: RunContext) -> StageResult:
+    section = context.config.finetune_constructor
+    parents = settings(context)
+    artifact_id = short_hash(["constructor", fingerprint(context)])
+    folder = context.artifact_path("constructor", artifact_id)
+    features = export_features(context) / FEATURES_FILE
+    arguments = ["--dataset", str(export_dataset(context)), "--item-features", str(features), "--out", str(folder)]
+    arguments += ["--artifact-id", artifact_id]
+    for kind in ("recommender", "adapter", "extractor"):
+        arguments += ["--parent", f"{kind}={parents[kind]}"]
+    metrics = run_training(context, "finetune_constructor.py", arguments, section.timeout_minutes)
+    return StageResult({}, metrics, artifact_id, training_notes(context, parents))
+
+
+STAGE = Stage(
+    name=NAME,
+    reads=(USER_SEQUENCES.name, ITEMS.name, ALIGNED_EMBEDDINGS.name, "recommender", "adapter"),
+    writes=("constructor",),
+    run=run,
+    fingerprint=fingerprint,
+    good_enough=good_enough,
+)

@@ -1,0 +1,172 @@
+"""ingest: raw sources -> interactions, items, feedback; what cannot be used -> quarantine."""
+
+import shutil
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import LongType, StringType, StructField, StructType
+from pyspark.sql.window import Window
+
+from cesrec_core import columns as c
+from cesrec_core.config import DatasetSection
+from cesrec_core.delta_io.shards import read_parquet
+from cesrec_core.errors import ConfigError, InputDataError
+from cesrec_core.frames.ingest import clean_feedback, clean_interactions, clean_items
+from cesrec_core.hashing import content_hash, short_hash
+from cesrec_core.raw_sources.discover import find_sources
+from cesrec_core.raw_sources.formats import read_source, recognise
+from cesrec_core.raw_sources.tables import newest_version
+from cesrec_core.schemas import FEEDBACK, INTERACTIONS, ITEMS, QUARANTINE
+from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
+
+TABLE_OF = {"items": ITEMS, "interactions": INTERACTIONS, "feedback": FEEDBACK}
+
+
+def locate_sources(section: DatasetSection) -> dict[str, str]:
+    """Location of each raw source, by kind; feedback may be absent.
+
+    Raises:
+        ConfigError: neither a folder nor single sources are configured, or a location cannot be one.
+        InputDataError: the folder is missing or incomplete.
+    """
+    named = {kind: location for kind in TABLE_OF if (location := getattr(section, kind)) is not None}
+    found = find_sources(Path(section.path)) if section.path is not None else {}
+    sources = {**found, **named}
+    for kind in ("interactions", "items"):
+        if kind not in sources:
+            raise ConfigError(
+                f"There is no source of {kind}: set dataset.path to a dataset folder, or dataset.{kind} to a file or table."
+            )
+    for location in sources.values():
+        recognise(location)
+    return sources
+
+
+def pin_sources(spark: SparkSession, sources: dict[str, str]) -> dict[str, str]:
+    """What each source holds now: `version:N` of a table, `content:HASH` of files."""
+    pins = {}
+    for kind, location in sources.items():
+        if recognise(location) in ("delta", "table"):
+            pins[kind] = f"version:{newest_version(spark, location)}"
+        else:
+            pins[kind] = f"content:{content_hash(Path(location))}"
+    return pins
+
+
+def fingerprint(context: RunContext) -> dict[str, str]:
+    return {
+        **{name: pin for name, pin in context.inputs.items() if name in TABLE_OF},
+        "ingest settings": context.section_hash("ingest"),
+        # Rows that lay in the future of an earlier run date may be usable by now.
+        "rows refused as future": short_hash(context.run_date.isoformat()) if _held_back_future(context) else "none",
+    }
+
+
+def _held_back_future(context: RunContext) -> bool:
+    state = read_state(context.warehouse.path, "ingest")
+    return state is not None and bool(state.counts.get("future", 0))
+
+
+def run(context: RunContext) -> StageResult:
+    parked = _park(context)
+    counts = {kind: frame.count() for kind, frame in parked.items() if kind in TABLE_OF}
+    refused = {row[c.SOURCE]: row["count"] for row in parked["refused"].groupBy(c.SOURCE).count().collect()}
+    _refuse_bad_sources(context, counts, refused)
+
+    # Nothing above has touched a table: a source that is refused leaves the warehouse as it was.
+    warehouse = context.warehouse
+    warehouse.create_missing_tables()
+    is_snapshot = context.config.ingest.mode == "snapshot"
+    _merge_items(context, parked["items"], is_snapshot)
+    warehouse.merge(INTERACTIONS, parked["interactions"], delete_missing=is_snapshot)
+    if "feedback" in parked:
+        warehouse.merge(FEEDBACK, parked["feedback"])
+    warehouse.replace_run(QUARANTINE, _numbered(parked["refused"], context.run_id), context.run_id)
+    future = parked["refused"].where(F.col(c.REASON) == "future_timestamp").count()
+    metrics = {f"quarantined_{kind}_share": _share(refused.get(kind, 0), counts[kind]) for kind in counts}
+    return StageResult({**counts, "quarantined": sum(refused.values()), "future": future}, metrics)
+
+
+def _park(context: RunContext) -> dict[str, DataFrame]:
+    """Clean every source once, into Parquet: what follows reads the same rows however often it looks."""
+    folder = context.stage_path("ingest")
+    shutil.rmtree(folder, ignore_errors=True)
+    raw = {kind: _read_pinned(context, kind) for kind in context.sources}
+    refused_frames = []
+    parked: dict[str, DataFrame] = {}
+
+    def keep(kind: str, clean: DataFrame, refused: DataFrame) -> None:
+        clean.write.parquet(str(folder / kind))
+        parked[kind] = read_parquet(context.spark, folder / kind, TABLE_OF[kind])
+        refused_frames.append(refused.select(c.SOURCE, c.REASON, c.RECORD))
+
+    keep("items", *clean_items(raw["items"], context.config.ingest))
+    known_items = parked["items"].select(c.ITEM_ID)
+    keep("interactions", *clean_interactions(raw["interactions"], known_items, context.run_end))
+    if "feedback" in raw:
+        keep("feedback", *clean_feedback(raw["feedback"], parked["interactions"].select(c.USER_ID).distinct(), context.run_end))
+    refused = refused_frames[0]
+    for frame in refused_frames[1:]:
+        refused = refused.unionByName(frame)
+    refused.write.parquet(str(folder / "refused"))
+    schema = StructType([StructField(name, StringType()) for name in (c.SOURCE, c.REASON, c.RECORD)])
+    parked["refused"] = context.spark.read.schema(schema).parquet(str(folder / "refused"))
+    return parked
+
+
+def _read_pinned(context: RunContext, kind: str) -> DataFrame:
+    kind_of_pin, _, value = context.inputs[kind].partition(":")
+    version = int(value) if kind_of_pin == "version" else None
+    return read_source(context.spark, kind, context.sources[kind], version)
+
+
+def _refuse_bad_sources(context: RunContext, counts: dict[str, int], refused: dict[str, int]) -> None:
+    limit = context.config.ingest.max_quarantined_share
+    for kind, num_clean in counts.items():
+        num_refused = refused.get(kind, 0)
+        if num_clean == 0 and kind != "feedback":
+            found = f"all of its {num_refused} rows were refused" if num_refused else "it has no rows"
+            raise InputDataError(
+                f"{context.sources[kind]} gives no {kind}: {found}. {_reasons(context, kind)}No table was changed."
+            )
+        share = _share(num_refused, num_clean)
+        if share > limit:
+            raise InputDataError(
+                f"{context.sources[kind]}: {num_refused} of {num_clean + num_refused} rows of {kind} were refused, more than "
+                f"the {limit:.0%} that ingest.max_quarantined_share allows. {_reasons(context, kind)}No table was changed."
+            )
+
+
+def _reasons(context: RunContext, kind: str) -> str:
+    refused = context.spark.read.parquet(str(context.stage_path("ingest") / "refused")).where(F.col(c.SOURCE) == kind)
+    rows = refused.groupBy(c.REASON).count().orderBy(F.desc("count"), c.REASON).collect()
+    text = ", ".join(f"{row[c.REASON]} {row['count']}" for row in rows)
+    return f"Reasons: {text}. " if text else ""
+
+
+def _merge_items(context: RunContext, items: DataFrame, is_snapshot: bool) -> None:
+    """Items that left the source stay, inactive: histories still hold them."""
+    if is_snapshot:
+        gone = context.warehouse.read(ITEMS).join(items.select(c.ITEM_ID), on=c.ITEM_ID, how="left_anti")
+        items = items.unionByName(gone.withColumn(c.IS_ACTIVE, F.lit(False)).select(items.columns))
+    context.warehouse.merge(ITEMS, items)
+
+
+def _numbered(refused: DataFrame, run_id: str) -> DataFrame:
+    order = Window.partitionBy(c.SOURCE).orderBy(c.REASON, c.RECORD)
+    numbered = refused.withColumn(c.RUN_ID, F.lit(run_id)).withColumn(c.ROW, F.row_number().over(order).cast(LongType()))
+    return numbered.select(QUARANTINE.column_names)
+
+
+def _share(num_refused: int, num_clean: int) -> float:
+    return num_refused / max(1, num_refused + num_clean)
+
+
+STAGE = Stage(
+    name="ingest",
+    reads=(),
+    writes=(INTERACTIONS.name, ITEMS.name, FEEDBACK.name, QUARANTINE.name),
+    run=run,
+    fingerprint=fingerprint,
+)

@@ -1,0 +1,39 @@
+"""Spark -> shards -> Ray actors -> shards -> Spark, with every key accounted for."""
+
+from pyspark.sql import DataFrame
+
+from cesrec_core.actors.pool import Worker, map_shards
+from cesrec_core.delta_io.shards import export_shards, import_shards
+from cesrec_core.errors import StageError
+from cesrec_core.progress import progress
+from cesrec_core.schemas import Table
+from cesrec_core.stages.context import RunContext
+
+
+def map_frame(context: RunContext, stage: str, frame: DataFrame, key: str, worker: Worker, table: Table) -> DataFrame | None:
+    """Send `frame` through `worker` on Ray actors; the answer has the columns of `table`. None where it has no rows.
+
+    Args:
+        key: unique in `frame`; the answer must hold exactly the same keys, each at least once.
+
+    Raises:
+        StageError: a shard failed for good, or keys were lost or invented.
+    """
+    folder = context.stage_path(stage)
+    num_rows = export_shards(frame, folder / "in", key, context.config.ray.rows_per_shard)
+    if num_rows == 0:
+        return None
+    context.ray.start()
+    with progress(stage, num_rows, "rows") as advance:
+        report = map_shards(folder / "in", folder / "out", worker, context.config.ray, advance)
+    answer = import_shards(context.spark, folder / "out", table)
+    keys_in = context.spark.read.schema(frame.schema).parquet(str(folder / "in")).select(key)
+    keys_out = answer.select(key).distinct()
+    num_lost = keys_in.join(keys_out, on=key, how="left_anti").count()
+    num_invented = keys_out.join(keys_in, on=key, how="left_anti").count()
+    if num_lost or num_invented or report.num_input_rows != num_rows:
+        raise StageError(
+            f"Stage {stage}: {num_rows} keys went out; {num_lost} did not come back and {num_invented} came that were not "
+            f"sent. Remove {folder} and run the stage again."
+        )
+    return answer

@@ -1,0 +1,253 @@
+"""Runs stages in order: plans each one from what changed, resumes after a crash, and sums the run up."""
+
+import dataclasses
+import datetime as dt
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from cesrec_core import __version__
+from cesrec_core.actors.session import RaySession
+from cesrec_core.config import Config
+from cesrec_core.delta_io.runs import Run, find_run, write_run
+from cesrec_core.delta_io.session import spark_session
+from cesrec_core.delta_io.warehouse import Warehouse
+from cesrec_core.errors import CesrecError, ConfigError, QualityGateError, StageError
+from cesrec_core.hashing import short_hash
+from cesrec_core.schemas import FEEDBACK, RUNS, TABLES
+from cesrec_core.stages.context import (
+    ARTIFACT_STAGES,
+    RunContext,
+    Stage,
+    StageResult,
+    StageState,
+    read_record,
+    read_state,
+    write_record,
+    write_state,
+)
+from cesrec_core.stages.ingest import locate_sources, pin_sources
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a stage runs, and why."""
+
+    is_needed: bool
+    reason: str
+
+
+def open_run(config: Config, spark: SparkSession, ray: RaySession, today: dt.date) -> RunContext:
+    """Pin the inputs and name the run. Nothing is written.
+
+    Raises:
+        ConfigError, InputDataError: a source is not configured, missing, or cannot be pinned.
+    """
+    warehouse = Warehouse(spark, config.warehouse)
+    run_date = dt.date.fromisoformat(config.run.run_date) if config.run.run_date else today
+    sources = locate_sources(config.dataset)
+    inputs = pin_sources(spark, sources)
+    inputs["feedback_table"] = str(warehouse.version_by_others(FEEDBACK) if warehouse.exists(FEEDBACK) else 0)
+    run_id = short_hash([run_date.isoformat(), inputs, config.result_hash(), __version__])
+    return RunContext(config, spark, warehouse, ray, run_id, run_date, sources, inputs)
+
+
+def decide(stage: Stage, context: RunContext, changing: frozenset[str] = frozenset()) -> Decision:
+    """Whether `stage` has to run in this run.
+
+    Args:
+        changing: outputs of earlier stages that are going to change: for plans made ahead of the work.
+    """
+    if read_record(context.stage_path(stage.name) / "done.json") is not None:
+        return Decision(False, "done already in this run")
+    if stage.fingerprint is None:
+        return Decision(True, "every run writes its own rows")
+    state = read_state(context.warehouse.path, stage.name)
+    if state is None:
+        return Decision(True, "has not run in this warehouse yet")
+    ahead = [name for name in stage.reads if name in changing]
+    if ahead and stage.good_enough is None:
+        return Decision(True, f"{' and '.join(ahead)} will change")
+    current = stage.fingerprint(context)
+    changed = sorted(name for name in current if current[name] != state.fingerprint.get(name))
+    if not changed:
+        return Decision(False, f"nothing it reads changed since run {state.run_id}")
+    kept = stage.good_enough(context) if stage.good_enough is not None else None
+    if kept is not None:
+        return Decision(False, kept)
+    before = ", ".join(f"{name} ({state.fingerprint.get(name, 'new')} -> {current[name]})" for name in changed)
+    return Decision(True, f"changed: {before}")
+
+
+def check_wiring(stages: Sequence[Stage]) -> None:
+    """Refuse a list of stages in which something is read that no stage before it writes, or the run is never published.
+
+    Raises:
+        ConfigError: names the stage and what it lacks.
+    """
+    written: set[str] = set()
+    for stage in stages:
+        missing = [name for name in stage.reads if name not in written]
+        if missing:
+            raise ConfigError(
+                f"Stage {stage.name} reads {missing[0]}, which no stage before it writes. Put its writer before it."
+            )
+        written.update(stage.writes)
+    unwritten = [name for name in (*TABLES, *ARTIFACT_STAGES) if name not in written]
+    if unwritten:
+        raise ConfigError(f"No stage writes {unwritten[0]}. Put its writer into the list.")
+
+
+def plan(stages: Sequence[Stage], context: RunContext) -> list[tuple[Stage, Decision]]:
+    """What a run would do, without doing it."""
+    changing: set[str] = set()
+    decisions = []
+    for stage in stages:
+        try:
+            decision = decide(stage, context, frozenset(changing))
+        except CesrecError:
+            # What it reads does not exist yet: an earlier stage of this run makes it.
+            decision = Decision(True, "what it reads is made by this run")
+        if decision.is_needed:
+            changing.update(stage.writes)
+        decisions.append((stage, decision))
+    return decisions
+
+
+def describe_plan(decisions: Sequence[tuple[Stage, Decision]], context: RunContext) -> str:
+    """The plan as text: one line per stage, with its rows and its time in the last run that needed it."""
+    lines = [f"Plan of run {context.run_id} for {context.run_date.isoformat()}"]
+    for stage, decision in decisions:
+        work = _estimate(stage, context) if decision.is_needed else ""
+        lines.append(f"  {'run ' if decision.is_needed else 'skip'}  {stage.name:<28}{decision.reason}{work}")
+    return "\n".join(lines)
+
+
+def _estimate(stage: Stage, context: RunContext) -> str:
+    tables = [TABLES[name] for name in stage.reads if name in TABLES and not TABLES[name].is_per_run]
+    rows = [
+        f"{context.warehouse.read(table).count()} rows of {table.name}" for table in tables if context.warehouse.exists(table)
+    ]
+    state = read_state(context.warehouse.path, stage.name)
+    before = [f"{state.seconds:.0f} s last time"] if state is not None else []
+    return f" ({', '.join([*rows, *before])})" if rows or before else ""
+
+
+def run_stage(stage: Stage, context: RunContext) -> float:
+    """Run one stage, remember that it is done, and return its seconds."""
+    started = time.monotonic()
+    fingerprint = stage.fingerprint(context) if stage.fingerprint is not None else {}
+    result = stage.run(context)
+    seconds = time.monotonic() - started
+    context.results[stage.name] = result
+    state = StageState(
+        fingerprint,
+        context.run_id,
+        round(seconds, 2),
+        dict(result.counts),
+        dict(result.metrics),
+        result.artifact_id,
+        dict(result.notes),
+    )
+    write_state(context.warehouse.path, stage.name, state)
+    write_record(context.stage_path(stage.name) / "done.json", state)
+    return seconds
+
+
+def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
+    """Run the stages that have to run, and return the summary that a job prints last.
+
+    Raises:
+        CesrecError: a stage failed; the run can be started again and resumes there.
+    """
+    started = time.monotonic()
+    previous = find_run(context.warehouse, context.run_id) if context.warehouse.exists(RUNS) else None
+    if previous is not None and previous.status in ("published", "finished") and stages[-1].name == "publish":
+        log.info("Run %s is done already: same date, inputs, configuration and code. Nothing to do.", context.run_id)
+        return {"run_id": context.run_id, "status": "nothing_to_do", "seconds": {"total": round(time.monotonic() - started, 2)}}
+    seconds: dict[str, float] = {}
+    skipped: dict[str, str] = {}
+    started_at = dt.datetime.now(dt.UTC)
+    for number, stage in enumerate(stages, start=1):
+        decision = decide(stage, context)
+        log.info(
+            "[%d/%d] %s %s: %s", number, len(stages), "run " if decision.is_needed else "skip", stage.name, decision.reason
+        )
+        if decision.is_needed:
+            try:
+                seconds[stage.name] = round(run_stage(stage, context), 2)
+            except CesrecError as error:
+                _mark(context, started_at, "refused" if isinstance(error, QualityGateError) else "failed")
+                raise
+            log.info("      %s in %.1f s%s", stage.name, seconds[stage.name], _counts_as_text(context.results[stage.name]))
+        else:
+            skipped[stage.name] = decision.reason
+            _recall(stage, context)
+        if number == 1:
+            _mark(context, started_at, "running")
+    seconds["total"] = round(time.monotonic() - started, 2)
+    return {
+        "run_id": context.run_id,
+        "status": "published" if stages[-1].name == "publish" and context.config.run.publish else "done",
+        "counts": {name: dict(result.counts) for name, result in context.results.items() if result.counts and name in seconds},
+        "skipped": skipped,
+        "seconds": seconds,
+        "metrics": {name: dict(result.metrics) for name, result in context.results.items() if result.metrics},
+    }
+
+
+def run_job(config: Config, stages: Sequence[Stage], is_dry_run: bool, app_name: str) -> dict[str, Any]:
+    """A whole job: session, plan, work, summary. Ray is shut down in any case."""
+    spark = spark_session(config.spark, app_name)
+    with RaySession(config.ray) as ray:
+        context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
+        if not is_dry_run:
+            return execute(stages, context)
+        decisions = plan(stages, context)
+        print(describe_plan(decisions, context), flush=True)
+        planned = [stage.name for stage, decision in decisions if decision.is_needed]
+        return {"run_id": context.run_id, "status": "dry_run", "stages": planned}
+
+
+def _recall(stage: Stage, context: RunContext) -> None:
+    """Let later stages see what a skipped stage measured when it ran."""
+    state = read_record(context.stage_path(stage.name) / "done.json") or read_state(context.warehouse.path, stage.name)
+    if state is None:
+        raise StageError(
+            f"Stage {stage.name} was skipped, but nothing is known of its last run. Remove the state folder and run again."
+        )
+    context.results[stage.name] = StageResult(state.counts, state.metrics, state.artifact_id, state.notes)
+
+
+def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
+    """Record the run's status, where there are tables to record it in."""
+    if not context.warehouse.exists(RUNS):
+        return
+    before = find_run(context.warehouse, context.run_id)
+    row = Run(
+        run_id=context.run_id,
+        run_date=context.run_date,
+        status=status,
+        input_versions=context.inputs,
+        config_hash=context.config.result_hash(),
+        code_version=__version__,
+        started_at=before.started_at if before is not None else started_at,
+    )
+    finished_at = None if status == "running" else dt.datetime.now(dt.UTC)
+    write_run(context.warehouse, dataclasses.replace(row, finished_at=finished_at))
+
+
+def _counts_as_text(result: StageResult) -> str:
+    text = ", ".join(f"{count} {name}" for name, count in result.counts.items())
+    return f" ({text})" if text else ""
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    return json.dumps(summary, sort_keys=False, default=str)

@@ -1,0 +1,36 @@
+"""simulate_feedback: a fixed draw of users reacts to the base recommendations, where the configuration asks for it."""
+
+import datetime as dt
+
+from cesrec_core import columns as c
+from cesrec_core.actors.simulate_feedback import SimulateFeedback
+from cesrec_core.frames.histories import TARGET_ITEM_ID, drawn_users, observed_histories
+from cesrec_core.schemas import ALIGNED_EMBEDDINGS, FEEDBACK, ITEMS, USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.map_table import map_frame
+
+NAME = "simulate_feedback"
+
+
+def run(context: RunContext) -> StageResult:
+    section = context.config.simulate_feedback
+    if section.num_users == 0:
+        return StageResult({"simulated": 0})
+    histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
+    with_target = histories.where(f"{TARGET_ITEM_ID} IS NOT NULL")
+    users = drawn_users(with_target, section.num_users, context.config.run.seed)
+    said_at = dt.datetime.combine(context.run_date, dt.time(), tzinfo=dt.UTC)
+    recommender_folder, _ = context.artifact("recommender")
+    worker = SimulateFeedback(recommender_folder, export_features(context), section, context.config.run.seed, said_at)
+    feedback = map_frame(context, NAME, users, c.USER_ID, worker, FEEDBACK)
+    num_said = context.warehouse.merge(FEEDBACK, feedback) if feedback is not None else 0
+    return StageResult({"simulated": num_said})
+
+
+STAGE = Stage(
+    name=NAME,
+    reads=(USER_SEQUENCES.name, ITEMS.name, ALIGNED_EMBEDDINGS.name, "recommender"),
+    writes=(FEEDBACK.name,),
+    run=run,
+)

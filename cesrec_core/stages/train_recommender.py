@@ -1,0 +1,47 @@
+"""train_recommender: user_sequences -> recommender, in a process of its own, when there is reason to."""
+
+from cesrec_core.hashing import short_hash
+from cesrec_core.schemas import ITEMS, USER_SEQUENCES
+from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.training_process import export_dataset, keep_reason, run_training, training_notes
+
+NAME = "train_recommender"
+TIMEOUT_MINUTES = 24 * 60
+
+
+def settings(context: RunContext) -> dict[str, str]:
+    """Everything whose change alone asks for training, whatever the data did."""
+    section = context.config.train_recommender.model_dump(exclude={"max_age_days", "max_new_interactions_share"})
+    return {
+        "train_recommender settings": short_hash(section),
+        "split": context.config.dataset.split,
+        "seed": str(context.config.run.seed),
+    }
+
+
+def fingerprint(context: RunContext) -> dict[str, str]:
+    return {**settings(context), "user_sequences": str(context.warehouse.version(USER_SEQUENCES))}
+
+
+def good_enough(context: RunContext) -> str | None:
+    section = context.config.train_recommender
+    return keep_reason(context, NAME, settings(context), section.max_age_days, section.max_new_interactions_share)
+
+
+def run(context: RunContext) -> StageResult:
+    artifact_id = short_hash(["recommender", fingerprint(context)])
+    folder = context.artifact_path("recommender", artifact_id)
+    dataset = export_dataset(context)
+    arguments = ["--dataset", str(dataset), "--out", str(folder), "--artifact-id", artifact_id]
+    metrics = run_training(context, "train_recommender.py", arguments, TIMEOUT_MINUTES)
+    return StageResult({}, metrics, artifact_id, training_notes(context, settings(context)))
+
+
+STAGE = Stage(
+    name=NAME,
+    reads=(USER_SEQUENCES.name, ITEMS.name),
+    writes=("recommender",),
+    run=run,
+    fingerprint=fingerprint,
+    good_enough=good_enough,
+)

@@ -1,0 +1,106 @@
+"""Training as a process of its own: never inside the Spark driver, never inside a Ray actor."""
+
+import datetime as dt
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pyspark.sql import functions as F
+
+import cesrec_core
+from cesrec_core import columns as c
+from cesrec_core.delta_io.shards import SUCCESS
+from cesrec_core.errors import StageError
+from cesrec_core.frames.sequences import explode_sequences
+from cesrec_core.schemas import ITEMS, USER_SEQUENCES
+from cesrec_core.stages.context import RunContext, read_state
+
+log = logging.getLogger(__name__)
+
+# Beside the library in a checkout and in an installed wheel alike.
+TRAINING_SCRIPTS = Path(cesrec_core.__file__).parent.parent / "training"
+
+
+def export_dataset(context: RunContext) -> Path:
+    """user_sequences and items as a dataset folder, once per run; the training commands cut it by the split."""
+    folder = context.stage_path("training_dataset")
+    if not (folder / "interactions.parquet" / SUCCESS).exists():
+        items = context.warehouse.read(ITEMS).select(c.ITEM_ID, c.TITLE, c.ATTRIBUTES)
+        items.coalesce(1).write.mode("overwrite").parquet(str(folder / "items.parquet"))
+        sequences = context.warehouse.read(USER_SEQUENCES)
+        explode_sequences(sequences).write.mode("overwrite").parquet(str(folder / "interactions.parquet"))
+    return folder
+
+
+def num_interactions(context: RunContext) -> int:
+    total = context.warehouse.read(USER_SEQUENCES).agg(F.coalesce(F.sum(c.NUM_ITEMS), F.lit(0))).collect()
+    return int(total[0][0])
+
+
+def run_training(context: RunContext, script: str, arguments: Sequence[str], timeout_minutes: int) -> dict[str, float]:
+    """Run `training/<script>` with this run's configuration and return the metrics of its last line.
+
+    Raises:
+        StageError: it failed, ran out of time, or printed no summary.
+    """
+    config_path = _write_config(context)
+    command = [sys.executable, str(TRAINING_SCRIPTS / script), "--config", str(config_path), *arguments]
+    log.info("      training/%s in its own process", script)
+    try:
+        # Its progress goes straight to this job's standard error.
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=timeout_minutes * 60)
+    except subprocess.TimeoutExpired:
+        raise StageError(
+            f"training/{script} was still running after {timeout_minutes} minutes and was stopped. Raise its timeout."
+        ) from None
+    if done.returncode:
+        raise StageError(
+            f"training/{script} ended with {done.returncode}; its own messages stand above. Mend their cause and start again."
+        )
+    lines = done.stdout.strip().splitlines()
+    try:
+        summary = json.loads(lines[-1])
+    except (IndexError, json.JSONDecodeError):
+        raise StageError(f"training/{script} ended without a summary line. Its messages stand above.") from None
+    measured = summary.get("metrics", summary)
+    return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
+
+
+def keep_reason(
+    context: RunContext, stage: str, settings: dict[str, str], max_age_days: int, max_new_share: float
+) -> str | None:
+    """Why the artifact in force may stay although data moved on; None where it must be trained again.
+
+    Args:
+        settings: everything whose change alone asks for training, as noted by `training_notes`.
+        max_new_share: of today's interactions, the share that the artifact may not have seen.
+    """
+    state = read_state(context.warehouse.path, stage)
+    if state is None or state.artifact_id is None or state.notes.get("settings") != settings:
+        return None
+    age = (context.run_date - dt.date.fromisoformat(state.notes["run_date"])).days
+    total = num_interactions(context)
+    new_share = max(0.0, 1.0 - float(state.notes["num_interactions"]) / max(1, total))
+    if age > max_age_days or new_share > max_new_share:
+        return None
+    return (
+        f"kept: {age} days old (limit {max_age_days}), {new_share:.1%} of interactions are new to it "
+        f"(limit {max_new_share:.0%})"
+    )
+
+
+def training_notes(context: RunContext, settings: dict[str, str]) -> dict[str, object]:
+    return {"settings": settings, "run_date": context.run_date.isoformat(), "num_interactions": num_interactions(context)}
+
+
+def _write_config(context: RunContext) -> Path:
+    values = context.config.model_dump(mode="json", exclude_none=True)
+    values["run"]["run_date"] = context.run_date.isoformat()
+    path = context.stage_path("training_config") / "config.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path

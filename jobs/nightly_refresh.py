@@ -1,0 +1,14 @@
+"""spark-submit jobs/nightly_refresh.py: every stage of the nightly job, each where there is reason to run it."""
+
+import sys
+
+from cesrec_core.stages.command_line import run_stages
+from cesrec_core.stages.nightly import NIGHTLY
+
+DESCRIPTION = """\
+Read people's histories and what they said, rewrite the few items that contradict their words, recommend from the
+rewritten histories, and publish pseudo-sequences and recommendations to Delta tables. Trains what is missing or too old.
+Running it again with nothing changed does nothing; starting it again after a crash resumes where it stopped."""
+
+if __name__ == "__main__":
+    sys.exit(run_stages("nightly_refresh", DESCRIPTION, NIGHTLY))

@@ -1,0 +1,25 @@
+"""One Spark session and one Ray for all tests: starting them takes longer than most tests."""
+
+from collections.abc import Iterator
+
+import pytest
+from pyspark.sql import SparkSession
+
+from cesrec_core.actors.session import RaySession
+from cesrec_core.config import RaySection, SparkSection
+from cesrec_core.delta_io.session import spark_session
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    section = SparkSection(master="local[2]", shuffle_partitions=2, snapshot_partitions=1, is_ui_enabled=False)
+    session = spark_session(section, "cesrec tests")
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[RaySession]:
+    with RaySession(RaySection(num_actors=2, num_cpus_per_actor=1.0, object_store_mib=100)) as session:
+        session.start()
+        yield session

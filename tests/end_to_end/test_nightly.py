@@ -1,0 +1,335 @@
+"""The whole job on the tiny world: what every stage must have left behind, and what later nights cause."""
+
+import dataclasses
+import json
+import shutil
+from typing import Any
+
+import pytest
+from conftest import World
+from pyspark.sql import functions as F
+from tiny_world import (
+    NUM_ITEMS,
+    NUM_USERS,
+    append_interactions,
+    append_items,
+    feedback_row,
+    item_row,
+    write_config,
+    write_feedback,
+)
+
+from cesrec_core.artifacts import read_manifest
+from cesrec_core.config import load_config
+from cesrec_core.delta_io.runs import latest_published, read_published
+from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
+from cesrec_core.frames.histories import observed_histories
+from cesrec_core.schemas import TABLES
+from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.nightly import NIGHTLY
+from cesrec_core.stages.runner import check_wiring, decide, describe_plan, execute, plan
+
+NUM_SIMULATED = 20
+STAGE_NAMES = [stage.name for stage in NIGHTLY]
+
+
+def test_first_night_runs_every_stage_and_publishes(first_night: tuple[World, dict[str, Any]]) -> None:
+    _, summary = first_night
+    assert summary["status"] == "published"
+    assert set(summary["seconds"]) == {*STAGE_NAMES, "total"}
+    assert summary["skipped"] == {}
+
+
+def test_everybody_gets_ten_items_they_have_not_had(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = first_night
+    recommendations = read_published(world.warehouse, "recommendations")
+    per_user = recommendations.groupBy("user_id").agg(F.count_distinct("item_id").alias("items"), F.max("rank").alias("last"))
+    assert per_user.count() == NUM_USERS
+    assert per_user.where("items != 10 OR last != 10").count() == 0
+    seen = observed_histories(world.table("user_sequences"), "leave_one_out")
+    seen = seen.select("user_id", F.explode("item_ids").alias("item_id"))
+    assert recommendations.join(seen, on=["user_id", "item_id"], how="left_semi").count() == 0
+    assert recommendations.select("run_id").distinct().first()[0] == summary["run_id"]
+
+
+def test_scores_are_the_sum_of_their_parts_and_fall_with_rank(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, _ = first_night
+    rows = read_published(world.warehouse, "recommendations").orderBy("user_id", "rank").collect()
+    for row in rows:
+        assert row["score"] == pytest.approx(row["base_score"] + row["feedback_score"] + row["constructor_score"], abs=1e-4)
+    for before, after in zip(rows, rows[1:], strict=False):
+        if before["user_id"] == after["user_id"]:
+            assert before["score"] >= after["score"]
+    silent = [row for row in rows if row["round"] == 0]
+    assert len(silent) == (NUM_USERS - NUM_SIMULATED) * 10
+    assert all(row["feedback_score"] == 0 and row["constructor_score"] == 0 for row in silent)
+
+
+def test_simulated_people_are_rewritten_within_their_masks(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = first_night
+    run_id = summary["run_id"]
+    rounds = {row["user_id"]: row for row in world.table("pseudo_sequences", run_id).collect()}
+    masks = {row["user_id"]: row for row in world.table("outlier_masks", run_id).collect()}
+    histories = {row["user_id"]: row["item_ids"] for row in observed_histories(world.table("user_sequences"), "leave_one_out").collect()}
+    assert len(rounds) == NUM_SIMULATED
+    assert len(masks) == NUM_USERS
+    for user, row in rounds.items():
+        assert set(row["replaced_positions"]) <= set(masks[user]["masked_positions"])
+        kept = [place for place in range(len(row["item_ids"])) if place not in row["replaced_positions"]]
+        assert [row["item_ids"][place] for place in kept] == [histories[user][place] for place in kept]
+        assert [histories[user][place] for place in row["replaced_positions"]] == row["replaced_item_ids"]
+        assert all(0 < probability <= 1 for probability in row["probabilities"])
+    assert any(row["replaced_positions"] for row in rounds.values())
+
+
+def test_masks_follow_the_rule_on_the_published_vectors(first_night: tuple[World, dict[str, Any]]) -> None:
+    """The least similar place of a history is the masked one."""
+    world, summary = first_night
+    for row in world.table("outlier_masks", summary["run_id"]).collect():
+        assert len(row["masked_positions"]) == 1
+        assert row["masked_positions"][0] == min(range(len(row["similarities"])), key=lambda place: row["similarities"][place])
+
+
+def test_simulated_words_come_from_attributes_alone(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, _ = first_night
+    said = world.table("feedback").collect()
+    assert len(said) == NUM_SIMULATED
+    assert {row["source"] for row in said} == {"simulated_aware"}
+    for row in said:
+        assert "toy-" not in row["utterance"]
+        assert "number" not in row["utterance"]
+        assert len(row["recommended_item_ids"]) == 10
+    signals = world.table("feedback_signals").collect()
+    assert sum(bool(row["wanted_attributes"] or row["unwanted_attributes"]) for row in signals) >= NUM_SIMULATED * 0.8
+
+
+def test_every_item_has_one_semantic_and_one_aligned_embedding(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, _ = first_night
+    hashes = {row["text_hash"] for row in world.table("items").collect()}
+    assert len(hashes) == NUM_ITEMS
+    assert {row["text_hash"] for row in world.table("item_embeddings").collect()} == hashes
+    aligned = world.table("aligned_embeddings").collect()
+    assert {row["text_hash"] for row in aligned} == hashes
+    assert {len(row["aligned_embedding"]) for row in aligned} == {16}
+
+
+def test_artifacts_say_what_they_were_trained_on(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = first_night
+    run = world.table("runs").where(F.col("run_id") == summary["run_id"]).first()
+    assert set(run["artifact_ids"]) == {"recommender", "adapter", "constructor"}
+    for kind, artifact_id in run["artifact_ids"].items():
+        manifest = read_manifest(world.warehouse.path / "artifacts" / kind / artifact_id, kind)
+        assert manifest.split == "leave_one_out"
+        assert manifest.artifact_id == artifact_id
+
+
+def test_constructor_learned_and_was_measured(first_night: tuple[World, dict[str, Any]]) -> None:
+    _, summary = first_night
+    metrics = summary["metrics"]["finetune_constructor"]
+    assert metrics["loss_last"] < metrics["loss_first"]
+    assert {"masked_recall_at_10", "masked_recall_at_10_shuffled"} <= set(metrics)
+
+
+def test_metrics_and_runs_tell_of_the_run(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = first_night
+    metrics = {(row["stage"], row["name"]): row["value"] for row in world.table("metrics", summary["run_id"]).collect()}
+    assert metrics["audit", "users"] == NUM_USERS
+    assert metrics["audit", "items_recommended_although_seen"] == 0
+    run = world.table("runs").where(F.col("run_id") == summary["run_id"]).first()
+    assert run["status"] == "published"
+    assert run["published_at"] is not None
+    assert {"interactions", "items", "feedback_table"} <= set(run["input_versions"])
+
+
+def test_views_show_the_published_run(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = first_night
+    world.warehouse.create_published_views(summary["run_id"])
+    view = world.spark.table("latest_recommendations")
+    assert view.count() == NUM_USERS * 10
+    assert world.spark.table("latest_pseudo_sequences").select("run_id").distinct().first()[0] == summary["run_id"]
+
+
+def test_tables_carry_constraints_and_comments(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, _ = first_night
+    for table in TABLES.values():
+        location = world.warehouse.location(table)
+        fields = {row["col_name"]: row["comment"] for row in world.spark.sql(f"DESCRIBE TABLE {location}").collect()}
+        for column in table.columns:
+            assert fields[column.name] == column.comment
+        properties = world.spark.sql(f"DESCRIBE DETAIL {location}").first()["properties"]
+        for check in table.checks:
+            assert properties[f"delta.constraints.{check.name}"] == check.expression
+        nullable = {field.name: field.nullable for field in world.spark.read.format("delta").load(location.split("`")[1]).schema}
+        assert nullable == {column.name: column.nullable for column in table.columns}
+
+
+def test_second_run_with_nothing_changed_does_nothing(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = first_night
+    before = world.versions()
+    again = world.run()
+    assert again["status"] == "nothing_to_do"
+    assert again["run_id"] == summary["run_id"]
+    assert world.versions() == before
+
+
+def test_plan_gives_a_reason_for_every_stage_and_changes_nothing(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, _ = first_night
+    before = world.versions()
+    context = world.open("run.run_date='2026-03-03'")
+    decisions = plan(NIGHTLY, context)
+    by_name = {stage.name: decision for stage, decision in decisions}
+    assert not by_name["train_recommender"].is_needed
+    assert by_name["recommend"].is_needed
+    text = describe_plan(decisions, context)
+    assert all(name in text for name in STAGE_NAMES)
+    assert world.versions() == before
+
+
+def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World, dict[str, Any]]) -> None:
+    """The same person, the same history: only what was said differs."""
+    world, _ = first_night
+    answers = []
+    for number, words in enumerate(("Something with plush please, no more racing.", "Something with racing please, no more plush.")):
+        write_feedback(world.folder, [feedback_row(number, "person-00", words, "2026-03-09")])
+        try:
+            run_id = world.run("run.run_date='2026-03-10'", "simulate_feedback.num_users=0", "run.publish=false")["run_id"]
+        finally:
+            (world.folder / "dataset" / "feedback.jsonl").unlink()
+        rounds = world.table("pseudo_sequences", run_id).where("user_id = 'person-00'").orderBy("round").collect()
+        top = world.table("recommendations", run_id).where("user_id = 'person-00'").orderBy("rank").collect()
+        answers.append((rounds[-1]["item_ids"], [row["item_id"] for row in top]))
+    (plush_history, plush_list), (racing_history, racing_list) = answers
+    assert plush_history != racing_history
+    assert plush_list != racing_list
+    kind = {f"toy-{number:02d}": item_row(number)["attributes"][0] for number in range(NUM_ITEMS)}
+    assert sum(kind[item] == "Plush" for item in plush_list) > sum(kind[item] == "Plush" for item in racing_list)
+    assert sum(kind[item] == "Racing" for item in racing_list) > sum(kind[item] == "Racing" for item in plush_list)
+
+
+@pytest.mark.parametrize("name", STAGE_NAMES)
+def test_no_stage_can_be_left_out(name: str) -> None:
+    with pytest.raises(ConfigError):
+        check_wiring([stage for stage in NIGHTLY if stage.name != name])
+
+
+def test_the_whole_list_is_wired() -> None:
+    check_wiring(NIGHTLY)
+
+
+@pytest.fixture(scope="module")
+def second_world(new_world, first_night: tuple[World, dict[str, Any]]) -> World:
+    """A copy of the first night's world, for tests that change it."""
+    world, _ = first_night
+    copy = new_world("second_night")
+    shutil.rmtree(copy.folder / "models")
+    shutil.copytree(world.folder / "models", copy.folder / "models")
+    shutil.copytree(world.folder / "warehouse", copy.folder / "warehouse")
+    return copy
+
+
+def test_new_rows_on_the_next_night_cause_their_own_work_only(second_world: World) -> None:
+    world = second_world
+    date = "run.run_date='2026-03-03'"
+    row = {"user_id": "person-03", "item_id": "toy-00", "timestamp": world.open(date).run_end.replace(hour=0)}
+    row["timestamp"] = row["timestamp"].replace(day=2)
+    append_interactions(world.folder, [row])
+    append_items(world.folder, [item_row(NUM_ITEMS)])
+    write_feedback(world.folder, [feedback_row(1, "person-01", "Less puzzle, more craft please.", "2026-03-03")])
+    summary = world.run(date)
+    assert summary["status"] == "published"
+    assert summary["counts"]["build_sequences"]["users_rebuilt"] == 1
+    assert summary["counts"]["embed_items"]["embedded"] == 1
+    assert summary["counts"]["project_items"]["projected"] == 1
+    assert {"train_recommender", "train_adapter", "finetune_constructor"} <= set(summary["skipped"])
+    assert "kept" in summary["skipped"]["train_recommender"]
+    said = world.table("feedback").where("source = 'human'").collect()
+    assert [row["feedback_id"] for row in said] == ["said-1"]
+    rounds = world.table("pseudo_sequences", summary["run_id"]).where("user_id = 'person-01'")
+    assert rounds.count() >= 1
+
+
+def test_feedback_written_into_the_table_by_others_is_an_input(second_world: World) -> None:
+    world = second_world
+    date = "run.run_date='2026-03-04'"
+    before = world.open(date).run_id
+    world.spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
+    frame = world.table("feedback").limit(1).withColumn("feedback_id", F.lit("from-the-app"))
+    frame = frame.withColumn("source", F.lit("human")).withColumn("user_id", F.lit("person-05"))
+    frame = frame.withColumn("utterance", F.lit("no more racing, something with craft"))
+    frame.write.format("delta").mode("append").save(str(world.warehouse.path / "tables" / "feedback"))
+    context = world.open(date)
+    assert context.run_id != before
+    summary = execute(NIGHTLY, context)
+    rounds = world.table("pseudo_sequences", summary["run_id"]).where("feedback_id = 'from-the-app'")
+    assert rounds.count() == 1
+
+
+def test_a_vague_remark_leaves_the_history_and_asks_a_question(second_world: World) -> None:
+    world = second_world
+    write_feedback(world.folder, [feedback_row(9, "person-07", "Hmm, I don't know.", "2026-03-05")])
+    summary = world.run("run.run_date='2026-03-05'", "simulate_feedback.num_users=0")
+    row = world.table("pseudo_sequences", summary["run_id"]).where("user_id = 'person-07' AND feedback_id = 'said-9'").first()
+    assert row["is_fallback"]
+    assert row["fallback_reason"] == "vague_feedback"
+    assert row["replaced_positions"] == []
+    question = world.table("clarifications", summary["run_id"]).where("user_id = 'person-07'").first()
+    assert question["question"].endswith("?")
+
+
+def test_a_crashed_run_resumes_where_it_stopped(second_world: World) -> None:
+    world = second_world
+    date = "run.run_date='2026-03-06'"
+
+    def crash(context: RunContext) -> StageResult:
+        raise InputDataError("the power went out")
+
+    broken = [dataclasses.replace(stage, run=crash) if stage.name == "recommend" else stage for stage in NIGHTLY]
+    with pytest.raises(InputDataError, match="power"):
+        world.run(date, stages=broken)
+    context = world.open(date)
+    assert world.table("runs").where(F.col("run_id") == context.run_id).first()["status"] == "failed"
+    assert latest_published(world.warehouse) != context.run_id
+    assert decide(next(stage for stage in NIGHTLY if stage.name == "mask_outliers"), context).reason == "done already in this run"
+    summary = execute(NIGHTLY, context)
+    assert summary["status"] == "published"
+    assert set(summary["seconds"]) == {"recommend", "audit", "publish", "total"}
+
+
+def test_the_gate_refuses_and_consumers_keep_the_run_before(second_world: World) -> None:
+    world = second_world
+    before = latest_published(world.warehouse)
+    with pytest.raises(QualityGateError, match="NDCG"):
+        world.run("run.run_date='2026-03-07'", "audit.min_ndcg_over_popularity=1000000.0")
+    assert latest_published(world.warehouse) == before
+    assert world.table("runs").where("status = 'refused'").count() == 1
+
+
+def test_an_item_that_leaves_the_catalogue_is_not_recommended(second_world: World) -> None:
+    import pyarrow.parquet as pq
+
+    world = second_world
+    date = "run.run_date='2026-03-08'"
+    path = world.folder / "dataset" / "items.parquet"
+    table = pq.read_table(path)
+    favourite = read_published(world.warehouse, "recommendations").groupBy("item_id").count().orderBy(F.desc("count")).first()[0]
+    pq.write_table(table.filter([item != favourite for item in table["item_id"].to_pylist()]), path)
+    try:
+        # Its interactions are refused now, and so many of forty items' that the limit has to give way.
+        summary = world.run(date, "ingest.max_quarantined_share=0.9")
+    finally:
+        pq.write_table(table, path)
+    assert not world.table("items").where(F.col("item_id") == favourite).first()["is_active"]
+    assert world.table("recommendations", summary["run_id"]).where(F.col("item_id") == favourite).count() == 0
+    refused = world.table("quarantine", summary["run_id"])
+    assert {row["reason"] for row in refused.select("reason").distinct().collect()} == {"unknown_item"}
+    assert json.loads(refused.first()["record"])["item_id"] == favourite
+
+
+def test_configuration_is_loaded_as_written(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, _ = first_night
+    path = write_config(world.folder, "other.yaml", recommend={"top_k": 3})
+    assert load_config(path).recommend.top_k == 3
+
+
+def _stage(name: str) -> Stage:
+    return next(stage for stage in NIGHTLY if stage.name == name)

@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cesrec_core.datasets import read_dataset
+from cesrec_core.errors import InputDataError, SchemaError
+
+
+def write(folder: Path, name: str, **columns: list[object]) -> None:
+    pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+def write_items(folder: Path, *item_ids: str) -> None:
+    write(folder, "items", item_id=list(item_ids), title=[f"Title {item_id}" for item_id in item_ids])
+
+
+def histories_by_user(folder: Path) -> dict[str, list[str]]:
+    dataset = read_dataset(folder)
+    codes = (dataset.histories[user] for user in range(len(dataset.histories)))
+    item_ids = dataset.catalogue.item_ids
+    return {
+        user_id: [item_ids[code] for code in history]
+        for user_id, history in zip(dataset.histories.user_ids, codes, strict=True)
+    }
+
+
+def test_order_is_time_then_position_then_item_id(tmp_path: Path) -> None:
+    write_items(tmp_path, "d", "a", "c", "b")
+    write(
+        tmp_path,
+        "interactions",
+        user_id=["u2", "u1", "u1", "u1", "u1"],
+        item_id=["c", "d", "c", "b", "a"],
+        timestamp=[1, 5, 5, 5, 9],
+        position=[0, 2, 1, 1, 0],
+    )
+    assert histories_by_user(tmp_path) == {"u1": ["b", "c", "d", "a"], "u2": ["c"]}
+
+
+def test_order_without_timestamps(tmp_path: Path) -> None:
+    write_items(tmp_path, "a", "b")
+    write(tmp_path, "interactions", user_id=["u", "u"], item_id=["a", "b"], position=[1, 0])
+    assert histories_by_user(tmp_path) == {"u": ["b", "a"]}
+
+
+def test_catalogue_is_sorted_and_codes_are_places(tmp_path: Path) -> None:
+    write(tmp_path, "items", item_id=["b", "a"], title=["B", None], attributes=[["x", "y"], None])
+    write(tmp_path, "interactions", user_id=["u"], item_id=["b"])
+    catalogue = read_dataset(tmp_path).catalogue
+    assert catalogue.item_ids == ["a", "b"]
+    assert catalogue.titles == ["", "B"]
+    assert catalogue.attributes == [(), ("x", "y")]
+    assert catalogue.code_of == {"a": 0, "b": 1}
+
+
+def test_a_folder_of_part_files_is_one_table(tmp_path: Path) -> None:
+    write_items(tmp_path, "a", "b")
+    parts = tmp_path / "interactions.parquet"
+    parts.mkdir()
+    write(parts, "part-1", user_id=["u"], item_id=["b"], timestamp=[2])
+    write(parts, "part-0", user_id=["u"], item_id=["a"], timestamp=[1])
+    assert histories_by_user(tmp_path) == {"u": ["a", "b"]}
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputDataError, match=r"items\.parquet is missing"):
+        read_dataset(tmp_path)
+
+
+def test_missing_column(tmp_path: Path) -> None:
+    write_items(tmp_path, "a")
+    write(tmp_path, "interactions", user=["u"], item_id=["a"])
+    with pytest.raises(SchemaError, match=r"lacks the column 'user_id'; it has user, item_id"):
+        read_dataset(tmp_path)
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    write(tmp_path, "items", item_id=pa.array([], pa.string()), title=pa.array([], pa.string()))
+    with pytest.raises(InputDataError, match="has no rows"):
+        read_dataset(tmp_path)
+
+
+def test_item_twice(tmp_path: Path) -> None:
+    write_items(tmp_path, "a", "a")
+    with pytest.raises(InputDataError, match="holds an item_id twice"):
+        read_dataset(tmp_path)
+
+
+def test_unknown_item(tmp_path: Path) -> None:
+    write_items(tmp_path, "a")
+    write(tmp_path, "interactions", user_id=["u", "u"], item_id=["a", "ghost"])
+    with pytest.raises(InputDataError, match=r"1 interactions name items that items\.parquet lacks"):
+        read_dataset(tmp_path)

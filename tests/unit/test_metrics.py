@@ -1,0 +1,112 @@
+"""Expected values are hand arithmetic."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cesrec_core.errors import ArtifactError
+from cesrec_core.metrics import (
+    UNREACHABLE,
+    full_ranks,
+    hits,
+    ndcg,
+    reciprocal_ranks,
+    sample_negatives,
+    sampled_ranks,
+    summarise,
+)
+
+NOTHING_SEEN = [np.array([], np.int64)]
+
+
+def scores_of(*values: float) -> np.ndarray:
+    """One user; column 0 is padding and gets the best score, which must never matter."""
+    return np.array([[99.0, *values]], np.float32)
+
+
+def test_rank_counts_better_unseen_items() -> None:
+    scores = scores_of(0.9, 0.8, 0.7, 0.6)
+    assert full_ranks(scores, np.array([4]), NOTHING_SEEN).tolist() == [4]
+    assert full_ranks(scores, np.array([4]), [np.array([1, 3])]).tolist() == [2]
+
+
+def test_ties_rank_by_item_idx() -> None:
+    scores = scores_of(0.5, 0.5, 0.5)
+    assert [full_ranks(scores, np.array([target]), NOTHING_SEEN)[0] for target in (1, 2, 3)] == [1, 2, 3]
+
+
+def test_items_not_allowed_do_not_compete() -> None:
+    allowed = np.array([True, False, True, True])
+    assert full_ranks(scores_of(0.9, 0.8, 0.7), np.array([3]), NOTHING_SEEN, allowed).tolist() == [2]
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_target_that_no_list_can_hold_is_unreachable(target: int) -> None:
+    """0 = outside the vocabulary, 1 = seen before, 2 = not allowed."""
+    allowed = np.array([True, True, False, True])
+    ranks = full_ranks(scores_of(0.9, 0.8, 0.7), np.array([target]), [np.array([1])], allowed)
+    assert ranks.tolist() == [UNREACHABLE]
+    assert summarise(ranks) == {"hr_at_5": 0.0, "hr_at_10": 0.0, "ndcg_at_5": 0.0, "ndcg_at_10": 0.0, "mrr": 0.0}
+
+
+def test_nan_scores_are_refused() -> None:
+    with pytest.raises(ArtifactError, match=r"NaN.*Train it again"):
+        full_ranks(scores_of(0.9, math.nan), np.array([1]), NOTHING_SEEN)
+
+
+def test_values_of_ranks() -> None:
+    ranks = np.array([1, 2, 3, 10, 11])
+    assert hits(ranks, 10).tolist() == [1, 1, 1, 1, 0]
+    assert ndcg(ranks, 10) == pytest.approx([1, 1 / math.log2(3), 0.5, 1 / math.log2(11), 0])
+    assert reciprocal_ranks(ranks) == pytest.approx([1, 1 / 2, 1 / 3, 1 / 10, 1 / 11])
+
+
+def test_summary_is_the_mean_over_users() -> None:
+    summary = summarise(np.array([1, 3, 7, UNREACHABLE]), ks=(5, 10))
+    assert summary["hr_at_5"] == pytest.approx(2 / 4)
+    assert summary["hr_at_10"] == pytest.approx(3 / 4)
+    assert summary["ndcg_at_5"] == pytest.approx((1 + 0.5) / 4)
+    assert summary["ndcg_at_10"] == pytest.approx((1 + 0.5 + 1 / 3) / 4)
+    assert summary["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 7) / 4)
+
+
+def test_summary_without_users_is_zero() -> None:
+    assert set(summarise(np.array([], np.int64)).values()) == {0.0}
+
+
+def test_sampled_rank_looks_at_the_negatives_only() -> None:
+    scores = scores_of(0.9, 0.8, 0.7, 0.6)
+    assert sampled_ranks(scores, np.array([4]), np.array([[2, 3]])).tolist() == [3]
+    assert sampled_ranks(scores, np.array([4]), np.array([[3, 0]])).tolist() == [2]
+    assert sampled_ranks(scores, np.array([0]), np.array([[2, 3]])).tolist() == [UNREACHABLE]
+
+
+def test_negatives_are_distinct_and_never_interacted() -> None:
+    interacted = [np.arange(1, 50), np.array([7])]
+    negatives = sample_negatives(200, interacted, 100, seed=3)
+    for row, items in enumerate(interacted):
+        assert len(set(negatives[row])) == 100
+        assert not set(negatives[row]) & {0, *items.tolist()}
+    assert np.array_equal(negatives, sample_negatives(200, interacted, 100, seed=3))
+    assert not np.array_equal(negatives, sample_negatives(200, interacted, 100, seed=4))
+
+
+def test_negatives_are_uniform() -> None:
+    """4,000 users draw 5 of 20 items: each is expected 1,000 times, standard deviation 27."""
+    counts = np.bincount(sample_negatives(20, [np.array([], np.int64)] * 4000, 5, seed=0).ravel(), minlength=21)
+    assert counts[0] == 0
+    assert np.abs(counts[1:] - 1000).max() < 5 * 27.4
+
+
+def test_negatives_run_out_into_zeros() -> None:
+    assert sample_negatives(4, [np.array([2])], 5, seed=0).tolist() == [[1, 3, 4, 0, 0]]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5]), min_size=1, max_size=12), st.data())
+def test_rank_is_the_place_in_a_stable_sort(values: list[float], data: st.DataObject) -> None:
+    target = data.draw(st.integers(1, len(values)))
+    in_order = np.argsort(-np.array(values), kind="stable") + 1
+    assert full_ranks(scores_of(*values), np.array([target]), NOTHING_SEEN)[0] == in_order.tolist().index(target) + 1

@@ -1,0 +1,139 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cesrec_core import ranking
+from cesrec_core.ranking import base_scores, feedback_match, top_k
+
+# One user vector of width 1, so that an item's dot product is its own only number.
+USER = torch.ones(1, 1)
+
+
+def items(*values: float) -> torch.Tensor:
+    """Row 0 is padding; its score would win if it were looked at."""
+    return torch.tensor([99.0, *values])[:, None]
+
+
+def everything(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(vectors), dtype=torch.bool)
+
+
+def test_best_first_seen_and_closed_items_left_out() -> None:
+    vectors = items(1.0, 5.0, 3.0, 4.0, 2.0)
+    allowed = torch.tensor([True, True, True, True, False, True])
+    item_idx, _ = top_k(USER, vectors, [np.array([2])], allowed, k=2)
+    assert item_idx.tolist() == [[3, 5]]
+
+
+def test_equal_scores_by_item_idx() -> None:
+    vectors = items(1.0, 2.0, 1.0, 2.0, 1.0)
+    item_idx, _ = top_k(USER, vectors, [np.array([], np.int64)], everything(vectors), k=4)
+    assert item_idx.tolist() == [[2, 4, 1, 3]]
+
+
+def test_negative_zero_ties_with_zero() -> None:
+    scores = torch.tensor([[-torch.inf, 0.0, -0.0, 0.0, -1.0]])
+    assert ranking._best(scores, 3)[0].tolist() == [[1, 2, 3]]
+
+
+def test_too_few_candidates_end_in_padding() -> None:
+    vectors = items(1.0, 2.0)
+    item_idx, scores = top_k(USER, vectors, [np.array([1])], everything(vectors), k=4)
+    assert item_idx.tolist() == [[2, 0, 0, 0]]
+    assert scores[0, 1:].tolist() == [-math.inf] * 3
+
+
+def test_nobody_allowed_and_nothing_to_show() -> None:
+    vectors = items(1.0, 2.0)
+    item_idx, _ = top_k(USER, vectors, [np.array([1, 2])], everything(vectors), k=2)
+    assert item_idx.tolist() == [[0, 0]]
+
+
+def test_scores_are_log_probabilities_over_what_is_allowed() -> None:
+    vectors = items(math.log(1.0), math.log(2.0), math.log(5.0))
+    allowed = torch.tensor([False, True, False, True])
+    scores = base_scores(USER, vectors, allowed)
+    assert scores[0].exp().tolist() == pytest.approx([0.0, 1 / 6, 0.0, 5 / 6])
+    assert allowed.tolist() == [False, True, False, True]
+
+
+def test_extra_scores_are_added() -> None:
+    vectors = items(3.0, 2.0, 1.0)
+    extra = torch.tensor([[0.0, 0.0, 0.0, 2.5]])
+    item_idx, scores = top_k(USER, vectors, [np.array([], np.int64)], everything(vectors), 3, extra)
+    assert item_idx.tolist() == [[3, 1, 2]]
+    assert scores[0, 0] - scores[0, 1] == pytest.approx(0.5)
+
+
+def test_item_outside_the_list_is_only_reached_by_its_extra_score() -> None:
+    """A closed item stays closed whatever is added to it."""
+    vectors = items(3.0, 2.0)
+    extra = torch.tensor([[0.0, 0.0, 1e6]])
+    item_idx, _ = top_k(USER, vectors, [np.array([], np.int64)], torch.tensor([True, True, False]), 2, extra)
+    assert item_idx.tolist() == [[1, 0]]
+
+
+def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    users, vectors = torch.randn(23, 8, generator=generator), torch.randn(101, 8, generator=generator)
+    extra = torch.randn(23, 101, generator=generator)
+    seen = [np.arange(1, 1 + row) for row in range(23)]
+    whole, _ = top_k(users, vectors, seen, everything(vectors), 10, extra)
+    monkeypatch.setattr(ranking, "SCORES_PER_BLOCK", 5 * 101)
+    blocked, _ = top_k(users, vectors, seen, everything(vectors), 10, extra)
+    assert torch.equal(whole, blocked)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([-2.5, -1.0, -0.0, 0.0, 0.5, 3.0]), min_size=1, max_size=30), st.integers(1, 12), st.data())
+def test_order_is_numpys_stable_argsort(values: list[float], k: int, data: st.DataObject) -> None:
+    seen = data.draw(st.sets(st.integers(1, len(values))))
+    vectors = items(*values)
+    item_idx, _ = top_k(USER, vectors, [np.array(sorted(seen), np.int64)], everything(vectors), k)
+    in_order = [idx for idx in (np.argsort(-np.array(values), kind="stable") + 1).tolist() if idx not in seen]
+    assert item_idx[0].tolist() == (in_order + [0] * k)[:k]
+
+
+# Items 1..5: comedy, comedy + drama, drama, nothing, nothing. From their mean, item 1 and 2 lie east, 3 north, 4
+# south-west; 5 has no vector.
+ATTRIBUTES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+ALIGNED = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 3.0], [-3.0, -3.0], [float("nan")] * 2])
+
+
+def test_attribute_match_is_a_share_of_what_was_said() -> None:
+    wanted = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    unwanted = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    match = feedback_match(wanted, unwanted, ATTRIBUTES, ALIGNED)
+    assert match.attributes[:, 1:].tolist() == [[0.5, 1, 0.5, 0, 0], [1, 0, -1, 0, 0], [0, 0, 0, 0, 0]]
+
+
+def test_aligned_match_by_hand() -> None:
+    """Wanted comedy: items 1, 2, mean east. Unwanted drama: items 2, 3, mean of east and north = 45 degrees."""
+    match = feedback_match(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), ATTRIBUTES, ALIGNED)
+    diagonal = 0.5**0.5
+    assert match.aligned[0].tolist() == pytest.approx([0, 1 - diagonal, 1 - diagonal, -diagonal, 1 - diagonal, 0], abs=1e-6)
+
+
+def test_items_with_more_of_what_was_said_weigh_more() -> None:
+    """Wanted both: shares 1/2, 1, 1/2 give (1.5, 0.5), so east matches by 3 / sqrt(10)."""
+    match = feedback_match(torch.tensor([[1.0, 1.0]]), torch.zeros(1, 2), ATTRIBUTES, ALIGNED)
+    assert match.aligned[0, 1] == pytest.approx(3 / 10**0.5)
+
+
+def test_what_all_items_share_does_not_count() -> None:
+    """The same vectors far from the origin, where all of them point the same way."""
+    wanted, unwanted = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    shifted = torch.where(ALIGNED != 0, ALIGNED, 0.0) + torch.tensor([50.0, -20.0])
+    shifted[0] = 0.0
+    near, far = (feedback_match(wanted, unwanted, ATTRIBUTES, vectors).aligned for vectors in (ALIGNED, shifted))
+    assert torch.allclose(near, far, atol=1e-5)
+
+
+def test_attribute_that_no_item_has_matches_nothing() -> None:
+    match = feedback_match(torch.tensor([[1.0]]), torch.zeros(1, 1), torch.zeros(6, 1), ALIGNED)
+    assert not match.attributes.any()
+    assert not match.aligned.any()

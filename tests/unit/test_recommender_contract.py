@@ -1,0 +1,141 @@
+"""What every recommender of the registry promises."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cesrec_core.artifacts import MANIFEST, Manifest
+from cesrec_core.config import TrainRecommenderSection
+from cesrec_core.errors import ArtifactError, ConfigError
+from cesrec_core.recommenders import RECOMMENDERS, Recommender, TrainableRecommender, Vocabulary, build_recommender
+from cesrec_core.recommenders.artifact import VOCABULARY, load_recommender, save_recommender
+
+ITEM_IDS = [f"item{number}" for number in range(20)]
+HISTORY = [3, 7, 1, 12, 20]
+
+
+def settings_for(name: str) -> TrainRecommenderSection:
+    return TrainRecommenderSection(model=name, embedding_dim=16, num_blocks=2, num_heads=2, dropout=0.5, max_history_items=8)
+
+
+def manifest_for(settings: TrainRecommenderSection) -> Manifest:
+    return Manifest("recommender", "r1", "all", settings=settings.model_dump())
+
+
+@pytest.fixture(params=sorted(RECOMMENDERS))
+def settings(request: pytest.FixtureRequest) -> TrainRecommenderSection:
+    return settings_for(request.param)
+
+
+@pytest.fixture
+def model(settings: TrainRecommenderSection) -> TrainableRecommender:
+    """Weights far from their small initial values, so that every part leaves a trace in the states."""
+    built = build_recommender(ITEM_IDS, settings, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in built.named_parameters():
+            if "norm" not in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+        built.load_state_dict({**built.state_dict(), "items.weight": zero_first_row(built.items.weight)})
+    return built.eval()
+
+
+def zero_first_row(table: torch.Tensor) -> torch.Tensor:
+    return torch.cat([torch.zeros_like(table[:1]), table[1:]])
+
+
+def test_registry_is_not_empty() -> None:
+    assert RECOMMENDERS
+
+
+def test_satisfies_the_protocol(model: TrainableRecommender) -> None:
+    assert isinstance(model, Recommender)
+    assert model.item_ids == ITEM_IDS
+    assert model.item_vectors().shape == (len(ITEM_IDS) + 1, model.embedding_dim)
+    assert not model.item_vectors()[0].any()
+    assert model.encode(torch.tensor([HISTORY])).shape == (1, model.embedding_dim)
+    assert model.encode(torch.tensor([HISTORY])).dtype == torch.float32
+
+
+def test_the_future_never_changes_a_past_state(model: TrainableRecommender) -> None:
+    before = model.states(torch.tensor([HISTORY]))
+    for place in range(1, len(HISTORY)):
+        changed = torch.tensor([HISTORY])
+        changed[0, place] = 9
+        after = model.states(changed)
+        assert torch.allclose(before[:, :place], after[:, :place], atol=1e-6)
+        assert not torch.allclose(before[:, place], after[:, place], atol=1e-3)
+
+
+def test_the_past_matters(model: TrainableRecommender) -> None:
+    """A model that looks at the newest item only would be causal too."""
+    oldest_changed = torch.tensor([[9, *HISTORY[1:]]])
+    assert not torch.allclose(model.encode(torch.tensor([HISTORY])), model.encode(oldest_changed), atol=1e-3)
+
+
+def test_padding_never_matters(model: TrainableRecommender) -> None:
+    alone = model.states(torch.tensor([HISTORY]))
+    padded = model.states(torch.tensor([[0, 0, 0, *HISTORY], [5, 6, 8, *HISTORY]]))
+    assert torch.allclose(alone[0], padded[0, 3:], atol=1e-5)
+    assert torch.isfinite(padded).all()
+
+
+def test_only_the_newest_items_are_read(model: TrainableRecommender) -> None:
+    newest = [1, 2, 3, 4, 5, 6, 7, 8]
+    long = model.encode(torch.tensor([[11, 12, 13, *newest]]))
+    assert torch.allclose(long, model.encode(torch.tensor([newest])), atol=1e-6)
+
+
+def test_an_empty_history_has_a_finite_state(model: TrainableRecommender) -> None:
+    assert torch.isfinite(model.encode(torch.zeros(1, 4, dtype=torch.int64))).all()
+
+
+def test_same_seed_same_model_and_the_callers_random_state_is_left_alone(settings: TrainRecommenderSection) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first, again, other = (build_recommender(ITEM_IDS, settings, seed).eval() for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), expected)
+    inputs = torch.tensor([HISTORY])
+    assert torch.equal(first.encode(inputs), again.encode(inputs))
+    assert not torch.equal(first.encode(inputs), other.encode(inputs))
+
+
+def test_save_and_load(model: TrainableRecommender, settings: TrainRecommenderSection, tmp_path: Path) -> None:
+    save_recommender(tmp_path / "artifact", model, manifest_for(settings))
+    loaded, manifest = load_recommender(tmp_path / "artifact")
+    inputs = torch.tensor([HISTORY])
+    assert torch.equal(loaded.encode(inputs), model.encode(inputs))
+    assert torch.equal(loaded.item_vectors(), model.item_vectors())
+    assert loaded.item_ids == ITEM_IDS
+    assert manifest == manifest_for(settings)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_artifacts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    settings = settings_for("sasrec")
+    save_recommender(tmp_path, build_recommender(ITEM_IDS, settings, seed=1), manifest_for(settings))
+    (tmp_path / VOCABULARY).write_text('["only one"]', encoding="utf-8")
+    with pytest.raises(ArtifactError, match="do not fit together"):
+        load_recommender(tmp_path)
+    (tmp_path / VOCABULARY).unlink()
+    with pytest.raises(ArtifactError, match=r"vocabulary\.json is missing"):
+        load_recommender(tmp_path)
+    manifest = (tmp_path / MANIFEST).read_text(encoding="utf-8")
+    (tmp_path / MANIFEST).write_text(manifest.replace('"sasrec"', '"oracle"'), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"(?s)not a recommender's.*Train it again"):
+        load_recommender(tmp_path)
+
+
+def test_heads_must_divide_the_width() -> None:
+    settings = TrainRecommenderSection(embedding_dim=10, num_heads=3)
+    with pytest.raises(ConfigError, match="embedding_dim is 10, which 3 heads do not divide"):
+        build_recommender(ITEM_IDS, settings, seed=1)
+
+
+def test_vocabulary_leaves_out_what_it_does_not_know() -> None:
+    vocabulary = Vocabulary(["a", "b"])
+    assert vocabulary.encode(["b", "unknown", "a"]).tolist() == [2, 1]
+    assert vocabulary.decode(vocabulary.encode(["b", "a"])) == ["b", "a"]

@@ -1,0 +1,97 @@
+"""The command as a person runs it, on vectors whose relation is known."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cesrec_core.adapter import load_adapter
+
+COMMAND = Path(__file__).parents[2] / "training" / "train_adapter.py"
+
+
+def command_line(features: Path, out: Path, *more: str) -> list[str]:
+    quick = ["max_epochs=60", "learning_rate=0.01", "batch_size=32", "hidden_width=32"]
+    settings = [argument for value in quick for argument in ("--set", f"train_adapter.{value}")]
+    return ["--item-features", str(features), "--out", str(out), *settings, *more]
+
+
+def train(features: Path, out: Path, *more: str) -> int:
+    """In this process, since starting one costs seconds; the first test starts a real one."""
+    exit_code: int = runpy.run_path(str(COMMAND))["main"](command_line(features, out, *more))
+    return exit_code
+
+
+def write_features(path: Path, is_related: bool) -> dict[str, torch.Tensor]:
+    """The last 50 of 300 items have no collaborative vector; the file holds NaN there."""
+    generator = torch.Generator().manual_seed(0)
+    semantic = torch.randn(300, 8, generator=generator)
+    collaborative = torch.randn(300, 4, generator=generator)
+    if is_related:
+        collaborative = semantic[:, :4] * 0.1
+    has_collaborative = torch.ones(300, dtype=torch.uint8)
+    has_collaborative[250:] = 0
+    collaborative[250:] = torch.nan
+    tensors = {"semantic": semantic, "collaborative": collaborative, "has_collaborative": has_collaborative}
+    save_file(tensors, path)
+    return tensors
+
+
+def test_aligned_at_the_first_attempt(tmp_path: Path) -> None:
+    features = write_features(tmp_path / "features.safetensors", is_related=True)
+    arguments = ["--artifact-id", "a7", "--parent", "recommender=r7", "--parent", "extractor=e7"]
+    command = [sys.executable, str(COMMAND), *command_line(tmp_path / "features.safetensors", tmp_path / "adapter", *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    [line] = done.stdout.splitlines()
+    model, manifest = load_adapter(tmp_path / "adapter")
+    assert json.loads(line)["metrics"] == manifest.metrics
+    assert (manifest.kind, manifest.artifact_id) == ("adapter", "a7")
+    assert manifest.parents == {"recommender": "r7", "extractor": "e7"}
+    assert manifest.trained_on["num_items"] == 250
+    assert manifest.metrics["is_alignment_weak"] == 0.0
+    assert manifest.metrics["num_attempts"] == 1.0
+    aligned = model(features["semantic"][250:])
+    assert (aligned - features["semantic"][250:, :4] * 0.1).abs().mean() < 0.04
+    assert (tmp_path / "adapter" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_weak_alignment_is_tried_three_times_recorded_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_features(tmp_path / "features.safetensors", is_related=False)
+    assert train(tmp_path / "features.safetensors", tmp_path / "adapter") == 0
+    _, manifest = load_adapter(tmp_path / "adapter")
+    assert manifest.metrics["is_alignment_weak"] == 1.0
+    assert manifest.metrics["num_attempts"] == 3.0
+    losses = [manifest.metrics[f"attempt_{number}_held_out_normalised_mse"] for number in (1, 2, 3)]
+    published = int(manifest.metrics["published_attempt"])
+    assert losses[published - 1] == min(losses) == manifest.metrics["held_out_normalised_mse"]
+    assert "alignment is weak after 3 attempts" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["--item-features", "nowhere.safetensors"], 3, "There is no file nowhere.safetensors"),
+        (["--parent", "recommender"], 2, "not of the form kind=id"),
+        (["--set", "train_adapter=3"], 2, "not of the form section.key=value"),
+    ],
+)
+def test_exit_codes_and_messages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], exit_code: int, message: str
+) -> None:
+    write_features(tmp_path / "features.safetensors", is_related=True)
+    assert train(tmp_path / "features.safetensors", tmp_path / "adapter", *arguments) == exit_code
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["status"] == "failed"
+    assert message in summary["error"]
+
+
+def test_file_without_the_vectors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_file({"semantic": torch.zeros(3, 2)}, tmp_path / "features.safetensors")
+    assert train(tmp_path / "features.safetensors", tmp_path / "adapter") == 3
+    assert "lacks the tensor 'collaborative'; it has semantic" in caplog.text

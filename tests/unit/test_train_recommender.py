@@ -1,0 +1,149 @@
+"""The command as a person runs it, on a world of 12 items whose order can be learned."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from cesrec_core.recommenders.artifact import load_recommender
+
+COMMAND = Path(__file__).parents[2] / "training" / "train_recommender.py"
+SMALL = ["embedding_dim=16", "num_blocks=1", "dropout=0.0", "max_history_items=8", "batch_size=16", "learning_rate=0.02"]
+NEVER_TRAINED_ON = "zz"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 users walk round a ring of 12 items; one more item is only ever a test target."""
+    folder = tmp_path_factory.mktemp("ring")
+    ring = [f"i{item:02d}" for item in range(12)]
+    walks = [[ring[(user + step) % 12] for step in range(9)] for user in range(40)]
+    walks[0][-1] = NEVER_TRAINED_ON
+    users = [f"u{user:02d}" for user in range(40) for _ in range(9)]
+    items = [item for walk in walks for item in walk]
+    interactions = {"user_id": users, "item_id": items, "timestamp": list(range(len(items)))}
+    pq.write_table(pa.table(interactions), folder / "interactions.parquet")
+    catalogue = [*ring, NEVER_TRAINED_ON, "unused"]
+    pq.write_table(pa.table({"item_id": catalogue, "title": catalogue}), folder / "items.parquet")
+    return folder
+
+
+def command_line(dataset: Path, out: Path, *more: str) -> list[str]:
+    small = [argument for value in SMALL for argument in ("--set", f"train_recommender.{value}")]
+    return ["--dataset", str(dataset), "--out", str(out), *small, *more]
+
+
+def train(dataset: Path, out: Path, *more: str) -> int:
+    """In this process, since starting one costs seconds; `trained` below starts a real one."""
+    exit_code: int = runpy.run_path(str(COMMAND))["main"](command_line(dataset, out, *more))
+    return exit_code
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    out = tmp_path_factory.mktemp("artifacts") / "recommender"
+    arguments = ["--set", "train_recommender.max_epochs=25", "--set", "run.run_date='2024-05-06'", "--artifact-id", "r7"]
+    command = [sys.executable, str(COMMAND), *command_line(dataset, out, *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    return out, json.loads(done.stdout)
+
+
+def test_artifact_and_its_held_out_twin(trained: tuple[Path, dict[str, object]]) -> None:
+    out, summary = trained
+    model, manifest = load_recommender(out)
+    twin, twin_manifest = load_recommender(out / "held_out_twin")
+    assert summary["status"] == "done"
+    assert (manifest.artifact_id, manifest.split, twin_manifest.split) == ("r7", "all", "leave_one_out")
+    assert manifest.metrics == twin_manifest.metrics == summary["metrics"]
+    assert manifest.trained_on == {"run_date": "2024-05-06", "num_interactions": 40 * 9, "num_users": 40}
+    assert twin_manifest.trained_on["num_interactions"] == 40 * 7
+    for folder in (out, out / "held_out_twin"):
+        assert (folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert not (model.encode(torch.tensor([[1, 2]])) == twin.encode(torch.tensor([[1, 2]]))).all()
+
+
+def test_vocabulary_is_what_was_trained_on(trained: tuple[Path, dict[str, object]]) -> None:
+    """The test target of one user is unknown to the twin, which may not see it."""
+    out, _ = trained
+    ring = [f"i{item:02d}" for item in range(12)]
+    assert load_recommender(out)[0].item_ids == [*ring, NEVER_TRAINED_ON]
+    assert load_recommender(out / "held_out_twin")[0].item_ids == ring
+
+
+def test_order_is_learned_and_beats_popularity(trained: tuple[Path, dict[str, object]]) -> None:
+    metrics = load_recommender(trained[0])[1].metrics
+    assert metrics["validation_ndcg_at_10"] > 0.9
+    assert metrics["validation_hr_at_10"] == 1.0
+    assert metrics["popularity_ndcg_at_10"] < 0.8
+    assert 1 <= metrics["best_epoch"] <= 25
+
+
+def test_recommends_the_next_item_of_the_ring(trained: tuple[Path, dict[str, object]]) -> None:
+    model, _ = load_recommender(trained[0])
+    histories = torch.tensor([[3, 4, 5], [10, 11, 12]])
+    scores = model.encode(histories) @ model.item_vectors().T
+    scores[:, 0] = -torch.inf
+    assert scores.scatter(1, histories, -torch.inf).argmax(dim=1).tolist() == [6, 1]
+
+
+def test_split_leave_one_out_has_no_twin_and_the_same_seed_gives_the_same_weights(dataset: Path, tmp_path: Path) -> None:
+    arguments = ["--set", "train_recommender.max_epochs=2", "--set", "dataset.split=leave_one_out"]
+    models = []
+    for name in ("first", "again"):
+        assert train(dataset, tmp_path / name, *arguments) == 0
+        model, manifest = load_recommender(tmp_path / name)
+        models.append((model, manifest))
+        assert manifest.split == "leave_one_out"
+        assert not (tmp_path / name / "held_out_twin").exists()
+    (first, first_manifest), (again, again_manifest) = models
+    assert first_manifest == again_manifest
+    assert np.array_equal(first.item_vectors().numpy(), again.item_vectors().numpy())
+
+
+def test_missing_data_is_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path / "nowhere", tmp_path / "out") == 3
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["status"] == "failed"
+    assert "items.parquet is missing" in summary["error"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_histories_without_a_transition_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interactions = {"user_id": ["u", "u", "u"], "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]}
+    pq.write_table(pa.table(interactions), tmp_path / "interactions.parquet")
+    pq.write_table(pa.table({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"]}), tmp_path / "items.parquet")
+    assert train(tmp_path, tmp_path / "out") == 3
+    assert "No user has two training items under split 'leave_one_out'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train_recommender.learning_rat=1", "Did you mean train_recommender.learning_rate?"),
+        ("train_recommender.embedding_dim=many", "train_recommender.embedding_dim is 'many'"),
+        ("seed=1", "not of the form section.key=value"),
+    ],
+)
+def test_unusable_settings_are_exit_code_2(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, override: str, message: str
+) -> None:
+    assert train(dataset, tmp_path / "out", "--set", override) == 2
+    assert message in caplog.text
+
+
+def test_configuration_file_is_read(dataset: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("dataset: {split: leave_one_out}\ntrain_recommender: {max_epochs: 1}\n", encoding="utf-8")
+    assert train(dataset, tmp_path / "out", "--config", str(config)) == 0
+    _, manifest = load_recommender(tmp_path / "out")
+    assert manifest.settings["max_epochs"] == 1
+    assert manifest.settings["embedding_dim"] == 16

@@ -1,0 +1,324 @@
+"""Fine-tune the Constructor (METHOD.md, step 6): LoRA on a language model that rewrites histories to fit what people said.
+
+    python training/finetune_constructor.py --dataset FOLDER --item-features FILE.safetensors --out FOLDER
+        [--config conf/local.yaml] [--set section.key=value ...] [--artifact-id ID] [--parent kind=id ...]
+
+FOLDER holds interactions.parquet and items.parquet; FILE holds `semantic` [N, E] and `collaborative` [N, D] in the order of the
+items sorted by item_id. `finetune_constructor.num_processes` above 1 starts that many through torchrun. Progress goes to
+standard error; the last line of standard output is one JSON object with the metrics.
+"""
+
+import os
+
+# OpenMP threads that spin while they wait make a step six times slower as soon as anything else wants the same cores. Both
+# are read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import argparse
+import dataclasses
+import json
+import logging
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from cesrec_core.artifacts import Manifest, publishing
+from cesrec_core.config import Config, FinetuneConstructorSection, load_config
+from cesrec_core.constructor.artifact import KIND, load_constructor, save_constructor
+from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
+from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings, PairSource
+from cesrec_core.constructor.training import draw_batches, scored_batch
+from cesrec_core.constructor.validation import ValidationSet, measure, validation_set
+from cesrec_core.datasets import Dataset, read_dataset
+from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+from cesrec_core.sequences import input_and_target, training_part
+
+log = logging.getLogger("finetune_constructor")
+
+# Of the two parts of the loss, deciding matters and copying is checked by the validator anyway.
+COPYING_WEIGHT = 0.3
+# The learning rate falls linearly to this share of its peak.
+FINAL_RATE_SHARE = 0.05
+STEPS_PER_LOG_LINE = 20
+
+
+def main(arguments: list[str]) -> int:
+    options = parse_arguments(arguments)
+    transformers.utils.logging.disable_progress_bar()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        config = load_config(options.config, options.set)
+        if config.finetune_constructor.num_processes > 1 and "RANK" not in os.environ:
+            restart_under_torchrun(config.finetune_constructor.num_processes, arguments)
+        metrics = train(config, options)
+    except CesrecError as error:
+        log.error("%s", error)
+        return error.exit_code
+    if metrics is not None:
+        print(json.dumps(metrics, sort_keys=True), flush=True)
+    return 0
+
+
+def train(config: Config, options: argparse.Namespace) -> dict[str, float] | None:
+    """Train, save, load again and validate what was saved. Returns the metrics on rank 0, None elsewhere."""
+    section = config.finetune_constructor
+    base_folder = Path(section.model_path)
+    dataset = read_dataset(options.dataset)
+    items = read_item_features(options.item_features, dataset)
+    source, examples = training_and_validation(config, dataset, items)
+
+    engine = start_deepspeed(section, base_folder, items, config.run.seed)
+    rank = torch.distributed.get_rank()
+    # Every process draws its own pairs.
+    rng = np.random.default_rng([config.run.seed, rank])
+    batches = draw_batches(source, section.batch_size, rng)
+    losses: list[tuple[float, float]] = []
+    engine.train()
+    progress = tqdm(range(section.num_steps), desc="finetune_constructor", disable=rank > 0 or not sys.stderr.isatty())
+    for step in progress:
+        batch = scored_batch(next(batches), engine.module.prompt, rng).to(engine.device)
+        losses_per_place = engine(batch)  # [P]
+        deciding = losses_per_place[batch.is_masked_place].mean()
+        copying = losses_per_place[~batch.is_masked_place].mean()
+        engine.backward(deciding + COPYING_WEIGHT * copying)
+        engine.step()
+        losses.append((deciding.item(), copying.item()))
+        report(progress, step, losses)
+
+    trained = gathered(engine)
+    if rank > 0:
+        return None
+    metrics = loss_metrics(losses)
+    manifest = Manifest(
+        kind=KIND,
+        artifact_id=options.artifact_id or options.out.name,
+        split=config.dataset.split,
+        parents=dict(options.parent),
+        settings={"finetune_constructor": section.model_dump(mode="json", exclude={"model_path", "deepspeed_config"})},
+        trained_on={"num_users": len(source.histories), "num_interactions": int(sum(map(len, source.histories)))},
+        metrics=metrics,
+    )
+    with publishing(options.out) as scratch:
+        # ZeRO-3 left `engine.module` without its weights; a fresh one has the right shapes and buffers.
+        fresh = ItemConstructor.build(base_folder, engine.module.settings, items)
+        save_constructor(scratch, fresh, base_folder, manifest, trained)
+        saved = load_constructor(scratch, base_folder, items)
+        metrics |= measure(saved, examples, section.batch_size, config.run.seed)
+        save_constructor(scratch, fresh, base_folder, dataclasses.replace(manifest, metrics=metrics), trained)
+        plot_losses(losses, scratch / "losses.png")
+    return metrics
+
+
+def training_and_validation(config: Config, dataset: Dataset, items: ItemFeatures) -> tuple[PairSource, ValidationSet]:
+    """Pairs from training interactions, and validation users.
+
+    With leave-one-out the validation users' training interactions are trained on and their validation items are asked for;
+    without it the validation users are left out of training, and their last items are asked for.
+    """
+    section, split = config.finetune_constructor, config.dataset.split
+    rng = np.random.default_rng([config.run.seed, 1_000_003])
+    histories = [dataset.histories[user] for user in range(len(dataset.histories))]
+    long_enough = [user for user, history in enumerate(histories) if len(history) >= MIN_CONTEXT_ITEMS + 3]
+    # At most a tenth of them, or a small catalogue would have nobody left to learn from.
+    most = section.num_validation_users if split == "leave_one_out" else min(section.num_validation_users, len(histories) // 10)
+    chosen = rng.permutation(long_enough)[:most].tolist()
+    held_out = set(chosen) if split == "all" else set()
+    training = [np.asarray(training_part(history, split)) for user, history in enumerate(histories) if user not in held_out]
+    settings = PairSettings(section.history_items, section.next_place_share, section.vague_share)
+    source = PairSource(training, items.attributes, items.collaborative.numpy(), settings)
+    if not source.histories or not chosen:
+        raise InputDataError(
+            f"No user is left to train on or to validate with: histories of more than {MIN_CONTEXT_ITEMS} training items are "
+            "needed. Give more interactions."
+        )
+    # Every validation pair has words that say something: what they are worth is the question.
+    asking = PairSource(training, items.attributes, items.collaborative.numpy(), dataclasses.replace(settings, vague_share=0.0))
+    inputs, targets = [], []
+    for user in chosen:
+        known, target = input_and_target(histories[user], "validation" if split == "leave_one_out" else "test") or (None, None)
+        inputs.append(np.asarray(known))
+        targets.append(int(target))
+    return source, validation_set(asking, inputs, targets, rng)
+
+
+def start_deepspeed(section: FinetuneConstructorSection, base_folder: Path, items: ItemFeatures, seed: int) -> Any:
+    """The engine around a new Constructor, with the JSON configuration completed from the section."""
+    prepare_processes()
+    ds_config = deepspeed_config(section)
+    torch.manual_seed(seed)
+    settings = ConstructorSettings(
+        num_layers=section.num_layers,
+        lora_rank=section.lora_rank,
+        lora_alpha=section.lora_alpha,
+        lora_dropout=section.lora_dropout,
+        history_items=section.history_items,
+        max_feedback_tokens=section.max_feedback_tokens,
+        dtype=section.dtype,
+    )
+    model = ItemConstructor.build(base_folder, settings, items)
+    groups = [
+        {"params": [p for name, p in model.trainable().items() if "lora_" in name], "lr": section.learning_rate},
+        {"params": [p for name, p in model.trainable().items() if "lora_" not in name], "lr": section.projection_learning_rate},
+    ]
+    init_distributed()
+    # After prepare_processes: DeepSpeed looks for its accelerator when it is imported.
+    import deepspeed
+
+    engine, _, _, _ = deepspeed.initialize(
+        model=model,
+        model_parameters=groups,
+        config=ds_config,
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, section)),
+    )
+    return engine
+
+
+def init_distributed() -> None:
+    """Join the process group, and share the machine's cores fairly among its processes."""
+    import deepspeed
+
+    # DeepSpeed would compile a shared-memory reduction for the CPU at this point, which needs a C++ compiler where the job
+    # runs. Marked incompatible, it is left out and gloo does the reductions, as on other platforms than Linux.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend=None if torch.cuda.is_available() else "gloo")
+    # torchrun sets one thread per process, whatever the machine has.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
+
+
+def rate_share(step: int, section: FinetuneConstructorSection) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then a linear fall."""
+    warmup_steps = max(1, round(section.warmup_share * section.num_steps))
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return max(FINAL_RATE_SHARE, (section.num_steps - step) / max(1, section.num_steps - warmup_steps))
+
+
+def deepspeed_config(section: FinetuneConstructorSection) -> dict[str, Any]:
+    path = Path(section.deepspeed_config)
+    if not path.is_file():
+        raise ConfigError(f"There is no DeepSpeed configuration {path}. Set finetune_constructor.deepspeed_config to one.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}. Correct it.") from None
+    optimizer = config.setdefault("optimizer", {"type": "AdamW", "params": {}})
+    optimizer["params"]["lr"] = section.learning_rate
+    return {**config, "train_micro_batch_size_per_gpu": section.batch_size, "gradient_accumulation_steps": 1}
+
+
+def prepare_processes() -> None:
+    """Environment of a distributed group of one, where torchrun has not made a larger one."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update(alone, MASTER_PORT=str(port))
+
+
+def restart_under_torchrun(num_processes: int, arguments: list[str]) -> None:
+    """Become torchrun with this script; does not return."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", __file__]
+    os.execv(sys.executable, [sys.executable, *launcher, *arguments])
+
+
+def gathered(engine: Any) -> dict[str, torch.Tensor]:
+    """Trained tensors by name on the CPU. Under ZeRO-3 a collective: call it on every rank; complete on rank 0 only."""
+    names = set(engine.module.trainable())
+    if engine.zero_optimization_stage() < 3:
+        return {name: parameter.detach().cpu() for name, parameter in engine.module.trainable().items()}
+    state = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True) or {}
+    return {name: tensor for name, tensor in state.items() if name in names}
+
+
+def report(progress: Any, step: int, losses: list[tuple[float, float]]) -> None:
+    """A progress bar on a terminal, plain lines elsewhere."""
+    if (step + 1) % STEPS_PER_LOG_LINE and step > 0:
+        return
+    deciding, copying = np.mean(losses[-STEPS_PER_LOG_LINE:], axis=0)
+    if not sys.stderr.isatty() and torch.distributed.get_rank() == 0:
+        log.info("step %d of %d: loss of deciding %.3f, of copying %.3f nats", step + 1, progress.total, deciding, copying)
+    progress.set_postfix(deciding=f"{deciding:.2f}", copying=f"{copying:.2f}")
+
+
+def loss_metrics(losses: list[tuple[float, float]]) -> dict[str, float]:
+    """Means over the first and the last tenth of the steps."""
+    tenth = max(1, len(losses) // 10)
+    first, last = np.mean(losses[:tenth], axis=0), np.mean(losses[-tenth:], axis=0)
+    return {
+        "loss_first": float(first[0]),
+        "loss_last": float(last[0]),
+        "copying_loss_first": float(first[1]),
+        "copying_loss_last": float(last[1]),
+    }
+
+
+def plot_losses(losses: list[tuple[float, float]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    window = min(STEPS_PER_LOG_LINE, len(losses))
+    for part, name in enumerate(("masked places (deciding)", "other places (copying)")):
+        smooth = np.convolve([loss[part] for loss in losses], np.ones(window) / window, mode="valid")
+        axes.plot(np.arange(window, len(losses) + 1), smooth, label=name)
+    axes.set(xlabel="step", ylabel=f"cross-entropy in nats, mean of {window} steps", title="Constructor fine-tuning")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def read_item_features(path: Path, dataset: Dataset) -> ItemFeatures:
+    if not path.is_file():
+        raise InputDataError(f"There is no file of item features {path}. Write `semantic` and `collaborative` into it first.")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise InputDataError(f"{path} is not a complete safetensors file ({error}). Write it again.") from None
+    for name in ("semantic", "collaborative"):
+        if name not in tensors or tensors[name].ndim != 2 or len(tensors[name]) != len(dataset.catalogue):
+            found = tuple(tensors[name].shape) if name in tensors else "nothing"
+            raise InputDataError(
+                f"{path}: `{name}` should have one row for each of the {len(dataset.catalogue)} items of items.parquet, sorted "
+                f"by item_id; found {found}. Write it again from this catalogue."
+            )
+    catalogue = dataset.catalogue
+    return ItemFeatures(catalogue.titles, catalogue.attributes, tensors["semantic"].float(), tensors["collaborative"].float())
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Fine-tune the Constructor on training interactions.")
+    parser.add_argument("--dataset", type=Path, required=True, help="folder with interactions.parquet and items.parquet")
+    parser.add_argument("--item-features", type=Path, required=True, help="safetensors with `semantic`, `collaborative`")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when it exists")
+    parser.add_argument("--config", default="conf/local.yaml", help="configuration file (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one value")
+    parser.add_argument("--artifact-id", default="", help="id of the artifact (default: name of the --out folder)")
+    parser.add_argument("--parent", action="append", default=[], type=parent, metavar="kind=id", help="what it was built on")
+    return parser.parse_args(arguments)
+
+
+def parent(text: str) -> tuple[str, str]:
+    kind, separator, artifact_id = text.partition("=")
+    if not (kind and separator and artifact_id):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form kind=id")
+    return kind, artifact_id
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

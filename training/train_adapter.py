@@ -1,0 +1,177 @@
+"""Train the Adapter: `python training/train_adapter.py --item-features FILE.safetensors --out FOLDER`.
+
+FILE holds `semantic` [N, H] and `collaborative` [N, D], row by row of the same items, and may hold `has_collaborative`
+[N], 0 where an item has no collaborative vector to learn from. Where the held-out items show no alignment, a smaller
+network and a lower learning rate are tried too; the manifest records every attempt, and the best one is published.
+
+The last line of standard output is one JSON object; progress goes to standard error.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from matplotlib.figure import Figure
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cesrec_core.adapter import KIND, AdapterFit, fit_adapter, write_adapter
+from cesrec_core.artifacts import Manifest, publishing
+from cesrec_core.config import Config, TrainAdapterSection, load_config, parse_config
+from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+
+LEARNING_CURVE = "learning_curve.png"
+
+logger = logging.getLogger("train_adapter")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    try:
+        summary = run(arguments)
+    except CesrecError as error:
+        logger.error("%s", error)
+        print(json.dumps({"status": "failed", "error": str(error)}))
+        return error.exit_code
+    print(json.dumps(summary))
+    return 0
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--item-features", type=Path, required=True, help="safetensors file with semantic and collaborative")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when training succeeds")
+    parser.add_argument("--config", type=Path, help="such as conf/local.yaml; built-in defaults without it")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--artifact-id", help="default: a hash of vectors, settings and seed")
+    parser.add_argument(
+        "--parent", dest="parents", action="append", default=[], metavar="kind=id", help="such as recommender=ID"
+    )
+    return parser.parse_args(argv)
+
+
+def read_config(path: Path | None, overrides: Sequence[str]) -> Config:
+    """The file with its overrides; without a file, the overrides on top of the built-in defaults."""
+    if path is not None:
+        return load_config(path, overrides)
+    values: dict[str, dict[str, object]] = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        section, dot, key = name.partition(".")
+        if not (equals and dot):
+            raise ConfigError(f"--set {override!r} is not of the form section.key=value.")
+        values.setdefault(section, {})[key] = yaml.safe_load(text)
+    return parse_config(values, source="--set")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, object]:
+    """Train, publish the artifact, and return the summary that becomes the last line of output."""
+    started = time.monotonic()
+    config = read_config(arguments.config, arguments.overrides)
+    parents = parse_parents(arguments.parents)
+    semantic, collaborative = read_features(arguments.item_features)
+    attempts = fit_until_aligned(semantic, collaborative, config.train_adapter, config.run.seed)
+    best = min(range(len(attempts)), key=lambda number: attempts[number][1].metrics["held_out_normalised_mse"])
+    settings, fitted = attempts[best]
+    metrics = {**fitted.metrics, "num_attempts": float(len(attempts)), "published_attempt": float(best + 1)}
+    for number, (_, attempt) in enumerate(attempts, start=1):
+        metrics[f"attempt_{number}_held_out_normalised_mse"] = attempt.metrics["held_out_normalised_mse"]
+    if metrics["is_alignment_weak"]:
+        logger.warning("alignment is weak after %d attempts: give more items, or texts that say more", len(attempts))
+    manifest = Manifest(
+        kind=KIND,
+        artifact_id=arguments.artifact_id or content_hash(semantic, collaborative, config),
+        split=config.dataset.split,
+        parents=parents,
+        settings=settings.model_dump(),
+        trained_on={"run_date": config.run.run_date or "", "num_items": len(semantic)},
+        metrics=metrics,
+    )
+    with publishing(arguments.out) as scratch:
+        write_adapter(scratch, fitted.model, manifest)
+        draw_curve(fitted, scratch / LEARNING_CURVE)
+    seconds = round(time.monotonic() - started, 1)
+    out = str(arguments.out)
+    return {"status": "done", "artifact_id": manifest.artifact_id, "out": out, "metrics": metrics, "seconds": seconds}
+
+
+def fit_until_aligned(
+    semantic: Tensor, collaborative: Tensor, settings: TrainAdapterSection, seed: int
+) -> list[tuple[TrainAdapterSection, AdapterFit]]:
+    """As configured first; where that does not align, half the width, then a third of the learning rate on top of it."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    semantic, collaborative = semantic.to(device), collaborative.to(device)
+    attempts: list[tuple[TrainAdapterSection, AdapterFit]] = []
+    for width_divisor, rate_divisor in ((1, 1), (2, 1), (2, 3)):
+        width = (settings.hidden_width or semantic.shape[1] // 2) // width_divisor
+        changes = {"hidden_width": max(1, width), "learning_rate": settings.learning_rate / rate_divisor}
+        attempt = settings.model_copy(update=changes)
+        attempts.append((attempt, fit_adapter(semantic, collaborative, attempt, seed)))
+        logger.info("attempt %d, %s: %s", len(attempts), changes, attempts[-1][1].metrics)
+        if not attempts[-1][1].metrics["is_alignment_weak"]:
+            break
+    return attempts
+
+
+def read_features(path: Path) -> tuple[Tensor, Tensor]:
+    """Semantic [N, H] and collaborative [N, D] vectors, float32, of the items that have both.
+
+    Raises:
+        InputDataError: the file is missing or damaged, or lacks a tensor.
+    """
+    if not path.is_file():
+        raise InputDataError(f"There is no file {path}. Name the safetensors file that the embedding stage exports.")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise InputDataError(f"{path} is not a readable safetensors file ({error}). Export it again.") from None
+    for name in ("semantic", "collaborative"):
+        if name not in tensors:
+            raise InputDataError(f"{path} lacks the tensor {name!r}; it has {', '.join(sorted(tensors))}. Export it again.")
+    semantic, collaborative = tensors["semantic"].float(), tensors["collaborative"].float()
+    if "has_collaborative" in tensors and len(semantic) == len(collaborative):
+        has_both = tensors["has_collaborative"].bool()
+        return semantic[has_both], collaborative[has_both]
+    return semantic, collaborative
+
+
+def parse_parents(pairs: Sequence[str]) -> dict[str, str]:
+    parents = {}
+    for pair in pairs:
+        kind, equals, artifact_id = pair.partition("=")
+        if not (kind and equals and artifact_id):
+            raise ConfigError(f"--parent {pair!r} is not of the form kind=id, such as recommender=3f2a.")
+        parents[kind] = artifact_id
+    return parents
+
+
+def draw_curve(fitted: AdapterFit, path: Path) -> None:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(range(1, len(fitted.losses) + 1), fitted.losses, label="training")
+    axis.plot(range(1, len(fitted.held_out_losses) + 1), fitted.held_out_losses, label="held out")
+    axis.axvline(fitted.metrics["best_epoch"], color="tab:gray", linestyle="--")
+    axis.axhline(1.0, color="tab:gray", linewidth=0.5)
+    axis.set(xlabel="epoch", ylabel="squared error / variance")
+    axis.legend()
+    figure.savefig(path, dpi=120)
+
+
+def content_hash(semantic: Tensor, collaborative: Tensor, config: Config) -> str:
+    """Names an artifact by everything it is made from."""
+    made_from = hashlib.sha256(semantic.numpy().tobytes() + collaborative.numpy().tobytes())
+    made_from.update(json.dumps([config.train_adapter.model_dump(), config.dataset.split, config.run.seed]).encode())
+    return made_from.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
