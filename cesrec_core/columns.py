@@ -45,6 +45,8 @@ RECORD = "record"
 QUESTION = "question"
 
 ITEM_IDS = "item_ids"
+TARGET_ITEM_ID = "target_item_id"
+SAID = "said"
 NUM_ITEMS = "num_items"
 SEMANTIC_EMBEDDING = "semantic_embedding"
 ALIGNED_EMBEDDING = "aligned_embedding"

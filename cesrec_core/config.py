@@ -98,7 +98,6 @@ class TrainRecommenderSection(Section):
     max_history_items: Count = 200
     batch_size: Count = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Weight = 0.0
     max_epochs: Count = 200
     patience_epochs: Count = 10
     max_age_days: Count = 30

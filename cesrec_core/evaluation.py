@@ -102,7 +102,8 @@ class Evaluator:
     def cases(self, histories: Histories, moment: Moment) -> Cases:
         """A seeded sample of users with a target, who react to the base recommender's list."""
         item_ids = self.features.catalogue.item_ids
-        cut = {user: pair for user in range(len(histories)) if (pair := input_and_target(histories[user], moment)) is not None}
+        pairs = {user: input_and_target(histories[user].tolist(), moment) for user in range(len(histories))}
+        cut = {user: pair for user, pair in pairs.items() if pair is not None}
         rng = np.random.default_rng(self.config.run.seed)
         users = sorted(rng.permutation(list(cut))[: self.config.evaluate.max_users].tolist())
         codes = [np.asarray(cut[user][0], dtype=np.int64) for user in users]

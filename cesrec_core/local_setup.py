@@ -4,13 +4,14 @@ Run as `python -m cesrec_core.local_setup`. Each part is skipped where its resul
 Databricks runtime needs none of this.
 """
 
+import functools
 import importlib.metadata
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyspark
@@ -83,7 +84,7 @@ def place_delta_jars(result: Path) -> None:
     with tempfile.TemporaryDirectory() as ivy:
         nothing = Path(ivy) / "nothing.py"
         nothing.touch()
-        command = [
+        command: list[str | Path] = [
             Path(pyspark.__file__).parent / "bin" / "spark-submit",
             *("--master", "local[1]", "--packages", f"{group}:{artifact}:{version}", "--conf", f"spark.jars.ivy={ivy}"),
             nothing,
@@ -92,7 +93,7 @@ def place_delta_jars(result: Path) -> None:
         jars = [jar for jar in (Path(ivy) / "jars").glob("*.jar") if jar.name.startswith(DELTA_GROUPS)]
         # The main JAR last: it is what tells that this part is complete.
         for jar in sorted(jars, key=lambda jar: jar.name == result.name):
-            _place(result.with_name(jar.name), lambda scratch, jar=jar: shutil.copyfile(jar, scratch))
+            _place(result.with_name(jar.name), functools.partial(shutil.copyfile, jar))
 
 
 def write_spark_conf(result: Path) -> None:
@@ -132,10 +133,10 @@ def convert_language_model(result: Path) -> None:
             if hasattr(config, "quantization_config"):
                 del config.quantization_config
             # A model that was loaded from GGUF refuses to be saved, although its weights are plain by now.
-            model = AutoModelForCausalLM.from_config(config)
+            model = type(loaded)(config)
             model.load_state_dict(loaded.state_dict())
             # bfloat16 keeps more digits than the file's four bits had, at half the size.
-            model.to(torch.bfloat16).save_pretrained(scratch)
+            model.bfloat16().save_pretrained(scratch)
             tokenizer.save_pretrained(scratch)
 
     _place(result, convert)
@@ -179,7 +180,7 @@ def _place(result: Path, make: Callable[[Path], object]) -> None:
     scratch.replace(result)
 
 
-def _run(command: list[str | Path]) -> None:
+def _run(command: Sequence[str | Path]) -> None:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise CesrecError(

@@ -9,8 +9,8 @@ MAX_ATTRIBUTE_CHARACTERS = 60
 
 # The words around an utterance in the Constructor's prompt. Short, because every token is paid for at every step; the
 # quotation marks delimit the utterance, which cannot contain one (see `quoted`).
-BEFORE_FEEDBACK = 'Feedback: "'
-AFTER_FEEDBACK = '" History, then rewritten:'
+BEFORE_FEEDBACK = 'Someone said of what was recommended to them: "'
+AFTER_FEEDBACK = '" Their history, and then the history they would rather have:'
 
 # Role and turn markers of the chat templates in use (ChatML and Llama 3, Llama 2, Gemma, Phi, sentencepiece's own).
 # A marker is removed, not escaped: no catalogue and no person needs one.

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Scores held at once: 16 Mi float32 = 64 MiB, and twice that as sort keys.
+# Scores held at once: 16 Mi float32 = 64 MiB.
 SCORES_PER_BLOCK = 16 * 2**20
 
 
@@ -87,20 +87,32 @@ def top_k(
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Exact and deterministic: score and item_idx are packed into one int64 key, so no two items ever tie.
+    """Exact and deterministic, though `torch.topk` promises nothing about ties: float32 [B, V + 1] -> two [B, k].
 
-    `torch.topk` promises nothing about the order of ties, and breaks them differently from one device to the next.
+    Only where the last place of the list ties with the one after it does it matter which of the equals are chosen; those
+    rows are few, and take a slower way.
     """
+    kept = min(k, scores.shape[1])
+    values, item_idx = scores.topk(min(kept + 1, scores.shape[1]), dim=1)
+    is_tied_at_the_end = (values[:, kept - 1] == values[:, -1]) & (values.shape[1] > kept)
+    item_idx, by_idx = item_idx[:, :kept].sort(dim=1)
+    best_scores, by_score = values.gather(1, by_idx).sort(dim=1, descending=True, stable=True)
+    item_idx = item_idx.gather(1, by_score)
+    if is_tied_at_the_end.any():
+        item_idx[is_tied_at_the_end], best_scores[is_tied_at_the_end] = _best_by_key(scores[is_tied_at_the_end], kept)
+    item_idx = torch.where(best_scores > -torch.inf, item_idx, 0)
+    padding = (0, k - kept)
+    return torch.nn.functional.pad(item_idx, padding), torch.nn.functional.pad(best_scores, padding, value=-torch.inf)
+
+
+def _best_by_key(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Score and item_idx packed into one int64 key, so that no two items ever tie."""
     num_columns = scores.shape[1]
-    bits = (scores + 0.0).contiguous().view(torch.int32)  # + 0.0 turns -0.0 into 0.0
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()  # IEEE 754: same order as the floats
     keys = ordered * 2**32 + torch.arange(num_columns - 1, -1, -1, device=scores.device)
-    best_keys = keys.topk(min(k, num_columns), dim=1).values
-    item_idx = num_columns - 1 - (best_keys & (2**32 - 1))
-    best_scores = scores.gather(1, item_idx)
-    item_idx = torch.where(best_scores > -torch.inf, item_idx, 0)
-    padding = (0, k - item_idx.shape[1])
-    return torch.nn.functional.pad(item_idx, padding), torch.nn.functional.pad(best_scores, padding, value=-torch.inf)
+    item_idx = num_columns - 1 - (keys.topk(k, dim=1).values & (2**32 - 1))
+    return item_idx, scores.gather(1, item_idx)
 
 
 def feedback_match(wanted: Tensor, unwanted: Tensor, item_attributes: Tensor, aligned: Tensor) -> FeedbackMatch:

@@ -45,7 +45,7 @@ from cesrec_core.sequences import input_and_target, training_part
 log = logging.getLogger("finetune_constructor")
 
 # Of the two parts of the loss, deciding matters and copying is checked by the validator anyway.
-COPYING_WEIGHT = 0.3
+COPYING_WEIGHT = 0.1
 # The learning rate falls linearly to this share of its peak.
 FINAL_RATE_SHARE = 0.05
 STEPS_PER_LOG_LINE = 20
@@ -154,6 +154,8 @@ def start_deepspeed(section: FinetuneConstructorSection, base_folder: Path, item
     """The engine around a new Constructor, with the JSON configuration completed from the section."""
     prepare_processes()
     ds_config = deepspeed_config(section)
+    if section.dtype == "bfloat16" and not torch.cuda.is_available():
+        raise ConfigError("finetune_constructor.dtype is bfloat16, which needs an accelerator. Set it to float32 here.")
     torch.manual_seed(seed)
     settings = ConstructorSettings(
         num_layers=section.num_layers,

@@ -168,7 +168,7 @@ def fit(data: TrainingData, settings: TrainRecommenderSection, seed: int, num_ep
     rng = np.random.default_rng(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_recommender(data.item_ids, settings, seed).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     windows = [window for sequence in data.sequences for window in cut_windows(sequence, settings.max_history_items)]
     lengths = np.array([len(window) for window in windows])
     best_epoch, best_weights = 0, copy_weights(model)

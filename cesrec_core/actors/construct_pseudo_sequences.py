@@ -11,7 +11,6 @@ from cesrec_core.artifacts import read_manifest
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.constructor.artifact import load_constructor
-from cesrec_core.frames.histories import SAID
 from cesrec_core.outliers import OutlierRule
 from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest, Round
 from cesrec_core.schemas import PSEUDO_SEQUENCES
@@ -39,7 +38,7 @@ class ConstructPseudoSequences:
         users = shard[c.USER_ID].to_pylist()
         histories = shard[c.ITEM_IDS].to_pylist()
         masks = shard[c.MASKED_POSITIONS].to_pylist()
-        said = shard[SAID].to_pylist()
+        said = shard[c.SAID].to_pylist()
         requests = [
             RewriteRequest(self.features.codes(history), mask, [_remark(row) for row in rows])
             for history, mask, rows in zip(histories, masks, said, strict=True)

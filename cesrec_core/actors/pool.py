@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,16 +54,20 @@ class _ShardActor:
         import torch
 
         torch.set_num_threads(num_threads)
-        worker.setup()
         self.worker = worker
+        self.is_set_up = False
 
     def run(self, source: str, target: str) -> int:
+        if not self.is_set_up:
+            # Here rather than in the constructor: an error there reaches the driver as nothing but a dead actor.
+            self.worker.setup()
+            self.is_set_up = True
         answer = self.worker.process(pq.read_table(source))
         scratch = target + ".unfinished"
         pq.write_table(answer, scratch)
         # The rename is what marks a shard done: a killed actor leaves no half-written answer behind.
         Path(scratch).replace(target)
-        return answer.num_rows
+        return int(answer.num_rows)
 
 
 def map_shards(
@@ -107,7 +111,7 @@ class _Pool:
         attempts: dict[Path, int] = {}
         num_restarts = 0
         idle = [self._new_actor() for _ in range(min(self.section.num_actors, len(pending)))]
-        running: dict[ray.ObjectRef, tuple[Path, ray.actor.ActorHandle]] = {}
+        running: dict[Any, tuple[Path, Any]] = {}
         try:
             while pending or running:
                 while pending and idle:
@@ -133,7 +137,7 @@ class _Pool:
                 ray.kill(actor)
         return num_restarts
 
-    def _new_actor(self) -> "ray.actor.ActorHandle":
+    def _new_actor(self) -> Any:
         return self.actor_class.remote(self.worker, self.num_threads)
 
     def _refuse_after_last_attempt(self, shard: Path, attempt: int, error: RayError) -> None:

@@ -56,7 +56,8 @@ class Recommend:
     def _batch(self, users: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         vectors = self.scorer.encode([user[PSEUDO_ITEM_IDS] or user[c.ITEM_IDS] for user in users])
         said, heard = self._feedback_scores(users), self._constructor_scores(users)
-        extra = None if said is None and heard is None else sum(part for part in (said, heard) if part is not None)
+        parts = [part for part in (said, heard) if part is not None]
+        extra = torch.stack(parts).sum(dim=0) if parts else None
         # What a user has had stays seen, whatever the pseudo-sequence put in its place.
         seen = self.scorer.seen([user[c.ITEM_IDS] for user in users])
         chosen, totals = top_k(vectors, self.scorer.item_vectors, seen, self.scorer.allowed, self.config.recommend.top_k, extra)

@@ -42,4 +42,4 @@ class RaySession:
                 logging_level=logging.ERROR,
             )
         self._is_started = True
-        log.info("Ray is up with %s CPUs", ray.cluster_resources().get("CPU", 0))
+        log.info("Ray is up with %d workers at most", self.section.num_actors)

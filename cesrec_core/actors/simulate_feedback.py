@@ -11,7 +11,6 @@ from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import SimulateFeedbackSection
 from cesrec_core.feedback.simulator import simulate_utterance
-from cesrec_core.frames.histories import TARGET_ITEM_ID
 from cesrec_core.ranking import top_k
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import FEEDBACK
@@ -49,7 +48,7 @@ class SimulateFeedback:
         vectors = self.scorer.encode(histories)
         shown, _ = top_k(vectors, self.scorer.item_vectors, self.scorer.seen(histories), self.scorer.allowed, NUM_SHOWN)
         lists = [self.scorer.vocabulary.decode(row) for row in shown.numpy()]
-        targets = shard[TARGET_ITEM_ID].to_pylist()
+        targets = shard[c.TARGET_ITEM_ID].to_pylist()
         columns = {
             c.FEEDBACK_ID: [self._key(user) for user in users],
             c.USER_ID: users,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from cesrec_core.constructor.layout import PADDING, Slots, joined, padded, reading_slots, writing_slots
+from cesrec_core.constructor.layout import PADDING, PromptIds, Slots, joined, padded, reading_slots, writing_slots
 from cesrec_core.constructor.model import ItemConstructor
 
 
@@ -125,9 +125,9 @@ def _with_next_place(request: ConstructionRequest) -> ConstructionRequest:
 
 def _open_row(model: ItemConstructor, request: ConstructionRequest, known_until: int) -> Slots:
     """The prompt, the history with masked places hidden, the separator, and v* before place `known_until`."""
-    masked = _mask_of(request)
-    read = reading_slots(model.prompt(request.feedback), request.history, masked)
-    return joined(read, writing_slots(request.history, masked, 0, known_until))
+    masked, words = _mask_of(request), model.prompt(request.feedback)
+    read = reading_slots(words, request.history, masked)
+    return joined(read, writing_slots(words, request.history, masked, 0, known_until))
 
 
 def _mask_of(request: ConstructionRequest) -> np.ndarray:
@@ -174,7 +174,7 @@ class _Reader:
 def _construct_bucket(model: ItemConstructor, requests: Sequence[ConstructionRequest]) -> list[Construction]:
     was_training = model.training
     model.eval()
-    drafts = [_Draft(request, model.num_items) for request in requests]
+    drafts = [_Draft(request, model.prompt(request.feedback), model.num_items) for request in requests]
     reader = _Reader(model)
     pieces = [_open_row(model, draft.request, draft.next_place or 0) for draft in drafts]
     for _ in range(max(len(draft.places) for draft in drafts)):
@@ -189,8 +189,9 @@ def _construct_bucket(model: ItemConstructor, requests: Sequence[ConstructionReq
 class _Draft:
     """A rewrite in the making: decides one masked place after the other."""
 
-    def __init__(self, request: ConstructionRequest, num_items: int) -> None:
+    def __init__(self, request: ConstructionRequest, words: PromptIds, num_items: int) -> None:
         self.request = request
+        self._words = words
         self.places = sorted({int(place) for place in request.masked_positions})
         self._codes = np.asarray(request.history, dtype=np.int32).copy()
         self._masked = _mask_of(request)
@@ -229,8 +230,8 @@ class _Draft:
         """v* from the place just decided up to the next to decide; empty when all are decided."""
         place = self.next_place
         if place is None:
-            return writing_slots(self._codes, self._masked, 0, 0)
-        return writing_slots(self._codes, self._masked, self.places[len(self._probabilities) - 1], place)
+            return writing_slots(self._words, self._codes, self._masked, 0, 0)
+        return writing_slots(self._words, self._codes, self._masked, self.places[len(self._probabilities) - 1], place)
 
     def finished(self) -> Construction:
         replaced = [

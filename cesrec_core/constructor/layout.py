@@ -27,6 +27,17 @@ class TokenIds(Protocol):
     def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> Any: ...
 
 
+@dataclass(frozen=True)
+class PromptIds:
+    """Token ids of a prompt, and of the utterance alone."""
+
+    ids: list[int]
+    words: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 class Prompt:
     """Turns an utterance into token ids: the instruction is never cut, the utterance after `max_feedback_tokens`."""
 
@@ -36,8 +47,9 @@ class Prompt:
         self._before = token_ids(tokenizer, BEFORE_FEEDBACK)
         self._after = token_ids(tokenizer, AFTER_FEEDBACK)
 
-    def __call__(self, utterance: str) -> list[int]:
-        return [*self._before, *token_ids(self._tokenizer, quoted(utterance))[: self._max_feedback_tokens], *self._after]
+    def __call__(self, utterance: str) -> PromptIds:
+        words = token_ids(self._tokenizer, quoted(utterance))[: self._max_feedback_tokens]
+        return PromptIds([*self._before, *words, *self._after], words)
 
 
 def token_ids(tokenizer: TokenIds, text: str) -> list[int]:
@@ -54,37 +66,38 @@ class Slots:
         values: int64, same shape: token id or item code, 0 elsewhere.
         asked: int64, same shape: what I(u) holds at the place that the slot's state decides. An item code, DECIDES where it
             is masked, NOTHING in slots that decide no place.
+        words: int64 [W] or [B, W], token ids of the utterance; -1 pads. Slots that decide are given their mean.
     """
 
     kinds: torch.Tensor
     values: torch.Tensor
     asked: torch.Tensor
+    words: torch.Tensor
 
     def to(self, device: torch.device) -> "Slots":
-        return Slots(self.kinds.to(device), self.values.to(device), self.asked.to(device))
+        return Slots(self.kinds.to(device), self.values.to(device), self.asked.to(device), self.words.to(device))
 
 
-def reading_slots(prompt_ids: Sequence[int], history: np.ndarray, masked: np.ndarray) -> Slots:
+def reading_slots(prompt: PromptIds, history: np.ndarray, masked: np.ndarray) -> Slots:
     """The part before v*, separator included.
 
     Args:
-        prompt_ids: token ids of the words.
         history: int [L], item codes; ignored where masked.
         masked: bool [L], True at hidden places.
     """
-    num_tokens, num_places = len(prompt_ids), len(history)
+    num_tokens, num_places = len(prompt), len(history)
     kinds = np.full(num_tokens + num_places + 1, SEPARATOR, dtype=np.int64)
     kinds[:num_tokens] = TOKEN
     kinds[num_tokens:-1] = np.where(masked, MASK, ITEM)
     values = np.zeros_like(kinds)
-    values[:num_tokens] = prompt_ids
+    values[:num_tokens] = prompt.ids
     values[num_tokens:-1] = np.where(masked, 0, history)
     asked = np.full(len(kinds), NOTHING, dtype=np.int64)
     asked[-1] = _asked(history, masked)[0]
-    return Slots(torch.from_numpy(kinds), torch.from_numpy(values), torch.from_numpy(asked))
+    return Slots(torch.from_numpy(kinds), torch.from_numpy(values), torch.from_numpy(asked), _words(prompt))
 
 
-def writing_slots(rewritten: np.ndarray, masked: np.ndarray, start: int, stop: int) -> Slots:
+def writing_slots(prompt: PromptIds, rewritten: np.ndarray, masked: np.ndarray, start: int, stop: int) -> Slots:
     """Slots that hold v*_start .. v*_{stop-1}.
 
     Args:
@@ -93,7 +106,11 @@ def writing_slots(rewritten: np.ndarray, masked: np.ndarray, start: int, stop: i
     """
     values = torch.from_numpy(np.array(rewritten[start:stop], dtype=np.int64))
     asked = torch.from_numpy(_asked(rewritten, masked)[start + 1 : stop + 1])
-    return Slots(torch.full_like(values, ITEM), values, asked)
+    return Slots(torch.full_like(values, ITEM), values, asked, _words(prompt))
+
+
+def _words(prompt: PromptIds) -> torch.Tensor:
+    return torch.tensor(prompt.words, dtype=torch.int64)
 
 
 def _asked(history: np.ndarray, masked: np.ndarray) -> np.ndarray:
@@ -102,10 +119,12 @@ def _asked(history: np.ndarray, masked: np.ndarray) -> np.ndarray:
 
 
 def joined(first: Slots, second: Slots) -> Slots:
+    """Two pieces of one user, one after the other."""
     return Slots(
         torch.cat([first.kinds, second.kinds]),
         torch.cat([first.values, second.values]),
         torch.cat([first.asked, second.asked]),
+        first.words,
     )
 
 
@@ -115,4 +134,5 @@ def padded(rows: Sequence[Slots]) -> Slots:
     kinds = torch.nn.utils.rnn.pad_sequence([row.kinds for row in rows], batch_first=True, padding_value=PADDING)
     values = torch.nn.utils.rnn.pad_sequence([row.values for row in rows], batch_first=True)
     asked = torch.nn.utils.rnn.pad_sequence([row.asked for row in rows], batch_first=True, padding_value=NOTHING)
-    return Slots(kinds, values, asked)
+    words = torch.nn.utils.rnn.pad_sequence([row.words for row in rows], batch_first=True, padding_value=-1)
+    return Slots(kinds, values, asked, words)

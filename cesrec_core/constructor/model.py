@@ -122,6 +122,9 @@ class ItemConstructor(nn.Module):
         self.mask_vector = nn.Parameter(torch.randn(width) * _START_STD)
         self.separator_vector = nn.Parameter(torch.randn(width) * _START_STD)
         self.deciding_vector = nn.Parameter(torch.randn(width) * _START_STD)
+        # The mean of the utterance's token embeddings goes straight to the slots that decide. Items are means of token
+        # embeddings too, so one linear layer brings words to items from the first step; attention learns what a mean cannot say.
+        self.words_gate = nn.Parameter(torch.ones(width))
         # Random signs keep the item to copy apart from the item before it, which stands in the same slot.
         self.copying_gate = nn.Parameter(torch.randint(0, 2, (width,)).float() - 0.5)
         self.collaborative_query = nn.Linear(width, collaborative_width)
@@ -187,9 +190,17 @@ class ItemConstructor(nn.Module):
         embedded[kinds == ITEM] = self.embed_items(values[kinds == ITEM])
         embedded[kinds == MASK] = self.mask_vector
         embedded[kinds == SEPARATOR] = self.separator_vector
-        embedded[slots.asked == DECIDES] += self.deciding_vector
+        rows = (slots.asked == DECIDES).nonzero(as_tuple=True)[0]
+        embedded[slots.asked == DECIDES] += self.deciding_vector + self.words_gate * self._mean_words(slots.words)[rows]
         embedded[slots.asked >= 0] += self.copying_gate * self.embed_items(slots.asked[slots.asked >= 0])
         return embedded
+
+    def _mean_words(self, words: torch.Tensor) -> torch.Tensor:
+        """Token ids int64 [B, W] to mean embeddings float32 [B, H]; zero where there are no words."""
+        is_word = (words >= 0).unsqueeze(-1)
+        embedded = self.trunk.get_input_embeddings()(words.clamp(min=0)).float() * is_word
+        mean: torch.Tensor = embedded.sum(1) / is_word.sum(1).clamp(min=1)
+        return mean
 
     def read(self, slots: Slots, **cache: Any) -> Any:
         """Run the language model over slots; `cache` holds attention_mask, position_ids and past_key_values when continuing.
@@ -246,8 +257,7 @@ def _load_language_model(folder: Path, settings: ConstructorSettings) -> tuple[A
         )
     if not weight_files(folder):
         raise ConfigError(
-            f"The language model in {folder} has no weights (*.safetensors). Convert or download it completely, then try "
-            "again."
+            f"The language model in {folder} has no weights (*.safetensors). Convert or download it completely, then try again."
         )
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     num_layers = settings.num_layers or config.num_hidden_layers
@@ -262,7 +272,7 @@ def _load_language_model(folder: Path, settings: ConstructorSettings) -> tuple[A
         raise ConfigError(f"The language model in {folder} has no tokenizer ({error}). Save it into that folder.") from None
     # The whole model, then its trunk and first layers: loading less makes transformers report the rest as unexpected weights.
     whole = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, settings.dtype), local_files_only=True)
-    trunk = whole.base_model
+    trunk: Any = whole.base_model
     trunk.layers = trunk.layers[:num_layers]
     trunk.config.num_hidden_layers = num_layers
     return trunk.requires_grad_(False), tokenizer

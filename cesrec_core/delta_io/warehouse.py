@@ -5,6 +5,7 @@ Nothing else opens a Delta table. Tables lie under a path or carry a catalog nam
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
@@ -26,7 +27,7 @@ WRITE_OPERATIONS = ("WRITE", "MERGE", "UPDATE", "DELETE", "STREAMING UPDATE", "C
 def spark_schema(table: Table) -> StructType:
     """The table's columns as a Spark schema with comments."""
     fields = ", ".join(f"{column.name} {column.type}{'' if column.nullable else ' NOT NULL'}" for column in table.columns)
-    return StructType.fromDDL(fields)
+    return cast(StructType, StructType.fromDDL(fields))
 
 
 def _comparable(column: Column) -> str:
@@ -76,7 +77,7 @@ class Warehouse:
 
     def version(self, table: Table) -> int:
         """The table's newest version."""
-        return int(self._delta_table(table).history(1).select("version").first()[0])
+        return int(self._delta_table(table).history(1).select("version").collect()[0][0])
 
     def version_by_others(self, table: Table) -> int:
         """The newest version that somebody other than this project wrote; 0 where there is none."""
@@ -84,7 +85,7 @@ class Warehouse:
         others = history.where(
             F.col("operation").isin(*WRITE_OPERATIONS) & (F.coalesce("userMetadata", F.lit("")) != COMMIT_METADATA)
         )
-        return int(others.agg(F.coalesce(F.max("version"), F.lit(0))).first()[0])
+        return int(others.agg(F.coalesce(F.max("version"), F.lit(0))).collect()[0][0])
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's rows, of one version where given. Without a version each action sees the newest one.
@@ -215,7 +216,7 @@ class Warehouse:
             F.count_if(~F.coalesce(F.expr(check.expression), F.lit(False))).alias(f"check_{check.name}")
             for check in table.checks
         ]
-        row = frame.agg(F.count(F.lit(1)).alias("rows"), *counts).first()
+        row = frame.agg(F.count(F.lit(1)).alias("rows"), *counts).collect()[0]
         for name in not_null:
             if row[f"null_{name}"]:
                 raise SchemaError(

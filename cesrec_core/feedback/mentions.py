@@ -20,7 +20,7 @@ _REFERENCE_NOUNS = word_set(
     "one ones item items title titles option options choice choices pick picks suggestion suggestions recommendation "
     "recommendations movie movies film films game games book books show shows song songs product products"
 )
-_STATEMENT_VERBS = word_set("is was are were looks look sounds sound seems seem isnt wasnt would did do")
+_STATEMENT_VERBS = word_set("is was are were looks look sounds sound seems seem isnt wasnt would did do lean leans")
 _SINGULAR = frozenset(("it", "that", "this"))
 _PLURAL = frozenset(("them", "those", "these", "they", "both"))
 _COMPLEMENT_STARTS = (("the", "rest"), ("the", "others"), ("the", "other"), ("all", "the", "others"))

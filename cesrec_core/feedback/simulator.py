@@ -54,7 +54,7 @@ def vague_utterance(rng: np.random.Generator) -> str:
 
 def _say_wish(wanted: list[str], rng: np.random.Generator, max_attributes: int) -> str:
     num_wishes = int(rng.integers(1, min(max_attributes, len(wanted), 2) + 1))
-    drawn = [wanted[index] for index in rng.choice(len(wanted), size=num_wishes, replace=False)]
+    drawn = [wanted[int(index)] for index in rng.choice(len(wanted), size=num_wishes, replace=False)]
     if num_wishes == 1:
         return drawn[0]
     return _pick(phrases.PAIRS_OF_WISHES, rng).format(first=drawn[0], second=drawn[1])

@@ -8,9 +8,6 @@ from pyspark.sql import functions as F
 from cesrec_core import columns as c
 from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, Split
 
-TARGET_ITEM_ID = "target_item_id"
-SAID = "said"
-
 
 def observed_histories(user_sequences: DataFrame, split: Split) -> DataFrame:
     """user_id, item_ids, target_item_id: what the nightly job may read, and what it may not (null where all is read).
@@ -19,11 +16,11 @@ def observed_histories(user_sequences: DataFrame, split: Split) -> DataFrame:
     """
     items = F.col(c.ITEM_IDS)
     if split == "all":
-        return user_sequences.select(c.USER_ID, items, F.lit(None).cast("string").alias(TARGET_ITEM_ID))
+        return user_sequences.select(c.USER_ID, items, F.lit(None).cast("string").alias(c.TARGET_ITEM_ID))
     is_long_enough = F.size(items) >= MIN_ITEMS_TO_HOLD_OUT
     observed = F.when(is_long_enough, F.slice(items, F.lit(1), F.size(items) - 1)).otherwise(items)
     target = F.when(is_long_enough, F.element_at(items, -1))
-    return user_sequences.select(c.USER_ID, observed.alias(c.ITEM_IDS), target.alias(TARGET_ITEM_ID))
+    return user_sequences.select(c.USER_ID, observed.alias(c.ITEM_IDS), target.alias(c.TARGET_ITEM_ID))
 
 
 def drawn_users(histories: DataFrame, num_users: int, seed: int) -> DataFrame:
@@ -57,7 +54,7 @@ def feedback_by_user(active: DataFrame, signals: DataFrame) -> DataFrame:
     utterance = F.struct(
         c.ROUND, c.FEEDBACK_ID, c.UTTERANCE, c.WANTED_ATTRIBUTES, c.UNWANTED_ATTRIBUTES, c.UNWANTED_ITEM_IDS, c.IS_VAGUE
     )
-    return joined.groupBy(c.USER_ID).agg(F.sort_array(F.collect_list(utterance)).alias(SAID))
+    return joined.groupBy(c.USER_ID).agg(F.sort_array(F.collect_list(utterance)).alias(c.SAID))
 
 
 def vague_feedback(active: DataFrame, signals: DataFrame) -> DataFrame:

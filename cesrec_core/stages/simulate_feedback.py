@@ -4,7 +4,7 @@ import datetime as dt
 
 from cesrec_core import columns as c
 from cesrec_core.actors.simulate_feedback import SimulateFeedback
-from cesrec_core.frames.histories import TARGET_ITEM_ID, drawn_users, observed_histories
+from cesrec_core.frames.histories import drawn_users, observed_histories
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, FEEDBACK, ITEMS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -18,7 +18,7 @@ def run(context: RunContext) -> StageResult:
     if section.num_users == 0:
         return StageResult({"simulated": 0})
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
-    with_target = histories.where(f"{TARGET_ITEM_ID} IS NOT NULL")
+    with_target = histories.where(f"{c.TARGET_ITEM_ID} IS NOT NULL")
     users = drawn_users(with_target, section.num_users, context.config.run.seed)
     said_at = dt.datetime.combine(context.run_date, dt.time(), tzinfo=dt.UTC)
     recommender_folder, _ = context.artifact("recommender")

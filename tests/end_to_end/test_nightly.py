@@ -1,10 +1,12 @@
 """The whole job on the tiny world: what every stage must have left behind, and what later nights cause."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import World
 from pyspark.sql import functions as F
@@ -25,7 +27,7 @@ from cesrec_core.delta_io.runs import latest_published, read_published
 from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.schemas import TABLES
-from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.context import RunContext, StageResult
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import check_wiring, decide, describe_plan, execute, plan
 
@@ -57,7 +59,7 @@ def test_scores_are_the_sum_of_their_parts_and_fall_with_rank(first_night: tuple
     rows = read_published(world.warehouse, "recommendations").orderBy("user_id", "rank").collect()
     for row in rows:
         assert row["score"] == pytest.approx(row["base_score"] + row["feedback_score"] + row["constructor_score"], abs=1e-4)
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         if before["user_id"] == after["user_id"]:
             assert before["score"] >= after["score"]
     silent = [row for row in rows if row["round"] == 0]
@@ -70,7 +72,8 @@ def test_simulated_people_are_rewritten_within_their_masks(first_night: tuple[Wo
     run_id = summary["run_id"]
     rounds = {row["user_id"]: row for row in world.table("pseudo_sequences", run_id).collect()}
     masks = {row["user_id"]: row for row in world.table("outlier_masks", run_id).collect()}
-    histories = {row["user_id"]: row["item_ids"] for row in observed_histories(world.table("user_sequences"), "leave_one_out").collect()}
+    observed = observed_histories(world.table("user_sequences"), "leave_one_out")
+    histories = {row["user_id"]: row["item_ids"] for row in observed.collect()}
     assert len(rounds) == NUM_SIMULATED
     assert len(masks) == NUM_USERS
     for user, row in rounds.items():
@@ -159,7 +162,8 @@ def test_tables_carry_constraints_and_comments(first_night: tuple[World, dict[st
         properties = world.spark.sql(f"DESCRIBE DETAIL {location}").first()["properties"]
         for check in table.checks:
             assert properties[f"delta.constraints.{check.name}"] == check.expression
-        nullable = {field.name: field.nullable for field in world.spark.read.format("delta").load(location.split("`")[1]).schema}
+        schema = world.spark.read.format("delta").load(location.split("`")[1]).schema
+        nullable = {field.name: field.nullable for field in schema}
         assert nullable == {column.name: column.nullable for column in table.columns}
 
 
@@ -189,7 +193,8 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     """The same person, the same history: only what was said differs."""
     world, _ = first_night
     answers = []
-    for number, words in enumerate(("Something with plush please, no more racing.", "Something with racing please, no more plush.")):
+    both = ("Something with plush please, no more racing.", "Something with racing please, no more plush.")
+    for number, words in enumerate(both):
         write_feedback(world.folder, [feedback_row(number, "person-00", words, "2026-03-09")])
         try:
             run_id = world.run("run.run_date='2026-03-10'", "simulate_feedback.num_users=0", "run.publish=false")["run_id"]
@@ -289,7 +294,8 @@ def test_a_crashed_run_resumes_where_it_stopped(second_world: World) -> None:
     context = world.open(date)
     assert world.table("runs").where(F.col("run_id") == context.run_id).first()["status"] == "failed"
     assert latest_published(world.warehouse) != context.run_id
-    assert decide(next(stage for stage in NIGHTLY if stage.name == "mask_outliers"), context).reason == "done already in this run"
+    masks = next(stage for stage in NIGHTLY if stage.name == "mask_outliers")
+    assert decide(masks, context).reason == "done already in this run"
     summary = execute(NIGHTLY, context)
     assert summary["status"] == "published"
     assert set(summary["seconds"]) == {"recommend", "audit", "publish", "total"}
@@ -305,13 +311,12 @@ def test_the_gate_refuses_and_consumers_keep_the_run_before(second_world: World)
 
 
 def test_an_item_that_leaves_the_catalogue_is_not_recommended(second_world: World) -> None:
-    import pyarrow.parquet as pq
-
     world = second_world
     date = "run.run_date='2026-03-08'"
     path = world.folder / "dataset" / "items.parquet"
     table = pq.read_table(path)
-    favourite = read_published(world.warehouse, "recommendations").groupBy("item_id").count().orderBy(F.desc("count")).first()[0]
+    published = read_published(world.warehouse, "recommendations")
+    favourite = published.groupBy("item_id").count().orderBy(F.desc("count"), "item_id").first()[0]
     pq.write_table(table.filter([item != favourite for item in table["item_id"].to_pylist()]), path)
     try:
         # Its interactions are refused now, and so many of forty items' that the limit has to give way.
@@ -329,7 +334,3 @@ def test_configuration_is_loaded_as_written(first_night: tuple[World, dict[str, 
     world, _ = first_night
     path = write_config(world.folder, "other.yaml", recommend={"top_k": 3})
     assert load_config(path).recommend.top_k == 3
-
-
-def _stage(name: str) -> Stage:
-    return next(stage for stage in NIGHTLY if stage.name == name)

@@ -43,12 +43,17 @@ def test_learns_what_can_be_learned_and_measures_it_on_held_out_items() -> None:
     assert min(fitted.held_out_losses) == fitted.held_out_losses[int(fitted.metrics["best_epoch"]) - 1]
 
 
-def test_unrelated_vectors_are_flagged_as_weak() -> None:
+def test_unrelated_vectors_are_flagged_and_overfitting_is_taken_back() -> None:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(300, 12, generator=generator), torch.randn(300, 6, generator=generator)
-    fitted = fit_adapter(*noise, SETTINGS, seed=1)
+    fitted = fit_adapter(*noise, SETTINGS.model_copy(update={"learning_rate": 0.02}), seed=1)
     assert fitted.metrics["is_alignment_weak"] == 1.0
     assert 0.3 < fitted.metrics["held_out_median_rank_share"] < 0.7
+    best = min(fitted.held_out_losses)
+    assert fitted.held_out_losses[-1] > 1.1 * best
+    # The two divide by the variance of the training and of the held-out vectors, here equal but for chance.
+    loss = fitted.metrics["held_out_mse"] / noise[1].var().item()
+    assert loss == pytest.approx(best, rel=0.02)
 
 
 def test_scale_of_the_recommender_does_not_matter() -> None:

@@ -55,14 +55,15 @@ def by_hand(model: ItemConstructor, request: ConstructionRequest) -> tuple[list[
     codes, probabilities = list(request.history), []
     hidden = sorted(request.masked_positions)
     for place in hidden:
-        embedded = [*model.trunk.get_input_embeddings()(torch.tensor(model.prompt(request.feedback)))]
+        embedded = [*model.trunk.get_input_embeddings()(torch.tensor(model.prompt(request.feedback).ids))]
+        words = model.trunk.get_input_embeddings()(torch.tensor(model.prompt(request.feedback).words)).mean(0)
         for at, code in enumerate(request.history):
             embedded.append(model.mask_vector if at in hidden else model.embed_items(torch.tensor(code)))
         embedded += [model.separator_vector, *(model.embed_items(torch.tensor(code)) for code in codes[:place])]
         first = len(embedded) - 1 - place
         for at in hidden:
             if at <= place:
-                embedded[first + at] = embedded[first + at] + model.deciding_vector
+                embedded[first + at] = embedded[first + at] + model.deciding_vector + model.words_gate * words
         for at in range(place):
             if at not in hidden:
                 copied = model.embed_items(torch.tensor(request.history[at]))

@@ -95,6 +95,17 @@ def test_recommends_the_next_item_of_the_ring(trained: tuple[Path, dict[str, obj
     assert scores.scatter(1, histories, -torch.inf).argmax(dim=1).tolist() == [6, 1]
 
 
+def test_everything_is_fitted_for_as_long_as_was_best_for_the_twin(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=12") == 0
+    _, manifest = load_recommender(tmp_path / "out")
+    epochs = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch ")]
+    fitted_on_everything = [message for message in epochs if "validation" not in message]
+    assert len(fitted_on_everything) == manifest.metrics["best_epoch"] < 12
+
+
 def test_split_leave_one_out_has_no_twin_and_the_same_seed_gives_the_same_weights(dataset: Path, tmp_path: Path) -> None:
     arguments = ["--set", "train_recommender.max_epochs=2", "--set", "dataset.split=leave_one_out"]
     models = []

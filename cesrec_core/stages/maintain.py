@@ -1,0 +1,61 @@
+"""maintain: drop the rows and work folders of old runs, compact what is left, and delete files that nothing needs."""
+
+import dataclasses
+import datetime as dt
+import logging
+import shutil
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from cesrec_core import columns as c
+from cesrec_core.config import Config
+from cesrec_core.delta_io.runs import find_run, latest_published, write_run
+from cesrec_core.delta_io.session import spark_session
+from cesrec_core.delta_io.warehouse import Warehouse
+from cesrec_core.errors import ConfigError
+from cesrec_core.schemas import RUNS, TABLES
+
+log = logging.getLogger(__name__)
+
+ROLL_BACK_STATUSES = ("published", "finished")
+
+
+def run_maintenance(config: Config) -> dict[str, Any]:
+    """Keep the newest `maintain.keep_runs` runs and the published one; their rows in `runs` stay as a record."""
+    spark = spark_session(config.spark, "cesrec maintain")
+    warehouse = Warehouse(spark, config.warehouse)
+    section = config.maintain
+    runs = warehouse.read(RUNS).orderBy(F.col(c.STARTED_AT).desc(), c.RUN_ID).select(c.RUN_ID).collect()
+    kept = {row[c.RUN_ID] for row in runs[: section.keep_runs]} | {latest_published(warehouse)}
+    dropped = [row[c.RUN_ID] for row in runs if row[c.RUN_ID] not in kept]
+    for table in TABLES.values():
+        if table.is_per_run and dropped:
+            quoted = ", ".join(f"'{run_id}'" for run_id in dropped)
+            warehouse.delete_where(table, f"{c.RUN_ID} IN ({quoted})")
+        warehouse.optimize(table)
+        warehouse.vacuum(table, section.retention_hours)
+        log.info("%s: compacted", table.name)
+    for run_id in dropped:
+        shutil.rmtree(warehouse.path / "work" / run_id, ignore_errors=True)
+    return {"status": "done", "runs_kept": len(runs) - len(dropped), "runs_dropped": len(dropped)}
+
+
+def roll_back(config: Config, run_id: str) -> dict[str, Any]:
+    """Publish an older run again: from its commit on, consumers read that run.
+
+    Raises:
+        ConfigError: there is no such run, it did not pass its audit, or its rows are gone.
+    """
+    spark = spark_session(config.spark, "cesrec roll_back")
+    warehouse = Warehouse(spark, config.warehouse)
+    run = find_run(warehouse, run_id)
+    if run is None or run.status not in ROLL_BACK_STATUSES:
+        found = "there is no such run" if run is None else f"its status is {run.status}"
+        raise ConfigError(f"Run {run_id} cannot be published: {found}. Name a published or finished run of the table runs.")
+    if warehouse.read_run(TABLES["recommendations"], run_id).isEmpty():
+        raise ConfigError(f"Run {run_id} cannot be published: its rows were dropped by jobs/maintain.py. Name a newer run.")
+    before = latest_published(warehouse)
+    write_run(warehouse, dataclasses.replace(run, status="published", published_at=dt.datetime.now(dt.UTC)))
+    warehouse.create_published_views(run_id)
+    return {"run_id": run_id, "status": "published", "published_before": before}

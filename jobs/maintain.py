@@ -1,0 +1,14 @@
+"""spark-submit jobs/maintain.py: drop old runs, compact tables, delete files that no run needs."""
+
+import sys
+
+from cesrec_core.stages.command_line import configuration, finish, parser_for
+from cesrec_core.stages.maintain import run_maintenance
+
+DESCRIPTION = """\
+Drop the rows of all but the newest maintain.keep_runs runs and the published one, compact the tables, and delete files
+older than maintain.retention_hours that no version needs. Run it outside the nightly window."""
+
+if __name__ == "__main__":
+    arguments = parser_for(DESCRIPTION).parse_args()
+    sys.exit(finish("maintain", lambda: run_maintenance(configuration(arguments))))

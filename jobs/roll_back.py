@@ -1,0 +1,15 @@
+"""spark-submit jobs/roll_back.py --run-id ID: let consumers read an older run again."""
+
+import sys
+
+from cesrec_core.stages.command_line import configuration, finish, parser_for
+from cesrec_core.stages.maintain import roll_back
+
+DESCRIPTION = """\
+Publish an older run again, by one commit to the table runs. Its rows must still be there (see maintain.keep_runs)."""
+
+if __name__ == "__main__":
+    parser = parser_for(DESCRIPTION)
+    parser.add_argument("--run-id", required=True, help="a run of the table runs whose status is published or finished")
+    arguments = parser.parse_args()
+    sys.exit(finish("roll_back", lambda: roll_back(configuration(arguments), arguments.run_id)))

@@ -1,0 +1,188 @@
+"""Bad input: what, where and the mend in the message, the documented exit code, and no table changed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import World
+from pyspark.sql import functions as F
+from tiny_world import write_config
+
+from cesrec_core.errors import CesrecError
+
+ROOT = Path(__file__).parents[2]
+DATE = "run.run_date='2026-04-01'"
+
+
+@pytest.fixture
+def dataset(first_night: tuple[World, dict[str, Any]], tmp_path: Path) -> Path:
+    """A copy of the tiny dataset, to be spoilt."""
+    return Path(shutil.copytree(first_night[0].folder / "dataset", tmp_path / "dataset"))
+
+
+def refusal(world: World, *overrides: str) -> CesrecError:
+    """The error of a run that must be refused, having changed nothing."""
+    before = world.versions()
+    with pytest.raises(CesrecError) as caught:
+        world.run(DATE, *overrides)
+    assert world.versions() == before
+    return caught.value
+
+
+def spoil(path: Path, change) -> None:  # type: ignore[no-untyped-def]
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def test_a_missing_file(first_night, dataset: Path) -> None:
+    (dataset / "items.parquet").unlink()
+    error = refusal(first_night[0], f"dataset.path={dataset}")
+    assert error.exit_code == 3
+    assert "items" in str(error) and str(dataset) in str(error)
+
+
+def test_a_missing_folder(first_night, tmp_path: Path) -> None:
+    error = refusal(first_night[0], f"dataset.path={tmp_path / 'nowhere'}")
+    assert error.exit_code == 3
+    assert "nowhere" in str(error) and "dataset.path" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["items", "interactions"])
+def test_an_empty_table(first_night, dataset: Path, kind: str) -> None:
+    spoil(dataset / f"{kind}.parquet", lambda table: table.slice(0, 0))
+    error = refusal(first_night[0], f"dataset.path={dataset}")
+    assert error.exit_code == 3
+    assert f"no {kind}" in str(error)
+
+
+def test_a_wrong_column_type(first_night, dataset: Path) -> None:
+    def change(table: pa.Table) -> pa.Table:
+        place = table.column_names.index("timestamp")
+        return table.set_column(place, "timestamp", pa.array([True] * len(table)))
+
+    spoil(dataset / "interactions.parquet", change)
+    error = refusal(first_night[0], f"dataset.path={dataset}")
+    assert error.exit_code == 3
+    assert "timestamp" in str(error) and "boolean" in str(error) and "interactions.parquet" in str(error)
+
+
+def test_a_missing_column(first_night, dataset: Path) -> None:
+    spoil(dataset / "items.parquet", lambda table: table.drop_columns(["title"]))
+    error = refusal(first_night[0], f"dataset.path={dataset}")
+    assert error.exit_code == 3
+    assert "title" in str(error) and "items.parquet" in str(error)
+
+
+def test_too_many_refused_rows(first_night, dataset: Path) -> None:
+    spoil(dataset / "items.parquet", lambda table: table.slice(0, 5))
+    error = refusal(first_night[0], f"dataset.path={dataset}")
+    assert error.exit_code == 3
+    assert "unknown_item" in str(error) and "max_quarantined_share" in str(error)
+
+
+def test_bad_rows_are_quarantined_by_reason(new_world) -> None:
+    """A duplicate item, an unknown item, a null and a future timestamp: counted, kept as they came, and the rest goes on."""
+    from cesrec_core.stages.nightly import NIGHTLY
+
+    world = new_world("bad_rows")
+    items, interactions = world.folder / "dataset" / "items.parquet", world.folder / "dataset" / "interactions.parquet"
+    spoil(items, lambda table: pa.concat_tables([table, table.slice(3, 1)]))
+    table = pq.read_table(interactions)
+    good = table.slice(0, 1).to_pylist()[0]
+    bad = [
+        {**good, "item_id": "no-such-toy"},
+        {**good, "timestamp": None},
+        {**good, "timestamp": good["timestamp"].replace(year=2031)},
+        {**good, "user_id": None},
+        good,
+    ]
+    pq.write_table(pa.concat_tables([table, pa.Table.from_pylist(bad, schema=table.schema)]), interactions)
+    summary = world.run(stages=NIGHTLY[:2])
+    assert summary["counts"]["ingest"]["interactions"] == table.num_rows
+    rows = world.table("quarantine", summary["run_id"]).groupBy("source", "reason").count().collect()
+    assert {(row["source"], row["reason"]): row["count"] for row in rows} == {
+        ("items", "duplicate_item"): 1,
+        ("interactions", "unknown_item"): 1,
+        ("interactions", "missing_timestamp"): 1,
+        ("interactions", "future_timestamp"): 1,
+        ("interactions", "missing_user_id"): 1,
+        ("interactions", "duplicate_interaction"): 1,
+    }
+    record = world.table("quarantine").where(F.col("reason") == "unknown_item").first()["record"]
+    assert json.loads(record)["item_id"] == "no-such-toy"
+
+
+@pytest.mark.parametrize("name", ["text.`/etc/hostname`", "a.b.c.d", "items; DROP TABLE items", "delta.`/tmp`"])
+def test_a_source_that_is_no_table_name(first_night, name: str) -> None:
+    error = refusal(first_night[0], f"dataset.interactions={json.dumps(name)}")
+    assert error.exit_code == 2
+    assert "table name" in str(error)
+
+
+def test_a_schema_that_is_no_table_name(first_night) -> None:
+    error = refusal(first_night[0], "warehouse.schema_name=text.`/etc/hostname`")
+    assert error.exit_code == 2
+    assert "warehouse.schema_name" in str(error)
+
+
+def test_a_table_that_does_not_exist(first_night) -> None:
+    error = refusal(first_night[0], "dataset.interactions=no_such_schema.interactions")
+    assert error.exit_code == 3
+    assert "no_such_schema.interactions" in str(error)
+
+
+def test_a_model_folder_without_weights(first_night, tmp_path: Path) -> None:
+    world = first_night[0]
+    folder = Path(shutil.copytree(world.folder / "models" / "encoder", tmp_path / "encoder"))
+    (folder / "model.safetensors").unlink()
+    error = refusal(world, f"embed_items.model_path={folder}")
+    assert error.exit_code == 2
+    assert "weights" in str(error) and "embed_items.model_path" in str(error)
+
+
+def test_a_language_model_that_is_not_there(first_night, tmp_path: Path) -> None:
+    error = refusal(first_night[0], f"finetune_constructor.model_path={tmp_path / 'gone'}")
+    assert error.exit_code == 2
+    assert "finetune_constructor.model_path" in str(error)
+
+
+def job(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A job as a scheduler starts it, without spark-submit: these must fail before Spark starts."""
+    command = [sys.executable, str(ROOT / "jobs" / "nightly_refresh.py"), *arguments]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYSPARK", "SPARK"))}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+
+
+def test_a_typo_names_the_nearest_key(first_night) -> None:
+    world = first_night[0]
+    done = job("--config", str(world.config_path), "--set", "mask_outliers.num_maskd=2")
+    assert done.returncode == 2
+    assert "mask_outliers.num_maskd" in done.stderr
+    assert "Did you mean mask_outliers.num_masked?" in done.stderr
+    last = json.loads(done.stdout.strip().splitlines()[-1])
+    assert last["status"] == "failed"
+
+
+def test_a_value_out_of_range(first_night) -> None:
+    path = write_config(first_night[0].folder, "bad.yaml", ingest={"max_quarantined_share": 1.5})
+    done = job("--config", str(path))
+    assert done.returncode == 2
+    assert "ingest.max_quarantined_share" in done.stderr
+
+
+def test_a_configuration_that_is_not_there() -> None:
+    done = job("--config", "conf/nowhere.yaml")
+    assert done.returncode == 2
+    assert "conf/nowhere.yaml" in done.stderr
+
+
+def test_an_unknown_argument() -> None:
+    done = job("--frobnicate")
+    assert done.returncode == 2
+    assert "--frobnicate" in done.stderr

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cesrec_core.config import Config, load_config
+from cesrec_core.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_shipped_configuration_loads() -> None:
+    paths = sorted(CONF.rglob("*.yaml"))
+    assert {path.name for path in paths} >= {"base.yaml", "local.yaml"}
+    for path in paths:
+        assert isinstance(load_config(path), Config)
+
+
+def test_base_yaml_spells_out_every_value() -> None:
+    """What a reader of conf/base.yaml does not see there must be something that has to be left out."""
+    shipped = yaml.safe_load((CONF / "base.yaml").read_text())
+    left_out = {
+        f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in field.annotation.model_fields  # type: ignore[union-attr]
+        if key not in shipped.get(section, {})
+    }
+    assert left_out == {
+        "run.run_date",
+        "dataset.path",
+        "dataset.interactions",
+        "dataset.items",
+        "dataset.feedback",
+        "warehouse.schema_name",
+        "spark.master",
+        "ray.address",
+        "embed_items.model_path",
+        "train_adapter.hidden_width",
+        "finetune_constructor.model_path",
+        "finetune_constructor.num_layers",
+    }
+
+
+def test_extends_is_merged_key_by_key_and_the_child_wins(tmp_path: Path) -> None:
+    write(tmp_path / "parent.yaml", "recommend: {top_k: 7, batch_size: 5}\nrun: {seed: 3}\n")
+    child = write(tmp_path / "child.yaml", "extends: parent.yaml\nrecommend: {top_k: 9}\n")
+    config = load_config(child)
+    assert (config.recommend.top_k, config.recommend.batch_size, config.run.seed) == (9, 5, 3)
+
+
+def test_a_circle_of_extends_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "extends: b.yaml\n")
+    write(tmp_path / "b.yaml", "extends: a.yaml\n")
+    with pytest.raises(ConfigError, match="extends itself"):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_set_overrides_with_yaml_values(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "recommend: {top_k: 7}\n")
+    config = load_config(path, ["recommend.top_k=3", "evaluate.weight_grid=[0.0, 1.0]", "dataset.path=/data/x"])
+    assert config.recommend.top_k == 3
+    assert config.evaluate.weight_grid == [0.0, 1.0]
+    assert config.dataset.path == "/data/x"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("recommend.topk=3", r"Did you mean recommend\.top_k\?"),
+        ("recomend.top_k=3", r"Did you mean recommend\?"),
+        ("recommend.top_k=many", r"recommend\.top_k is 'many'"),
+        ("recommend.top_k=0", r"recommend\.top_k is 0"),
+        ("recommend.top_k=3.0", r"recommend\.top_k is 3\.0"),
+        ("top_k=3", "section.key=value"),
+        ("recommend", "section.key=value"),
+        ("recommend.top_k.x=3", "is a value, not a section"),
+        ("run.run_date=tomorrow", r"run\.run_date|Invalid isoformat"),
+        ("warehouse.schema_name=text.`/etc/hostname`", r"warehouse\.schema_name"),
+        ("mask_outliers.max_history_items=50", "could not see some of the masked places"),
+        ("simulate_feedback.num_users=5", "leave_one_out"),
+    ],
+)
+def test_a_wrong_override_says_what_where_and_how(tmp_path: Path, override: str, message: str) -> None:
+    path = write(tmp_path / "c.yaml", "recommend: {top_k: 7}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, [override])
+
+
+def test_yaml_that_does_not_parse(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "recommend: {top_k: 7\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(path)
+
+
+def test_hash_follows_results_and_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "recommend: {top_k: 7}\n")
+    base = load_config(path).result_hash()
+    for override in ("ray.num_actors=9", "warehouse.path=/elsewhere", "run.run_date='2026-01-01'", "run.publish=false"):
+        assert load_config(path, [override]).result_hash() == base
+    for override in ("recommend.top_k=8", "run.seed=1", "mask_outliers.num_masked=2", "dataset.split=leave_one_out"):
+        assert load_config(path, [override]).result_hash() != base
