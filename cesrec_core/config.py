@@ -190,7 +190,7 @@ class EvaluateSection(Section):
     num_negatives: Count = 100
     num_bootstrap_samples: Count = 2000
     max_feedback_attributes: Count = 2
-    weight_grid: list[Weight] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
+    weight_grid: list[Weight] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
 
 
 class MaintainSection(Section):
@@ -249,17 +249,19 @@ class Config(Section):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | None, overrides: typing.Sequence[str] = ()) -> Config:
     """Read a YAML file, the files it extends, then `section.key=value` overrides (values parsed as YAML).
+
+    Without a file the overrides stand on the built-in defaults.
 
     Raises:
         ConfigError: a file is missing or not YAML, a key is unknown (the nearest valid one is named), or a value
             has the wrong type or is out of range.
     """
-    values = _read_with_parents(Path(path), ())
+    values: dict[str, Any] = _read_with_parents(Path(path), ()) if path is not None else {}
     for override in overrides:
         _apply_override(values, override)
-    return parse_config(values, source=str(path))
+    return parse_config(values, source=str(path or "--set"))
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:

@@ -82,15 +82,14 @@ class Extractor:
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Semantic embeddings, float32 [len(texts), H], in the order of `texts`."""
+        if not texts:
+            return np.empty((0, self.model.config.hidden_size), dtype=np.float32)
         token_ids = self.tokenizer(list(texts), truncation=True, max_length=self.section.max_tokens)["input_ids"]
         lengths = np.array([len(ids) for ids in token_ids])
-        result: np.ndarray | None = None
+        result = np.empty((len(texts), self.model.config.hidden_size), dtype=np.float32)
         for rows in token_batches(lengths, self.section.tokens_per_batch):
-            vectors = self._embed_batch([token_ids[row] for row in rows])
-            if result is None:
-                result = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
-            result[rows] = vectors
-        return np.empty((0, self.model.config.hidden_size), dtype=np.float32) if result is None else result
+            result[rows] = self._embed_batch([token_ids[row] for row in rows])
+        return result
 
     def _embed_batch(self, token_ids: list[list[int]]) -> np.ndarray:
         try:

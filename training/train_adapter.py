@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from cesrec_core.adapter import KIND, AdapterFit, fit_adapter, write_adapter
 from cesrec_core.artifacts import Manifest, publishing
-from cesrec_core.config import Config, TrainAdapterSection, load_config, parse_config
+from cesrec_core.config import Config, TrainAdapterSection, load_config
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError
 
 LEARNING_CURVE = "learning_curve.png"
@@ -59,24 +58,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_config(path: Path | None, overrides: Sequence[str]) -> Config:
-    """The file with its overrides; without a file, the overrides on top of the built-in defaults."""
-    if path is not None:
-        return load_config(path, overrides)
-    values: dict[str, dict[str, object]] = {}
-    for override in overrides:
-        name, equals, text = override.partition("=")
-        section, dot, key = name.partition(".")
-        if not (equals and dot):
-            raise ConfigError(f"--set {override!r} is not of the form section.key=value.")
-        values.setdefault(section, {})[key] = yaml.safe_load(text)
-    return parse_config(values, source="--set")
-
-
 def run(arguments: argparse.Namespace) -> dict[str, object]:
     """Train, publish the artifact, and return the summary that becomes the last line of output."""
     started = time.monotonic()
-    config = read_config(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides)
     parents = parse_parents(arguments.parents)
     semantic, collaborative = read_features(arguments.item_features)
     attempts = fit_until_aligned(semantic, collaborative, config.train_adapter, config.run.seed)

@@ -19,15 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cesrec_core.artifacts import Manifest, publishing
-from cesrec_core.config import Config, TrainRecommenderSection, load_config, parse_config
+from cesrec_core.config import Config, TrainRecommenderSection, load_config
 from cesrec_core.datasets import Dataset, read_dataset
-from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+from cesrec_core.errors import CesrecError, InputDataError
 from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg
 from cesrec_core.recommenders import TrainableRecommender, build_recommender
 from cesrec_core.recommenders.artifact import KIND, write_recommender
@@ -100,24 +99,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_config(path: Path | None, overrides: Sequence[str]) -> Config:
-    """The file with its overrides; without a file, the overrides on top of the built-in defaults."""
-    if path is not None:
-        return load_config(path, overrides)
-    values: dict[str, dict[str, object]] = {}
-    for override in overrides:
-        name, equals, text = override.partition("=")
-        section, dot, key = name.partition(".")
-        if not (equals and dot):
-            raise ConfigError(f"--set {override!r} is not of the form section.key=value.")
-        values.setdefault(section, {})[key] = yaml.safe_load(text)
-    return parse_config(values, source="--set")
-
-
 def run(arguments: argparse.Namespace) -> dict[str, object]:
     """Train, publish the artifact, and return the summary that becomes the last line of output."""
     started = time.monotonic()
-    config = read_config(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides)
     dataset = read_dataset(arguments.dataset)
     artifact_id = arguments.artifact_id or content_hash(dataset, config)
     held_out = prepare(dataset, "leave_one_out")

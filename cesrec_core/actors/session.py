@@ -30,6 +30,8 @@ class RaySession:
             return
         # Usage reports leave the machine; a batch job has no business sending any.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Workers inherit it. Threads that spin while they wait slow a shared machine down several times.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if self.section.address:
             ray.init(address=self.section.address, log_to_driver=False, logging_level=logging.ERROR)
         else:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from cesrec_core.constructor.layout import PADDING, PromptIds, Slots, joined, padded, reading_slots, writing_slots
+from cesrec_core.constructor.layout import PADDING, Slots, joined, padded, reading_slots, writing_slots
 from cesrec_core.constructor.model import ItemConstructor
 
 
@@ -72,7 +72,7 @@ def next_place_scores(model: ItemConstructor, requests: Sequence[ConstructionReq
     for indices in _buckets(requests, batch_size):
         asked = [_with_next_place(requests[index]) for index in indices]
         rows = [_open_row(model, request, known_until=len(request.history) - 1) for request in asked]
-        logits = model.score(_Reader(model).advance(rows)).cpu()
+        logits = _Reader(model).advance(rows).cpu()
         for logit, index in zip(logits, indices, strict=True):
             allowed = requests[index].allowed
             if allowed is not None:
@@ -125,9 +125,9 @@ def _with_next_place(request: ConstructionRequest) -> ConstructionRequest:
 
 def _open_row(model: ItemConstructor, request: ConstructionRequest, known_until: int) -> Slots:
     """The prompt, the history with masked places hidden, the separator, and v* before place `known_until`."""
-    masked, words = _mask_of(request), model.prompt(request.feedback)
-    read = reading_slots(words, request.history, masked)
-    return joined(read, writing_slots(words, request.history, masked, 0, known_until))
+    masked = _mask_of(request)
+    read = reading_slots(model.prompt(request.feedback), request.history, masked)
+    return joined(read, writing_slots(request.history, masked, 0, known_until))
 
 
 def _mask_of(request: ConstructionRequest) -> np.ndarray:
@@ -147,38 +147,43 @@ class _Reader:
         self._model = model
         self._cache = DynamicCache(config=model.trunk.config)
         self._seen = torch.zeros(0)
+        self._wish = torch.zeros(0)
 
     def advance(self, pieces: Sequence[Slots]) -> torch.Tensor:
-        """Read one piece per row.
+        """Read one piece per row; the first holds the words.
 
         Returns:
-            States [B, H] after the last real slot of each piece; meaningless for rows whose piece was empty.
+            Logits [B, N] of what the last real slot of each piece decides; meaningless for rows whose piece was empty.
         """
         slots = padded(pieces).to(self._model.device)
         is_real = (slots.kinds != PADDING).long()
-        if self._seen.numel() == 0:
+        is_first = self._seen.numel() == 0
+        if is_first:
             self._seen = is_real.new_zeros(len(pieces), 0)
         num_seen = self._seen.sum(1, keepdim=True)
         self._seen = torch.cat([self._seen, is_real], 1)
-        states: torch.Tensor = self._model.read(
-            slots,
-            attention_mask=self._seen,
-            position_ids=num_seen + (is_real.cumsum(1) - 1).clamp(min=0),
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
-        return states[torch.arange(len(pieces), device=states.device), (is_real.sum(1) - 1).clamp(min=0)]
+        continuing = {
+            "attention_mask": self._seen,
+            "position_ids": num_seen + (is_real.cumsum(1) - 1).clamp(min=0),
+            "past_key_values": self._cache,
+            "use_cache": True,
+        }
+        states = self._model.read(slots, continuing)
+        if is_first:
+            self._wish = self._model.wish(slots, states)
+        last = states[torch.arange(len(pieces), device=states.device), (is_real.sum(1) - 1).clamp(min=0)]
+        return self._model.score(last, self._wish)
 
 
 @torch.inference_mode()
 def _construct_bucket(model: ItemConstructor, requests: Sequence[ConstructionRequest]) -> list[Construction]:
     was_training = model.training
     model.eval()
-    drafts = [_Draft(request, model.prompt(request.feedback), model.num_items) for request in requests]
+    drafts = [_Draft(request, model.num_items) for request in requests]
     reader = _Reader(model)
     pieces = [_open_row(model, draft.request, draft.next_place or 0) for draft in drafts]
     for _ in range(max(len(draft.places) for draft in drafts)):
-        logits = model.score(reader.advance(pieces)).cpu().double()
+        logits = reader.advance(pieces).cpu().double()
         for draft, logit in zip(drafts, logits, strict=True):
             draft.decide(logit)
         pieces = [draft.next_piece() for draft in drafts]
@@ -189,9 +194,8 @@ def _construct_bucket(model: ItemConstructor, requests: Sequence[ConstructionReq
 class _Draft:
     """A rewrite in the making: decides one masked place after the other."""
 
-    def __init__(self, request: ConstructionRequest, words: PromptIds, num_items: int) -> None:
+    def __init__(self, request: ConstructionRequest, num_items: int) -> None:
         self.request = request
-        self._words = words
         self.places = sorted({int(place) for place in request.masked_positions})
         self._codes = np.asarray(request.history, dtype=np.int32).copy()
         self._masked = _mask_of(request)
@@ -230,8 +234,8 @@ class _Draft:
         """v* from the place just decided up to the next to decide; empty when all are decided."""
         place = self.next_place
         if place is None:
-            return writing_slots(self._words, self._codes, self._masked, 0, 0)
-        return writing_slots(self._words, self._codes, self._masked, self.places[len(self._probabilities) - 1], place)
+            return writing_slots(self._codes, self._masked, 0, 0)
+        return writing_slots(self._codes, self._masked, self.places[len(self._probabilities) - 1], place)
 
     def finished(self) -> Construction:
         replaced = [

@@ -14,7 +14,7 @@ import torch
 
 from cesrec_core.prompts import AFTER_FEEDBACK, BEFORE_FEEDBACK, quoted
 
-PADDING, TOKEN, ITEM, MASK, SEPARATOR = range(5)
+PADDING, TOKEN, WORD, ITEM, MASK, SEPARATOR = range(6)
 
 # What a slot may be asked for, besides the code of an item to copy.
 DECIDES = -1
@@ -29,10 +29,10 @@ class TokenIds(Protocol):
 
 @dataclass(frozen=True)
 class PromptIds:
-    """Token ids of a prompt, and of the utterance alone."""
+    """Token ids of a prompt; `is_word` is True for those of the utterance."""
 
     ids: list[int]
-    words: list[int]
+    is_word: list[bool]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,7 +49,8 @@ class Prompt:
 
     def __call__(self, utterance: str) -> PromptIds:
         words = token_ids(self._tokenizer, quoted(utterance))[: self._max_feedback_tokens]
-        return PromptIds([*self._before, *words, *self._after], words)
+        is_word = [False] * len(self._before) + [True] * len(words) + [False] * len(self._after)
+        return PromptIds([*self._before, *words, *self._after], is_word)
 
 
 def token_ids(tokenizer: TokenIds, text: str) -> list[int]:
@@ -62,20 +63,18 @@ class Slots:
     """Slots of one user, or of a batch padded on the right.
 
     Attributes:
-        kinds: int64 [S] or [B, S], one of PADDING, TOKEN, ITEM, MASK, SEPARATOR.
+        kinds: int64 [S] or [B, S], one of PADDING, TOKEN (instruction), WORD (utterance), ITEM, MASK, SEPARATOR.
         values: int64, same shape: token id or item code, 0 elsewhere.
         asked: int64, same shape: what I(u) holds at the place that the slot's state decides. An item code, DECIDES where it
             is masked, NOTHING in slots that decide no place.
-        words: int64 [W] or [B, W], token ids of the utterance; -1 pads. Slots that decide are given their mean.
     """
 
     kinds: torch.Tensor
     values: torch.Tensor
     asked: torch.Tensor
-    words: torch.Tensor
 
     def to(self, device: torch.device) -> "Slots":
-        return Slots(self.kinds.to(device), self.values.to(device), self.asked.to(device), self.words.to(device))
+        return Slots(self.kinds.to(device), self.values.to(device), self.asked.to(device))
 
 
 def reading_slots(prompt: PromptIds, history: np.ndarray, masked: np.ndarray) -> Slots:
@@ -87,17 +86,17 @@ def reading_slots(prompt: PromptIds, history: np.ndarray, masked: np.ndarray) ->
     """
     num_tokens, num_places = len(prompt), len(history)
     kinds = np.full(num_tokens + num_places + 1, SEPARATOR, dtype=np.int64)
-    kinds[:num_tokens] = TOKEN
+    kinds[:num_tokens] = np.where(prompt.is_word, WORD, TOKEN)
     kinds[num_tokens:-1] = np.where(masked, MASK, ITEM)
     values = np.zeros_like(kinds)
     values[:num_tokens] = prompt.ids
     values[num_tokens:-1] = np.where(masked, 0, history)
     asked = np.full(len(kinds), NOTHING, dtype=np.int64)
     asked[-1] = _asked(history, masked)[0]
-    return Slots(torch.from_numpy(kinds), torch.from_numpy(values), torch.from_numpy(asked), _words(prompt))
+    return Slots(torch.from_numpy(kinds), torch.from_numpy(values), torch.from_numpy(asked))
 
 
-def writing_slots(prompt: PromptIds, rewritten: np.ndarray, masked: np.ndarray, start: int, stop: int) -> Slots:
+def writing_slots(rewritten: np.ndarray, masked: np.ndarray, start: int, stop: int) -> Slots:
     """Slots that hold v*_start .. v*_{stop-1}.
 
     Args:
@@ -106,11 +105,7 @@ def writing_slots(prompt: PromptIds, rewritten: np.ndarray, masked: np.ndarray, 
     """
     values = torch.from_numpy(np.array(rewritten[start:stop], dtype=np.int64))
     asked = torch.from_numpy(_asked(rewritten, masked)[start + 1 : stop + 1])
-    return Slots(torch.full_like(values, ITEM), values, asked, _words(prompt))
-
-
-def _words(prompt: PromptIds) -> torch.Tensor:
-    return torch.tensor(prompt.words, dtype=torch.int64)
+    return Slots(torch.full_like(values, ITEM), values, asked)
 
 
 def _asked(history: np.ndarray, masked: np.ndarray) -> np.ndarray:
@@ -124,7 +119,6 @@ def joined(first: Slots, second: Slots) -> Slots:
         torch.cat([first.kinds, second.kinds]),
         torch.cat([first.values, second.values]),
         torch.cat([first.asked, second.asked]),
-        first.words,
     )
 
 
@@ -134,5 +128,4 @@ def padded(rows: Sequence[Slots]) -> Slots:
     kinds = torch.nn.utils.rnn.pad_sequence([row.kinds for row in rows], batch_first=True, padding_value=PADDING)
     values = torch.nn.utils.rnn.pad_sequence([row.values for row in rows], batch_first=True)
     asked = torch.nn.utils.rnn.pad_sequence([row.asked for row in rows], batch_first=True, padding_value=NOTHING)
-    words = torch.nn.utils.rnn.pad_sequence([row.words for row in rows], batch_first=True, padding_value=-1)
-    return Slots(kinds, values, asked, words)
+    return Slots(kinds, values, asked)

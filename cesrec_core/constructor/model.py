@@ -8,7 +8,7 @@ D collaborative width.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,25 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from cesrec_core.constructor.layout import DECIDES, ITEM, MASK, PADDING, SEPARATOR, TOKEN, Prompt, Slots, TokenIds, token_ids
+from cesrec_core.constructor.layout import (
+    DECIDES,
+    ITEM,
+    MASK,
+    PADDING,
+    SEPARATOR,
+    TOKEN,
+    WORD,
+    Prompt,
+    Slots,
+    TokenIds,
+    token_ids,
+)
 from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.prompts import MAX_TITLE_CHARACTERS, attribute_words, clean_text
 
 # Learned vectors and projections start small beside token embeddings, so that the language model first sees words it knows.
 _START_STD = 0.02
+_START_WISH_GATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -100,11 +113,13 @@ class ScoredBatch:
 class ItemConstructor(nn.Module):
     """The frozen language model, its LoRA, and the small learned parts around it.
 
-    `item_text` is float32 [N, H] and `item_features`, [semantic ; collaborative], float32 [N, E + D].
+    `item_text` is float32 [N, H] and `item_features`, [semantic ; collaborative], float32 [N, E + D];
+    `is_attribute_token` is bool [size of the vocabulary].
     """
 
     item_text: torch.Tensor
     item_features: torch.Tensor
+    is_attribute_token: torch.Tensor
     text_center: torch.Tensor
     text_scale: torch.Tensor
     semantic_scale: torch.Tensor
@@ -115,36 +130,44 @@ class ItemConstructor(nn.Module):
         self.settings = settings
         self.trunk = trunk
         self.prompt = Prompt(tokenizer, settings.max_feedback_tokens)
-        width = int(trunk.get_input_embeddings().weight.shape[1])
-        semantic_width, collaborative_width = items.semantic.shape[1], items.collaborative.shape[1]
+        self.semantic_width = int(items.semantic.shape[1])
+        self._add_learned_parts(int(trunk.get_input_embeddings().weight.shape[1]), items)
+        self._add_item_buffers(tokenizer, items)
 
-        self.input_projection = nn.Linear(semantic_width + collaborative_width, width, bias=False)
+    def _add_learned_parts(self, width: int, items: ItemFeatures) -> None:
+        collaborative_width = items.collaborative.shape[1]
+        self.input_projection = nn.Linear(self.semantic_width + collaborative_width, width, bias=False)
         self.mask_vector = nn.Parameter(torch.randn(width) * _START_STD)
         self.separator_vector = nn.Parameter(torch.randn(width) * _START_STD)
         self.deciding_vector = nn.Parameter(torch.randn(width) * _START_STD)
-        # The mean of the utterance's token embeddings goes straight to the slots that decide. Items are means of token
-        # embeddings too, so one linear layer brings words to items from the first step; attention learns what a mean cannot say.
-        self.words_gate = nn.Parameter(torch.ones(width))
         # Random signs keep the item to copy apart from the item before it, which stands in the same slot.
         self.copying_gate = nn.Parameter(torch.randint(0, 2, (width,)).float() - 0.5)
         self.collaborative_query = nn.Linear(width, collaborative_width)
         self.text_query = nn.Linear(width, width)
+        # A short way from words to items, see `wish`. Without it the loss stays on a plateau for the first hundreds of steps.
+        self.polarity = nn.Linear(width, 1)
+        self.wish_gate = nn.Parameter(torch.full((width,), _START_WISH_GATE))
         # Temperatures as logarithms of their inverse: [collaborative, text]. 1 / sqrt(width) as in attention.
         self.log_scales = nn.Parameter(torch.tensor([-0.5 * math.log(collaborative_width), -0.5 * math.log(width)]))
         for layer in (self.input_projection, self.collaborative_query, self.text_query):
             nn.init.normal_(layer.weight, std=_START_STD)
         for query in (self.collaborative_query, self.text_query):
             nn.init.zeros_(query.bias)
+        # Every attribute that is spoken of starts as a wish.
+        nn.init.zeros_(self.polarity.weight)
+        nn.init.ones_(self.polarity.bias)
 
-        text = _text_vectors(trunk.get_input_embeddings(), tokenizer, items)
+    def _add_item_buffers(self, tokenizer: TokenIds, items: ItemFeatures) -> None:
+        embedding = self.trunk.get_input_embeddings()
+        text = _text_vectors(embedding, tokenizer, items)
         # Item features depend on the catalogue and are recomputed at load; how they are normalised is part of what was learned.
         self.register_buffer("item_text", text, persistent=False)
+        self.register_buffer("is_attribute_token", _attribute_tokens(embedding, tokenizer, items), persistent=False)
         self.register_buffer("item_features", torch.cat([items.semantic, items.collaborative], 1).float(), persistent=False)
         self.register_buffer("text_center", text.mean(0))
         self.register_buffer("text_scale", _inverse_rms(text - text.mean(0)))
         self.register_buffer("semantic_scale", _inverse_rms(items.semantic.float()))
         self.register_buffer("collaborative_scale", _inverse_rms(items.collaborative.float()))
-        self.semantic_width = semantic_width
 
     @classmethod
     def build(cls, base_folder: Path, settings: ConstructorSettings, items: ItemFeatures) -> "ItemConstructor":
@@ -186,44 +209,74 @@ class ItemConstructor(nn.Module):
         kinds, values = slots.kinds, slots.values
         table = self.trunk.get_input_embeddings()
         embedded = self.mask_vector.new_zeros(*kinds.shape, self.mask_vector.shape[0])
-        embedded[kinds == TOKEN] = table(values[kinds == TOKEN]).float()
+        is_text = (kinds == TOKEN) | (kinds == WORD)
+        embedded[is_text] = table(values[is_text]).float()
         embedded[kinds == ITEM] = self.embed_items(values[kinds == ITEM])
         embedded[kinds == MASK] = self.mask_vector
         embedded[kinds == SEPARATOR] = self.separator_vector
-        rows = (slots.asked == DECIDES).nonzero(as_tuple=True)[0]
-        embedded[slots.asked == DECIDES] += self.deciding_vector + self.words_gate * self._mean_words(slots.words)[rows]
+        embedded[slots.asked == DECIDES] += self.deciding_vector
         embedded[slots.asked >= 0] += self.copying_gate * self.embed_items(slots.asked[slots.asked >= 0])
         return embedded
 
-    def _mean_words(self, words: torch.Tensor) -> torch.Tensor:
-        """Token ids int64 [B, W] to mean embeddings float32 [B, H]; zero where there are no words."""
-        is_word = (words >= 0).unsqueeze(-1)
-        embedded = self.trunk.get_input_embeddings()(words.clamp(min=0)).float() * is_word
-        mean: torch.Tensor = embedded.sum(1) / is_word.sum(1).clamp(min=1)
-        return mean
+    def read(self, slots: Slots, continuing: Mapping[str, Any] | None = None) -> torch.Tensor:
+        """Run the language model over slots.
 
-    def read(self, slots: Slots, **cache: Any) -> Any:
-        """Run the language model over slots; `cache` holds attention_mask, position_ids and past_key_values when continuing.
+        Args:
+            slots: [B, S].
+            continuing: the trunk's attention_mask, position_ids, past_key_values and use_cache, where the slots follow others.
 
         Returns:
-            The trunk's output; `last_hidden_state` is [B, S, H].
+            The states [B, S, H] of the slots; meaningless where they are padding.
         """
         embedded = self.embed_slots(slots).to(self.trunk.get_input_embeddings().weight.dtype)
-        cache.setdefault("attention_mask", (slots.kinds != PADDING).long())
-        cache.setdefault("use_cache", False)
-        return self.trunk(inputs_embeds=embedded, **cache)
+        place = continuing or {"attention_mask": (slots.kinds != PADDING).long(), "use_cache": False}
+        states: torch.Tensor = self.trunk(inputs_embeds=embedded, **place).last_hidden_state
+        return states
 
-    def score(self, states: torch.Tensor) -> torch.Tensor:
-        """Hidden states [P, H] to logits float32 [P, N]."""
+    def wish(self, slots: Slots, states: torch.Tensor) -> torch.Tensor:
+        """What the words ask for, in the space of the items' text.
+
+        The mean embedding of those tokens of the utterance that occur in attributes of the catalogue, each with a sign that is
+        read off its state: a word that was turned down counts against the items that carry it.
+
+        Args:
+            slots: [B, S], with the words.
+            states: [B, S, H], what the trunk made of them.
+
+        Returns:
+            float32 [B, H], normalised like the items' text; zero where the words name no attribute.
+        """
+        is_named = ((slots.kinds == WORD) & self.is_attribute_token[slots.values]).unsqueeze(-1)
+        signs = torch.tanh(self.polarity(states.float())) * is_named
+        embedded = self.trunk.get_input_embeddings()(slots.values * is_named.squeeze(-1)).float() - self.text_center
+        mean: torch.Tensor = (signs * embedded).sum(1) / is_named.sum(1).clamp(min=1)
+        return mean * self.text_scale
+
+    def score(self, states: torch.Tensor, wish: torch.Tensor) -> torch.Tensor:
+        """Logits of all items.
+
+        Args:
+            states: [P, H], of the slots that decide.
+            wish: float32 [P, H], of their users' words; zeros for slots that have a copy to make.
+
+        Returns:
+            float32 [P, N].
+        """
         states = states.float()
         scales = self.log_scales.exp()
         collaborative = self.item_features[:, self.semantic_width :]
         query: torch.Tensor = self.collaborative_query(states) * (scales[0] * self.collaborative_scale)
         by_behaviour = query @ collaborative.T
-        query = self.text_query(states) * (scales[1] * self.text_scale)
+        query = (self.text_query(states) + self.wish_gate * wish) * (scales[1] * self.text_scale)
         # query @ (text - center).T without a centred copy of the table, which would be as large as the table itself.
         by_text = query @ self.item_text.T - (query @ self.text_center).unsqueeze(-1)
         return by_behaviour + by_text
+
+    def score_places(self, batch: ScoredBatch) -> torch.Tensor:
+        """Logits float32 [P, N] of the scored places of a batch, before any item is forbidden."""
+        states = self.read(batch.slots)
+        wish = self.wish(batch.slots, states)[batch.rows] * batch.is_masked_place.unsqueeze(-1)
+        return self.score(states[batch.rows, batch.columns], wish)
 
     def forward(self, batch: ScoredBatch) -> torch.Tensor:
         """Losses of the scored places.
@@ -234,8 +287,9 @@ class ItemConstructor(nn.Module):
         Returns:
             float32 [P], cross-entropy in nats.
         """
-        states = self.read(batch.slots).last_hidden_state[batch.rows, batch.columns]
-        logits = forbid(self.score(states), torch.where(batch.is_masked_place.unsqueeze(-1), batch.taken, -1), batch.targets)
+        logits = forbid(
+            self.score_places(batch), torch.where(batch.is_masked_place.unsqueeze(-1), batch.taken, -1), batch.targets
+        )
         return F.cross_entropy(logits, batch.targets, reduction="none")
 
 
@@ -275,7 +329,7 @@ def _load_language_model(folder: Path, settings: ConstructorSettings) -> tuple[A
     trunk: Any = whole.base_model
     trunk.layers = trunk.layers[:num_layers]
     trunk.config.num_hidden_layers = num_layers
-    return trunk.requires_grad_(False), tokenizer
+    return trunk, tokenizer
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -294,6 +348,17 @@ def _text_vectors(embedding: nn.Embedding, tokenizer: TokenIds, items: ItemFeatu
     attributes = _mean_embeddings(embedding, [token_ids(tokenizer, text) if text.strip() else [] for text in words])
     has_both = (titles.abs().sum(1, keepdim=True) > 0) & (attributes.abs().sum(1, keepdim=True) > 0)
     return torch.where(has_both, 0.5, 1.0) * (titles + attributes)
+
+
+def _attribute_tokens(embedding: nn.Embedding, tokenizer: TokenIds, items: ItemFeatures) -> torch.Tensor:
+    """bool [size of the vocabulary], True for tokens of which attributes are made; all True in a catalogue without any."""
+    names = {attribute_words(attribute) for attributes in items.attributes for attribute in attributes} - {""}
+    is_attribute = torch.full((embedding.num_embeddings,), not names, device=embedding.weight.device)
+    for name in sorted(names):
+        # A word at the start of an utterance has other tokens than one after a space.
+        for text in (name, " " + name):
+            is_attribute[token_ids(tokenizer, text)] = True
+    return is_attribute
 
 
 def _mean_embeddings(embedding: nn.Embedding, token_lists: Sequence[list[int]]) -> torch.Tensor:

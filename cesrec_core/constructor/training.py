@@ -49,10 +49,9 @@ def scored_batch(pairs: Sequence[TrainingPair], prompt: Prompt, rng: np.random.G
 
 def _row(pair: TrainingPair, prompt: Prompt) -> tuple[Slots, int]:
     """Slots of one pair, and the slot whose state decides place 0: the separator, the last one read."""
-    words = prompt(pair.feedback)
-    read = reading_slots(words, pair.history, pair.masked)
+    read = reading_slots(prompt(pair.feedback), pair.history, pair.masked)
     # Nothing after the last scored place is read; the last item of v* is never an input.
-    write = writing_slots(words, pair.target, pair.masked, 0, len(pair.target) - 1)
+    write = writing_slots(pair.target, pair.masked, 0, len(pair.target) - 1)
     return joined(read, write), len(read.kinds) - 1
 
 

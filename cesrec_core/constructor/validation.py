@@ -46,7 +46,8 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
 
     Returns:
         Shares of places whose true item is among the first TOP_K or is the first, with the user's words and with another
-        user's (`_shuffled`); and the bootstrap interval (95 %, over users) of what the words add to the masked places' recall.
+        user's (`_shuffled`), and what the words add to recall with its bootstrap interval (95 %, over users). The next place
+        is that of a held-out item; the masked places lie in histories that training also saw.
     """
     inside = place_ranks(model, examples.masked, batch_size)
     inside_shuffled = place_ranks(model, shuffled_words(examples.masked), batch_size)
@@ -54,6 +55,8 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
     after_shuffled = place_ranks(model, shuffled_words(examples.next_place), batch_size, examples.seen)
     gain = _recall(inside) - _recall(inside_shuffled)
     low, high = bootstrap_interval(gain, seed)
+    held_out_gain = _recall(after) - _recall(after_shuffled)
+    held_out_low, held_out_high = bootstrap_interval(held_out_gain, seed)
     return {
         "masked_recall_at_10": float(_recall(inside).mean()),
         "masked_recall_at_10_shuffled": float(_recall(inside_shuffled).mean()),
@@ -64,6 +67,9 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
         "words_worth_high": high,
         "next_place_recall_at_10": float(_recall(after).mean()),
         "next_place_recall_at_10_shuffled": float(_recall(after_shuffled).mean()),
+        "next_place_words_worth": float(held_out_gain.mean()),
+        "next_place_words_worth_low": held_out_low,
+        "next_place_words_worth_high": held_out_high,
         "num_validation_users": float(len(examples.masked)),
     }
 
@@ -92,8 +98,7 @@ def place_ranks(
     for start in range(0, len(pairs), batch_size):
         chunk = pairs[start : start + batch_size]
         batch = scored_batch(chunk, model.prompt, None).to(model.device)
-        states = model.read(batch.slots).last_hidden_state[batch.rows, batch.columns]
-        logits = forbid(model.score(states), batch.taken, batch.targets)
+        logits = forbid(model.score_places(batch), batch.taken, batch.targets)
         if seen is not None:
             for place, row in enumerate(batch.rows.tolist()):
                 codes = seen[start + row]

@@ -31,7 +31,11 @@ class Run:
 
 def find_run(warehouse: Warehouse, run_id: str) -> Run | None:
     row = warehouse.read(RUNS).where(F.col(c.RUN_ID) == run_id).first()
-    return None if row is None else Run(**row.asDict())
+    if row is None:
+        return None
+    # PySpark hands out times without a zone, in the zone of this process.
+    in_utc = {name: value.astimezone(dt.UTC) for name, value in row.asDict().items() if isinstance(value, dt.datetime)}
+    return Run(**{**row.asDict(), **in_utc})
 
 
 def write_run(warehouse: Warehouse, run: Run) -> None:

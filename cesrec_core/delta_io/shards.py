@@ -15,15 +15,15 @@ SUCCESS = "_SUCCESS"
 
 
 def export_shards(frame: DataFrame, folder: Path, key: str, rows_per_shard: int) -> int:
-    """Write `frame` as Parquet files of about `rows_per_shard` rows, sorted by `key`; returns the number of rows.
+    """Write `frame` as Parquet files of about `rows_per_shard` rows, each sorted by `key`; returns the number of rows.
 
     A folder that is complete is left as it is, so that a resumed run works on the very shards it began with.
     """
     if not (folder / SUCCESS).exists():
         shutil.rmtree(folder, ignore_errors=True)
         num_shards = max(1, -(-frame.count() // rows_per_shard))
-        # Range partitions of a sorted key: the same rows fall into the same shard whenever it is exported.
-        sharded = frame.repartitionByRange(num_shards, F.col(key)) if num_shards > 1 else frame.coalesce(1)
+        # By the key's hash: the same rows fall into the same shard whenever it is exported. Ranges are cut by a random sample.
+        sharded = frame.repartition(num_shards, F.col(key)) if num_shards > 1 else frame.coalesce(1)
         sharded.sortWithinPartitions(key).write.parquet(str(folder))
     return frame.sparkSession.read.schema(frame.schema).parquet(str(folder)).count()
 

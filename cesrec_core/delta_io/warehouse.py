@@ -25,7 +25,7 @@ WRITE_OPERATIONS = ("WRITE", "MERGE", "UPDATE", "DELETE", "STREAMING UPDATE", "C
 
 
 def spark_schema(table: Table) -> StructType:
-    """The table's columns as a Spark schema with comments."""
+    """The table's columns as a Spark schema."""
     fields = ", ".join(f"{column.name} {column.type}{'' if column.nullable else ' NOT NULL'}" for column in table.columns)
     return cast(StructType, StructType.fromDDL(fields))
 
@@ -228,7 +228,10 @@ class Warehouse:
                     f"Table {table.name}: {row[f'check_{check.name}']} of {row['rows']} rows break {check.name} "
                     f"({check.expression}). Nothing was written."
                 )
-        repeated = frame.groupBy(*table.key).count().where("count > 1").limit(1).count()
-        if repeated:
-            raise SchemaError(f"Table {table.name}: rows repeat the key ({', '.join(table.key)}). Nothing was written.")
+        num_repeated = frame.groupBy(*table.key).count().where("count > 1").count()
+        if num_repeated:
+            raise SchemaError(
+                f"Table {table.name}: {num_repeated} keys ({', '.join(table.key)}) stand on more than one row. "
+                "Nothing was written."
+            )
         return int(row["rows"])

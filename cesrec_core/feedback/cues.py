@@ -45,11 +45,15 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
     Cue.NEGATE_NEXT: ("non",),
     Cue.REQUEST: (
         "want|wants|wanted|need|needs|looking for|searching for|hoping for|recommend|suggest|show me|give me|find me|try",
-        "thinking|something|anything|more|please|what about|how about|rather|prefer|prefers|preferred|similar|closer to|plus",
-        "craving|crave|asked for|ask for|asking for|requested|wish for|wished for|wishing for|hoped for|im after|am after|were after",
-        "dying for|itching for|longing for|hungry for|nearer to|towards|toward|further into|deeper into|turn up|dial up|crank up",
+        "thinking|something|anything|more|please|what about|how about|rather|sooner|prefer|prefers|preferred|similar",
+        "closer to|plus",
+        "craving|crave|asked for|ask for|asking for|requested|wish for|wished for|wishing for|hoped for|im after|am after",
+        "were after",
+        "dying for|itching for|longing for|hungry for|nearer to|towards|toward|further into|deeper into|turn up|dial up",
+        "crank up",
         "ramp up|amp up|bring on|bring back|up the|boost|increase|raise|heavier on|big on|double down on|switch to|move to",
-        "stick to|stick with|stay with",
+        "stick to|stick with|stay with|add|include|choose|pick|opt for|lack|lacks|lacking|missing|short on|could do with",
+        "more of a|more of an|put back|weakness for|soft spot for",
     ),
     Cue.LIKE: (
         "like|likes|liked|love|loves|loved|loving|enjoy|enjoys|enjoyed|in the mood for|mood for|fan|fans|into|interested",
@@ -61,73 +65,100 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "bad|boring|terrible|awful|horrible|lame|dull|crap|garbage|rubbish|sucks|sucked|worst|worse|disappointing|disappointed",
         "overrated|annoying|dumb|stupid|meh|tired of|sick of|bored of|bored with|bored by|fed up with|weary of",
         "overload|overdose|overkill|fatigue|gets old|getting old|got old",
+        "bores|bore me|annoys|annoy me|irritates|irritate me|bugs me|puts me off|put me off|leaves me cold|leave me cold",
+        "is out|are out|a rest|a miss",
     ),
     Cue.APPROVE: (
         "not enough|not get enough|never get enough|not wait|not mind|no problem with|nothing wrong with|nothing but",
         "none other than|could use|not go wrong|not bad|not too bad|not boring|not against|not forget|why not|why no",
         "why is there no|why are there no|why do i never|why do you never|not have too much|not have too many",
+        "you never|you rarely|you hardly ever|not say no to|nothing against",
     ),
     Cue.REJECT: (
         "hate|hates|hated|dislike|dislikes|disliked|except|except for|excluding|minus|anything but",
         "everything but|anything except|everything except|anything other than|other than|had enough|enough of|enough with",
-        "had my fill of|too much|too many|way too|too|less|fewer|away from|pass on|pass|not stand|stop|no more|rid of|unlike",
-        "no thanks|no thank you|despise|detest|loathe|hold the|spare me|ugh|yuck|turned off|done with|over with|am over|im over",
-        "so over|further from|farther from|far from|further away from|farther away from|lighter on|light on|too heavy on|easy on",
-        "more than enough|thumbs down|not so big on",
+        "had my fill of|too much|too many|way too|too|less|fewer|pass on|pass|not stand|stop|no more|rid of|unlike",
+        "no thanks|no thank you|despise|detest|loathe|hold the|spare me|ugh|yuck|turned off|done with|over with|am over",
+        "im over",
+        "so over|further from|farther from|far from|further away from|farther away from|lighter on|light on|too heavy on",
+        "easy on",
+        "more than enough|thumbs down|not so big on|away with|down with|too much like|too like",
+        "break from|rest from|too similar to|too close to|outgrown|outgrew|grown out of|grew out of",
+        *_frames(("i|we|already", "have plenty of|have plenty|got plenty of|own plenty of")),
     ),
     Cue.REDUCE: (
-        "drop|ditch|avoid|skip|exclude|remove|reduce|decrease|limit|minimise|minimize|scrap|quit|lose the|lose some|cut the|cut out",
+        "drop|ditch|avoid|skip|exclude|remove|reduce|decrease|limit|minimise|minimize|scrap|quit|lose the|lose some|cut the",
+        "cut out",
         "cut down on|cut back on|cut back|cut down|tone down|dial down|dial back|turn down|scale back|scale down|pull back on",
-        "ease off|ease up on|ease off on|back off|back off on|lay off|go easy on|leave out|leave behind|steer clear of|swap out",
-        "forget|forget about|move on from|trim|hold off on|hold back on|take out|get past",
+        "ease off|ease up on|ease off on|back off|back off on|lay off|go easy on|leave out|leave behind|steer clear of",
+        "swap out",
+        "take away|forget|forget about|trim|dropped|ditched|removed|excluded|hold off on|hold back on",
     ),
-    Cue.SURFEIT: ("enough|thats enough|plenty of",),
+    Cue.SURFEIT: ("enough|thats enough|so much|so many",),
     Cue.COMPLAIN: (
         *_frames(
-            ("you|you guys|it", "keep|keeps|always|only|constantly|just keep|only ever|kept|are always|insist on|are only|keep on"),
-            ("i", "keep getting|keep seeing|keep finding|keep being|kept getting|kept seeing|am always getting|only get|only see"),
-            ("i", "only ever get|only ever see|always get|always see|am only getting|am only seeing|get nothing but|see nothing but"),
-            ("all i", "see|get|got|ever see|ever get|am seeing|am getting|keep getting|keep seeing|seem to get|can see|find"),
-            ("all you|all it", "show|shows|give|gives|recommend|suggest|offer|ever show|ever give|keep showing|ever recommend|do is"),
+            ("you|you guys|it", "keep|keeps|kept|always|only|constantly|just keep|only ever|are always|are only|insist on"),
+            ("i keep|i kept|all i keep", "getting|seeing|finding|being"),
+            ("i only|i only ever|i always|all i|all i ever", "get|see|got|can see|seem to get|find"),
+            ("i am always|i am only|all i am", "getting|seeing|offered"),
+            ("all you|all you ever|all it", "show|shows|give|gives|recommend|suggest|offer|do is|keep showing"),
             ("why", "so much|so many|all the|all this|all these|always|another|only|is everything|is it always|is it all"),
-            ("why", "are they all|are these all|are those all|is this all|do i keep|do i only|do i always|do you keep|do you only"),
+            (
+                "why",
+                "are they all|are these all|are those all|is this all|do i keep|do i only|do i always|do you keep|do you only",
+            ),
             ("why", "do you always|are you always|does it keep|is there so much|are there so many|am i always|am i only"),
+            ("i get|i got|we get|we got|i see|seen|got|been|is|are|get|getting", "nothing but"),
+            ("shown me|given me|suggested|recommended", "nothing but"),
             ("yet|still|oh no", "another|more|only"),
-            ("nothing but|not anything but", "endless"),
             ("there is|theres|there are|here is|its", "nothing but|so much|so many"),
         ),
         "everything is|everything seems|everything looks|everything you|every one is|every single one is",
+        "everything here|everything so far|all of it is",
     ),
     Cue.OBSERVE: (
         *_frames(
-            ("are|is|were|was|theyre|these|those|they", "all|mostly|mainly|only|all just|nearly all|almost all|pretty much all"),
-            ("its|thats|seem|look|feel", "all|mostly|mainly"),
+            (
+                "are|is|were|was|theyre|these|those|they",
+                "all|mostly|mainly|only|all just|nearly all|almost all|pretty much all",
+            ),
+            ("its|thats|seem|look|feel", "all|mostly|mainly|a|an"),
+            ("it|this|that|this one|that one", "is|was"),
+            ("they|these|those", "are|were"),
+            (
+                "every|every single|each",
+                "recommendation is|suggestion is|pick is|option is|result is|title is|item is|film is|movie is|game is|book is",
+            ),
             ("all", "seem|look|feel|sound"),
+            ("is|are", "full of|heavy on"),
         ),
-        "lots of|a lot of",
     ),
     Cue.RECEIVE: (
-        "and got|but got|i got|i get|and get|but get|ended up with|end up with|gave me|given me|was given|got served|showed me",
-        "i received|and received|sent me|i was shown|and what i see is|what i got was|what i get is|what i see is",
+        "got|and got|but got|i got|i get|and get|but get|ended up with|end up with|gave me|given me|was given|got served",
+        "showed me",
+        "i am getting|im getting|been getting|i received|and received|sent me|i was shown|and what i see is",
+        "what i got was|what i get is|what i see is",
     ),
     Cue.LEAN: _frames(("lean|leans|leaning|leaned|tend|tends|skew|skews|drift|drifts|veer|veers", "towards|toward|to|into")),
     Cue.SWAP: (
         "swap|swapping|trade|trading|exchange|exchanging|replace|replacing|switch|switching|change|changing|move from|go from",
-        "moving from|shift from|pivot from|swap out",
+        "moving from|shift from|pivot from|swap out|away from|move on from|moving on from|moved on from",
     ),
     Cue.OVER: ("over|ahead of|beats|trumps|above",),
     Cue.UNDER: ("replaced by|replaced with|swapped for|traded for|exchanged for|below",),
     Cue.BETTER: ("better than|nicer than|more fun than",),
     Cue.WORSE: ("worse than|less than",),
-    Cue.EXCEED: ("more than|not as much as",),
+    Cue.EXCEED: ("more than",),
     Cue.REJECT_THEN_APPROVE: ("instead of|rather than|in place of|as opposed to|apart from|aside from|in lieu of",),
-    Cue.MENTION: ("seen|saw|watched|watch|heard|heard of|hear|familiar|familiar with|already have|read|played",),
+    Cue.MENTION: (
+        "seen|saw|watched|watch|heard|heard of|hear|familiar|familiar with|already have|read|played|i have a|we have a|i own",
+    ),
     Cue.COMPARE: ("than|compared to|compared with",),
     Cue.IGNORE: (
         "not only|not just|not merely|not necessarily|not always|not to mention|no idea|no doubt|no wonder|no worries",
         "no problem|not sure|not know|nothing in particular|too bad|my bad|seems like|seem like|looks like|look like",
         "sounds like|feels like|felt like|more or less|no matter|for a change|change of pace|more than ever|more than anything",
-        "more than happy|more than one|over and over|again and again|drop me|take over|not change|scared enough|thanks a lot",
+        "more than happy|more than one|over and over|again and again|drop me|take over",
     ),
 }
 
@@ -145,6 +176,8 @@ COMPLAINING_WORDS = word_set("so all always keep only everything another no not 
 SHOWN = word_set(
     "these those they this that it everything all most list suggestions recommendations picks results options choices"
 )
+# With these a following "than", "to" or "over" names what is less wanted.
+RATHER = word_set("rather sooner prefer prefers preferred")
 # "swap one FOR the other", "replace one WITH the other", "switch from one TO the other"
 EXCHANGES = word_set("for with to by into against")
 # "turn the one DOWN", "crank the other UP", where these verbs come before.
@@ -153,7 +186,10 @@ PARTICLES = {"down": -1, "off": -1, "out": -1, "back": -1, "away": -1, "up": 1}
 # Answers to what was just named: "the first: no, the second: yes".
 REFUSALS = word_set("no nope nah nay")
 # A clause may begin with these before its first word of weight.
-INTERJECTIONS = word_set("ok okay well so and hey please alright right now oh sorry honestly guys thats really just seriously")
+INTERJECTIONS = SUBJECTS | word_set(
+    "played watched read bought tried have has had got get seen own already weve youve ok okay well so "
+    "and hey please alright right now oh sorry honestly guys thats really just seriously"
+)
 # A lone "no" before one of these answers instead of negating.
 AFTER_ANSWER = SUBJECTS | word_set("it that this those these thank thanks thats its")
 LISTING = frozenset(("and", "or", "nor", "plus"))

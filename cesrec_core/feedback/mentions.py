@@ -206,7 +206,7 @@ def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spok
     has_noun = (following in _REFERENCE_NOUNS or (text in _PLURAL and following in _NUMBERS)) and not ends
     stands = ends or following in _AFTER_PRONOUN
     end = place + 2 if has_noun else place + 1
-    if text in _PLURAL and (has_noun or stands or text in ("both", "them")):
+    if text in _PLURAL and (has_noun or stands or text == "them" or (text, following) == ("both", "of")):
         return Mention(place, end, item_ids=tuple(dict.fromkeys(recommended)), evidence=_BY_REFERENCE, is_pronoun=True)
     if text in _SINGULAR and (has_noun or stands):
         known = [item_id for item_id in dict.fromkeys(recommended) if not spoken_of or item_id in spoken_of]

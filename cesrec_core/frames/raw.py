@@ -70,7 +70,7 @@ RAW_COLUMNS: dict[str, tuple[RawColumn, ...]] = {
 def conform(frame: DataFrame, kind: str, where: str, is_ordered: bool = True) -> DataFrame:
     """Name and type the columns of a source of `kind` (a key of RAW_COLUMNS); `where` names the source in errors.
 
-    `source_position` is the `position` column where there is one. Otherwise it is the order in which Spark reads the rows,
+    `source_position` is the `position` column where that has a value. Otherwise it is the order in which Spark reads the rows,
     which for one file is the order of its lines whatever the parallelism, and for a folder stays the same as long as its files
     do. A table has no order of its own (`is_ordered` False): all rows get 0, and ties in time fall to item_id.
 
@@ -91,7 +91,7 @@ def conform(frame: DataFrame, kind: str, where: str, is_ordered: bool = True) ->
         value = _typed(frame, sources, column, where)
         if column.name == POSITION:
             read_order = F.monotonically_increasing_id() if is_ordered else F.lit(0)
-            value = (F.coalesce(value.try_cast("bigint"), F.lit(0)) if sources else read_order).cast("bigint")
+            value = F.coalesce(value.try_cast("bigint"), read_order).cast("bigint")
         selected.append(value.alias(c.SOURCE_POSITION if column.name == POSITION else column.name))
     malformed = F.col(IS_MALFORMED) if IS_MALFORMED in frame.columns else F.lit(False)
     record = F.col(c.RECORD) if c.RECORD in frame.columns else _record(frame)
@@ -114,7 +114,8 @@ def _quoted(name: str) -> str:
 def _typed(frame: DataFrame, sources: list[str], column: RawColumn, where: str) -> Column:
     """The column as this project types it: of its names in the source, per row the first that has a value.
 
-    Moments keep the type of the source, since only cleaning can say that one cannot be read.
+    Moments keep the type of the source, since only cleaning can say that one cannot be read; names of another type than the
+    first are left aside.
     """
     if not sources:
         return F.lit(None).cast({_LIST: "array<string>", _NUMBER: "double"}.get(column.wanted, "string"))
@@ -126,8 +127,9 @@ def _typed(frame: DataFrame, sources: list[str], column: RawColumn, where: str) 
                 "Convert it at the source."
             )
     if column.wanted == _MOMENT:
-        first = F.col(_quoted(sources[0]))
-        return first.cast("string") if isinstance(kinds[sources[0]], t.NullType) else first
+        first_type = kinds[sources[0]]
+        first = F.coalesce(*(F.col(_quoted(source)) for source, found in kinds.items() if found == first_type))
+        return first.cast("string") if isinstance(first_type, t.NullType) else first
     return F.coalesce(*(_converted(F.col(_quoted(source)), found, column.wanted) for source, found in kinds.items()))
 
 

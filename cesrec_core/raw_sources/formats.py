@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as t
@@ -89,15 +91,12 @@ def read_source(spark: SparkSession, kind: str, location: str, version: int | No
 
     Raises:
         ConfigError: the location cannot be used.
-        InputDataError: there is nothing there, or text without any record.
+        InputDataError: there is nothing there, not that version of it, or text without any record.
         SchemaError: a required column is missing or has a type that cannot be used.
     """
     found = recognise(location)
     if found in ("delta", "table"):
-        reader = spark.read.format("delta") if version is not None or found == "delta" else spark.read
-        if version is not None:
-            reader = reader.option("versionAsOf", version)
-        frame = reader.load(location) if found == "delta" else reader.table(location)
+        frame = _read_table(spark, location, version, is_named=found == "table")
         return conform(frame, kind, location, is_ordered=False)
     if found == "parquet":
         return conform(spark.read.parquet(location), kind, location)
@@ -108,6 +107,24 @@ def read_source(spark: SparkSession, kind: str, location: str, version: int | No
     if found == "recbole":
         return conform(_read_recbole(spark, location), kind, location)
     return conform(_read_movielens(spark, kind, location), kind, location)
+
+
+def _read_table(spark: SparkSession, location: str, version: int | None, is_named: bool) -> DataFrame:
+    # Asked for a version of nothing, Delta fails with a Java stack trace of its own: hence the look beforehand.
+    if not is_named and not DeltaTable.isDeltaTable(spark, location):
+        raise InputDataError(f"There is no Delta table {location}. Correct it in the dataset section.")
+    reader = spark.read if is_named and version is None else spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    try:
+        return reader.table(location) if is_named else reader.load(location)
+    except AnalysisException:
+        if version is None:
+            raise InputDataError(f"There is no table {location}. Correct it in the dataset section.") from None
+        raise InputDataError(
+            f"There is no Delta table {location} at version {version}. Correct it in the dataset section, or run again to pin "
+            "its newest version."
+        ) from None
 
 
 def _read_csv(spark: SparkSession, kind: str, location: str) -> DataFrame:
@@ -162,7 +179,10 @@ def _read_json_lines(spark: SparkSession, kind: str, location: str) -> DataFrame
 
 
 def _json_names(kind: str, location: str, lines: DataFrame) -> list[str]:
-    """Of the names this kind can use, those in the first lines: a column that is missing throughout is an error of its own."""
+    """All names this kind can use, since a column may first appear far down; spelled as in the first lines where it is there.
+
+    Where a required column is in none of the first lines, what they do have: the caller then says what is missing.
+    """
     seen: set[str] = set()
     for line in _first_lines(location, lines):
         try:
@@ -172,8 +192,14 @@ def _json_names(kind: str, location: str, lines: DataFrame) -> list[str]:
         seen.update(record if isinstance(record, dict) else ())
     if not seen:
         raise InputDataError(f"{location} does not begin with any JSON object. It has to hold one object per line.")
-    usable = {name for column in RAW_COLUMNS[kind] for name in (column.name, *column.aliases)}
-    return sorted(seen & usable) or sorted(seen)
+    seen_lowered = {name.lower() for name in seen}
+    for column in RAW_COLUMNS[kind]:
+        if column.is_required and not any(name.lower() in seen_lowered for name in (column.name, *column.aliases)):
+            return sorted(seen)
+    usable = {name.lower(): name for column in RAW_COLUMNS[kind] for name in (column.name, *column.aliases)}
+    other_spellings = {name.lower(): name for name in sorted(seen - set(usable.values())) if name.lower() in usable}
+    as_expected = {name.lower(): name for name in seen & set(usable.values())}
+    return sorted((usable | other_spellings | as_expected).values())
 
 
 def _first_lines(location: str, lines: DataFrame) -> Iterator[str]:

@@ -17,5 +17,7 @@ def newest_version(spark: SparkSession, location: str) -> int:
     try:
         table = DeltaTable.forPath(spark, location) if recognise(location) == "delta" else DeltaTable.forName(spark, location)
     except AnalysisException:
-        raise InputDataError(f"There is no Delta table {location}. Correct its name, or give a folder of files.") from None
+        raise InputDataError(
+            f"There is no Delta table {location}. Correct it in the dataset section, or give a folder of files there."
+        ) from None
     return int(table.history(1).select("version").collect()[0][0])

@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 NAME = "evaluate"
 # What the fine-tuning measured on validation items: recall of masked places with the words, and with other users' words.
-WORDS_METRICS = ("masked_recall_at_10", "masked_recall_at_10_shuffled", "words_worth", "words_worth_low", "words_worth_high")
+WORDS_ROWS = {
+    "masked places inside histories": ("masked_recall_at_10", "words_worth"),
+    "the masked place of the held-out item": ("next_place_recall_at_10", "next_place_words_worth"),
+}
 
 
 def run_evaluation(config: Config) -> dict[str, Any]:
@@ -101,10 +104,17 @@ def _report(context: RunContext, rows: list[TableRow], tests: dict[str, PairedTe
 
 
 def _worth_of_words(context: RunContext) -> str:
-    metrics = read_manifest(context.artifact("constructor")[0], "constructor").metrics
-    measured = {name: metrics[name] for name in WORDS_METRICS if name in metrics}
-    lines = [f"- {name}: {value:.4f}" for name, value in measured.items()]
-    return "\n".join(["Masked places on validation, with the words and with the words of other users:", "", *lines])
+    measured = read_manifest(context.artifact("constructor")[0], "constructor").metrics
+    lines = [
+        f"### What the words are worth: recall@10 on validation, {measured['num_validation_users']:.0f} users",
+        "",
+        "| places | with the user's words | with another user's | difference [95 % interval] |",
+        "|---|---|---|---|",
+    ]
+    for label, (recall, worth) in WORDS_ROWS.items():
+        difference = f"{measured[worth]:+.3f} [{measured[worth + '_low']:+.3f}, {measured[worth + '_high']:+.3f}]"
+        lines.append(f"| {label} | {measured[recall]:.3f} | {measured[recall + '_shuffled']:.3f} | {difference} |")
+    return "\n".join(lines)
 
 
 def _write_metrics(context: RunContext, rows: list[TableRow]) -> None:

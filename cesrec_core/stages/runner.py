@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime as dt
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -247,7 +246,3 @@ def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
 def _counts_as_text(result: StageResult) -> str:
     text = ", ".join(f"{count} {name}" for name, count in result.counts.items())
     return f" ({text})" if text else ""
-
-
-def summary_line(summary: dict[str, Any]) -> str:
-    return json.dumps(summary, sort_keys=False, default=str)

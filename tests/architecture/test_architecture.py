@@ -53,7 +53,9 @@ def test_import_contracts_hold() -> None:
 
 
 def test_every_module_is_under_a_contract() -> None:
-    top_level = {path.stem for path in (ROOT / "cesrec_core").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    top_level = {
+        path.stem for path in (ROOT / "cesrec_core").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     (pure,) = (contract["source_modules"] for contract in contracts() if "pure core" in contract["name"])
     assert {name.removeprefix("cesrec_core.") for name in pure} == top_level - NOT_PURE - {"__init__"}
 
@@ -78,7 +80,7 @@ def test_no_script_shadows_a_module(path: Path) -> None:
 
 @pytest.mark.parametrize("folder", sorted(FOLDERS_OF_SCRIPTS))
 def test_folders_of_scripts_hold_no_packages(folder: str) -> None:
-    assert not [path for path in (ROOT / folder).glob("*/*.py")]
+    assert not list((ROOT / folder).glob("*/*.py"))
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)

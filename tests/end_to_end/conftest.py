@@ -36,6 +36,10 @@ class World:
         return execute(stages, self.open(*overrides))
 
     @property
+    def warehouse_path(self) -> Path:
+        return self.folder / "warehouse"
+
+    @property
     def warehouse(self) -> Warehouse:
         return Warehouse(self.spark, load_config(self.config_path).warehouse)
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import World
@@ -17,19 +18,21 @@ from tiny_world import (
     append_items,
     feedback_row,
     item_row,
-    write_config,
     write_feedback,
 )
 
+from cesrec_core.actors.construct_pseudo_sequences import ConstructPseudoSequences
+from cesrec_core.actors.recommend import Recommend
+from cesrec_core.actors.understand_feedback import UnderstandFeedback
 from cesrec_core.artifacts import read_manifest
-from cesrec_core.config import load_config
 from cesrec_core.delta_io.runs import latest_published, read_published
 from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.schemas import TABLES
+from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, StageResult
 from cesrec_core.stages.nightly import NIGHTLY
-from cesrec_core.stages.runner import check_wiring, decide, describe_plan, execute, plan
+from cesrec_core.stages.runner import check_wiring, describe_plan, plan
 
 NUM_SIMULATED = 20
 STAGE_NAMES = [stage.name for stage in NIGHTLY]
@@ -190,19 +193,28 @@ def test_plan_gives_a_reason_for_every_stage_and_changes_nothing(first_night: tu
 
 
 def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World, dict[str, Any]]) -> None:
-    """The same person, the same history: only what was said differs."""
-    world, _ = first_night
+    """The same person, the same history, the workers of the job itself: only what was said differs."""
+    world, summary = first_night
+    context = world.open()
+    row = world.table("outlier_masks", summary["run_id"]).where("user_id = 'person-00'").first()
+    history = observed_histories(world.table("user_sequences"), "leave_one_out").where("user_id = 'person-00'").first()
+    catalogue = export_features(context)
+    folders = context.artifact("recommender")[0], context.artifact("constructor")[0]
+    constructing = ConstructPseudoSequences(folders[1], catalogue, context.config, "run")
+    recommending = Recommend(*folders, catalogue, context.config, "run")
+    understanding = UnderstandFeedback(catalogue, 1000)
+    for worker in (constructing, recommending, understanding):
+        worker.setup()
     answers = []
-    both = ("Something with plush please, no more racing.", "Something with racing please, no more plush.")
-    for number, words in enumerate(both):
-        write_feedback(world.folder, [feedback_row(number, "person-00", words, "2026-03-09")])
-        try:
-            run_id = world.run("run.run_date='2026-03-10'", "simulate_feedback.num_users=0", "run.publish=false")["run_id"]
-        finally:
-            (world.folder / "dataset" / "feedback.jsonl").unlink()
-        rounds = world.table("pseudo_sequences", run_id).where("user_id = 'person-00'").orderBy("round").collect()
-        top = world.table("recommendations", run_id).where("user_id = 'person-00'").orderBy("rank").collect()
-        answers.append((rounds[-1]["item_ids"], [row["item_id"] for row in top]))
+    for words in ("Something with plush please, no more racing.", "Something with racing please, no more plush."):
+        said = pa.Table.from_pylist([{"feedback_id": "f", "utterance": words, "recommended_item_ids": []}])
+        signals = understanding.process(said).to_pylist()[0]
+        user = {"user_id": "person-00", "item_ids": history["item_ids"]}
+        remark = {"round": 1, "utterance": words, **signals}
+        asked = pa.Table.from_pylist([{**user, "masked_positions": row["masked_positions"], "said": [remark]}])
+        rewritten = constructing.process(asked).to_pylist()[0]["item_ids"]
+        ranked = pa.Table.from_pylist([{**user, **remark, "pseudo_item_ids": rewritten}])
+        answers.append((rewritten, [entry["item_id"] for entry in recommending.process(ranked).to_pylist()]))
     (plush_history, plush_list), (racing_history, racing_list) = answers
     assert plush_history != racing_history
     assert plush_list != racing_list
@@ -221,59 +233,81 @@ def test_the_whole_list_is_wired() -> None:
     check_wiring(NIGHTLY)
 
 
+SECOND_NIGHT = "run.run_date='2026-03-03'"
+NEW_WORDS = [
+    feedback_row(1, "person-01", "Less puzzle, more craft please.", "2026-03-03"),
+    feedback_row(2, "person-07", "Hmm, I don't know.", "2026-03-03"),
+]
+
+
 @pytest.fixture(scope="module")
-def second_world(new_world, first_night: tuple[World, dict[str, Any]]) -> World:
-    """A copy of the first night's world, for tests that change it."""
-    world, _ = first_night
-    copy = new_world("second_night")
-    shutil.rmtree(copy.folder / "models")
-    shutil.copytree(world.folder / "models", copy.folder / "models")
-    shutil.copytree(world.folder / "warehouse", copy.folder / "warehouse")
-    return copy
+def second_night(new_world, first_night: tuple[World, dict[str, Any]]) -> tuple[World, dict[str, Any]]:
+    """The next date: one new interaction, one new item, words in a file and words that an application put into the table.
 
-
-def test_new_rows_on_the_next_night_cause_their_own_work_only(second_world: World) -> None:
-    world = second_world
-    date = "run.run_date='2026-03-03'"
-    row = {"user_id": "person-03", "item_id": "toy-00", "timestamp": world.open(date).run_end.replace(hour=0)}
-    row["timestamp"] = row["timestamp"].replace(day=2)
-    append_interactions(world.folder, [row])
+    The run crashes in recommend and is started again; the summary is that of the second start.
+    """
+    first, _ = first_night
+    world = new_world("second_night")
+    for part in ("models", "warehouse"):
+        shutil.rmtree(world.folder / part, ignore_errors=True)
+        shutil.copytree(first.folder / part, world.folder / part)
+    moment = world.open(SECOND_NIGHT).run_end.replace(day=2)
+    append_interactions(world.folder, [{"user_id": "person-03", "item_id": "toy-00", "timestamp": moment}])
     append_items(world.folder, [item_row(NUM_ITEMS)])
-    write_feedback(world.folder, [feedback_row(1, "person-01", "Less puzzle, more craft please.", "2026-03-03")])
-    summary = world.run(date)
-    assert summary["status"] == "published"
-    assert summary["counts"]["build_sequences"]["users_rebuilt"] == 1
-    assert summary["counts"]["embed_items"]["embedded"] == 1
-    assert summary["counts"]["project_items"]["projected"] == 1
-    assert {"train_recommender", "train_adapter", "finetune_constructor"} <= set(summary["skipped"])
-    assert "kept" in summary["skipped"]["train_recommender"]
-    said = world.table("feedback").where("source = 'human'").collect()
-    assert [row["feedback_id"] for row in said] == ["said-1"]
-    rounds = world.table("pseudo_sequences", summary["run_id"]).where("user_id = 'person-01'")
-    assert rounds.count() >= 1
+    write_feedback(world.folder, NEW_WORDS)
+    say_in_the_table(world, "from-the-app", "person-05", "no more racing, something with craft")
+
+    def crash(context: RunContext) -> StageResult:
+        raise InputDataError("the power went out")
+
+    broken = [dataclasses.replace(stage, run=crash) if stage.name == "recommend" else stage for stage in NIGHTLY]
+    with pytest.raises(InputDataError, match="power"):
+        world.run(SECOND_NIGHT, stages=broken)
+    run_id = world.open(SECOND_NIGHT).run_id
+    assert world.table("runs").where(F.col("run_id") == run_id).first()["status"] == "failed"
+    assert latest_published(world.warehouse) == first_night[1]["run_id"]
+    return world, world.run(SECOND_NIGHT)
 
 
-def test_feedback_written_into_the_table_by_others_is_an_input(second_world: World) -> None:
-    world = second_world
-    date = "run.run_date='2026-03-04'"
-    before = world.open(date).run_id
+def say_in_the_table(world: World, feedback_id: str, user_id: str, utterance: str) -> None:
+    """What an application does that appends to the Delta table itself: its commit carries no mark of ours."""
+    frame = world.table("feedback").limit(1).withColumn("feedback_id", F.lit(feedback_id))
+    frame = frame.withColumn("source", F.lit("human")).withColumn("user_id", F.lit(user_id))
+    frame = frame.withColumn("utterance", F.lit(utterance))
     world.spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
-    frame = world.table("feedback").limit(1).withColumn("feedback_id", F.lit("from-the-app"))
-    frame = frame.withColumn("source", F.lit("human")).withColumn("user_id", F.lit("person-05"))
-    frame = frame.withColumn("utterance", F.lit("no more racing, something with craft"))
-    frame.write.format("delta").mode("append").save(str(world.warehouse.path / "tables" / "feedback"))
-    context = world.open(date)
-    assert context.run_id != before
-    summary = execute(NIGHTLY, context)
-    rounds = world.table("pseudo_sequences", summary["run_id"]).where("feedback_id = 'from-the-app'")
-    assert rounds.count() == 1
+    frame.write.format("delta").mode("append").save(str(world.warehouse_path / "tables" / "feedback"))
 
 
-def test_a_vague_remark_leaves_the_history_and_asks_a_question(second_world: World) -> None:
-    world = second_world
-    write_feedback(world.folder, [feedback_row(9, "person-07", "Hmm, I don't know.", "2026-03-05")])
-    summary = world.run("run.run_date='2026-03-05'", "simulate_feedback.num_users=0")
-    row = world.table("pseudo_sequences", summary["run_id"]).where("user_id = 'person-07' AND feedback_id = 'said-9'").first()
+def test_a_crashed_run_resumes_where_it_stopped(second_night: tuple[World, dict[str, Any]]) -> None:
+    _, summary = second_night
+    assert summary["status"] == "published"
+    assert set(summary["seconds"]) == {"recommend", "audit", "publish", "total"}
+    assert summary["skipped"]["mask_outliers"] == "done already in this run"
+
+
+def test_new_rows_cause_their_own_work_only(second_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = second_night
+    metrics = {(row["stage"], row["name"]): row["value"] for row in world.table("metrics", summary["run_id"]).collect()}
+    assert metrics["build_sequences", "users_rebuilt"] == 1
+    assert metrics["embed_items", "embedded"] == 1
+    assert metrics["project_items", "projected"] == 1
+    assert "kept" in summary["skipped"]["train_recommender"]
+    assert "nothing it reads changed" in summary["skipped"]["train_adapter"]
+    assert "kept" in summary["skipped"]["finetune_constructor"]
+
+
+def test_words_of_people_are_acted_on_wherever_they_were_written(second_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = second_night
+    human = world.table("feedback").where("source = 'human'").collect()
+    assert {row["feedback_id"] for row in human} == {"said-1", "said-2", "from-the-app"}
+    rounds = world.table("pseudo_sequences", summary["run_id"])
+    assert rounds.where("user_id = 'person-01' AND feedback_id = 'said-1'").count() == 1
+    assert rounds.where("user_id = 'person-05' AND feedback_id = 'from-the-app'").count() == 1
+
+
+def test_a_vague_remark_leaves_the_history_and_asks_a_question(second_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = second_night
+    row = world.table("pseudo_sequences", summary["run_id"]).where("feedback_id = 'said-2'").first()
     assert row["is_fallback"]
     assert row["fallback_reason"] == "vague_feedback"
     assert row["replaced_positions"] == []
@@ -281,56 +315,32 @@ def test_a_vague_remark_leaves_the_history_and_asks_a_question(second_world: Wor
     assert question["question"].endswith("?")
 
 
-def test_a_crashed_run_resumes_where_it_stopped(second_world: World) -> None:
-    world = second_world
-    date = "run.run_date='2026-03-06'"
-
-    def crash(context: RunContext) -> StageResult:
-        raise InputDataError("the power went out")
-
-    broken = [dataclasses.replace(stage, run=crash) if stage.name == "recommend" else stage for stage in NIGHTLY]
-    with pytest.raises(InputDataError, match="power"):
-        world.run(date, stages=broken)
-    context = world.open(date)
-    assert world.table("runs").where(F.col("run_id") == context.run_id).first()["status"] == "failed"
-    assert latest_published(world.warehouse) != context.run_id
-    masks = next(stage for stage in NIGHTLY if stage.name == "mask_outliers")
-    assert decide(masks, context).reason == "done already in this run"
-    summary = execute(NIGHTLY, context)
-    assert summary["status"] == "published"
-    assert set(summary["seconds"]) == {"recommend", "audit", "publish", "total"}
+def test_feedback_of_others_makes_another_run_of_the_same_date(second_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = second_night
+    assert world.open(SECOND_NIGHT).run_id == summary["run_id"]
+    say_in_the_table(world, "from-the-app-again", "person-06", "more plush")
+    assert world.open(SECOND_NIGHT).run_id != summary["run_id"]
 
 
-def test_the_gate_refuses_and_consumers_keep_the_run_before(second_world: World) -> None:
-    world = second_world
-    before = latest_published(world.warehouse)
-    with pytest.raises(QualityGateError, match="NDCG"):
-        world.run("run.run_date='2026-03-07'", "audit.min_ndcg_over_popularity=1000000.0")
-    assert latest_published(world.warehouse) == before
-    assert world.table("runs").where("status = 'refused'").count() == 1
-
-
-def test_an_item_that_leaves_the_catalogue_is_not_recommended(second_world: World) -> None:
-    world = second_world
-    date = "run.run_date='2026-03-08'"
+def test_a_refused_run_leaves_consumers_where_they_were(second_night: tuple[World, dict[str, Any]]) -> None:
+    """And an item that left the catalogue is not recommended any more, while histories keep it."""
+    world, summary = second_night
     path = world.folder / "dataset" / "items.parquet"
     table = pq.read_table(path)
     published = read_published(world.warehouse, "recommendations")
     favourite = published.groupBy("item_id").count().orderBy(F.desc("count"), "item_id").first()[0]
     pq.write_table(table.filter([item != favourite for item in table["item_id"].to_pylist()]), path)
-    try:
-        # Its interactions are refused now, and so many of forty items' that the limit has to give way.
-        summary = world.run(date, "ingest.max_quarantined_share=0.9")
-    finally:
-        pq.write_table(table, path)
+    # Interactions with it are refused now, so many of forty items' that the limit has to give way.
+    overrides = ("run.run_date='2026-03-04'", "ingest.max_quarantined_share=0.9", "audit.min_ndcg_over_popularity=1000000.0")
+    with pytest.raises(QualityGateError, match="NDCG"):
+        world.run(*overrides)
+    assert latest_published(world.warehouse) == summary["run_id"]
+    run_id = world.open(*overrides).run_id
+    assert world.table("runs").where(F.col("run_id") == run_id).first()["status"] == "refused"
     assert not world.table("items").where(F.col("item_id") == favourite).first()["is_active"]
-    assert world.table("recommendations", summary["run_id"]).where(F.col("item_id") == favourite).count() == 0
-    refused = world.table("quarantine", summary["run_id"])
-    assert {row["reason"] for row in refused.select("reason").distinct().collect()} == {"unknown_item"}
-    assert json.loads(refused.first()["record"])["item_id"] == favourite
-
-
-def test_configuration_is_loaded_as_written(first_night: tuple[World, dict[str, Any]]) -> None:
-    world, _ = first_night
-    path = write_config(world.folder, "other.yaml", recommend={"top_k": 3})
-    assert load_config(path).recommend.top_k == 3
+    refused_rows = world.table("recommendations", run_id)
+    assert refused_rows.count() == NUM_USERS * 10
+    assert refused_rows.where(F.col("item_id") == favourite).count() == 0
+    quarantine = world.table("quarantine", run_id)
+    assert {row["reason"] for row in quarantine.select("reason").distinct().collect()} == {"unknown_item"}
+    assert json.loads(quarantine.first()["record"])["item_id"] == favourite

@@ -1,5 +1,6 @@
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from pyspark.sql import functions as F
 from cesrec_core.errors import ConfigError, InputDataError, SchemaError
 from cesrec_core.raw_sources.discover import find_sources
 from cesrec_core.raw_sources.formats import read_source, recognise
+from cesrec_core.raw_sources.tables import newest_version
 
 
 def rows(frame: DataFrame, *columns: str) -> list[tuple]:
@@ -123,6 +125,83 @@ def test_parquet_folder_and_position(spark: SparkSession, tmp_path: Path) -> Non
     frame.write.parquet(str(tmp_path / "interactions"))
     found = read_source(spark, "interactions", str(tmp_path / "interactions"))
     assert rows(found, "source_position", "user_id") == [(6, "4"), (7, "3"), (8, "2"), (9, "1"), (10, "0")]
+
+
+FIRST = "'u' user_id, 'old' item_id, 5L timestamp"
+SECOND = "'u' user_id, 'new' item_id, 6L timestamp"
+
+
+@pytest.fixture
+def delta_folder(spark: SparkSession, tmp_path: Path) -> str:
+    """Version 0 holds FIRST, version 1 holds SECOND."""
+    path = str(tmp_path / "interactions")
+    spark.sql(f"select {FIRST}").write.format("delta").save(path)
+    spark.sql(f"select {SECOND}").write.format("delta").mode("overwrite").save(path)
+    return path
+
+
+@pytest.fixture
+def delta_table(spark: SparkSession, delta_folder: str) -> Iterator[str]:
+    name = "default.raw_interactions_of_a_test"
+    spark.sql(f"create table {name} using delta location '{delta_folder}'")
+    yield name
+    spark.sql(f"drop table {name}")
+
+
+@pytest.mark.parametrize("source", ["delta_folder", "delta_table"])
+def test_delta_sources_with_and_without_version(spark: SparkSession, source: str, request: pytest.FixtureRequest) -> None:
+    location = request.getfixturevalue(source)
+    assert recognise(location) == {"delta_folder": "delta", "delta_table": "table"}[source]
+    assert newest_version(spark, location) == 1
+    wanted = ("item_id", "timestamp", "source_position")
+    assert rows(read_source(spark, "interactions", location), *wanted) == [("new", 6, 0)]
+    assert rows(read_source(spark, "interactions", location, version=0), *wanted) == [("old", 5, 0)]
+    assert rows(read_source(spark, "interactions", location, version=1), *wanted) == [("new", 6, 0)]
+    with pytest.raises(InputDataError, match=r"at version 7\. Correct it in the dataset section, or run again") as raised:
+        read_source(spark, "interactions", location, version=7)
+    assert location in str(raised.value)
+
+
+@pytest.mark.parametrize("version", [None, 3])
+def test_missing_delta_sources_are_named(spark: SparkSession, tmp_path: Path, version: int | None) -> None:
+    for location in ((tmp_path / "gone").as_uri(), "default.no_such_table_anywhere"):
+        with pytest.raises(InputDataError, match=r"There is no .*table .*Correct it in the dataset section") as raised:
+            read_source(spark, "interactions", location, version)
+        assert location in str(raised.value)
+        with pytest.raises(InputDataError, match=r"There is no Delta table .*Correct it in the dataset section") as raised:
+            newest_version(spark, location)
+        assert location in str(raised.value)
+    with pytest.raises(InputDataError, match=r"There is nothing at .*gone\. Correct the path in the dataset section"):
+        read_source(spark, "interactions", str(tmp_path / "gone"), version)
+
+
+def test_a_named_table_that_is_not_delta_has_no_version(spark: SparkSession) -> None:
+    spark.sql(f"select {FIRST}").createOrReplaceTempView("a_view_of_interactions")
+    assert rows(read_source(spark, "interactions", "a_view_of_interactions"), "item_id") == [("old",)]
+    with pytest.raises(InputDataError, match="There is no Delta table a_view_of_interactions"):
+        newest_version(spark, "a_view_of_interactions")
+
+
+def test_json_columns_that_first_appear_far_down(spark: SparkSession, tmp_path: Path) -> None:
+    early = [{"item_id": f"i{number:03}", "title": "T"} for number in range(250)]
+    late = {"item_id": "late", "title": "T", "genres": ["a", "b"], "description": "Text", "brand": "Acme"}
+    found = read_source(spark, "items", write_gz(tmp_path / "items.jsonl.gz", [*early, late]))
+    assert rows(found.where("item_id = 'late'"), "attributes", "description") == [(["a", "b", "Acme"], "Text")]
+    assert [row[0] for row in rows(found, "item_id")] == [record["item_id"] for record in [*early, late]]
+
+
+def test_json_aliases_may_change_within_a_source(spark: SparkSession, tmp_path: Path) -> None:
+    early = [{"USER_ID": "u", "asin": f"i{number}", "unixReviewTime": number} for number in range(250)]
+    late = {"USER_ID": "u", "item_id": "late", "timestamp": 9, "overall": 4}
+    found = read_source(spark, "interactions", write_gz(tmp_path / "interactions.jsonl.gz", [*early, late]))
+    kept = rows(found, "user_id", "item_id", "timestamp", "rating")
+    assert (kept[0], kept[-1]) == (("u", "i0", "0", None), ("u", "late", "9", 4.0))
+
+
+def test_rows_without_a_position_keep_their_place_in_the_file(spark: SparkSession, tmp_path: Path) -> None:
+    lines = [{"user_id": "u", "item_id": name, "timestamp": 1} for name in ("c", "b", "a")]
+    found = read_source(spark, "interactions", write_gz(tmp_path / "interactions.jsonl.gz", lines))
+    assert rows(found, "item_id", "source_position") == [("c", 0), ("b", 1), ("a", 2)]
 
 
 def test_source_position_follows_the_lines_of_a_file(spark: SparkSession, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_normalisation_is_kept_when_the_catalogue_grows(saved: tuple[ItemConstru
     old = tiny_items()
     grown = ItemFeatures(
         [*old.titles, "New thing"],
-        [*old.attributes, ("blue",)],
+        [*old.attributes, ("red",)],
         torch.cat([old.semantic, torch.full((1, 5), 9.0)]),
         torch.cat([old.collaborative, torch.full((1, 4), 9.0)]),
     )

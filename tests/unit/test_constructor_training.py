@@ -69,6 +69,7 @@ def test_losses_are_cross_entropies_over_the_right_items(model: ItemConstructor)
     """With queries of zero all logits are equal: a decision is among what is not taken, a copy among the whole catalogue."""
     for query in (model.collaborative_query, model.text_query):
         query.weight.zero_()
+    model.wish_gate.zero_()
     batch = scored_batch([pair("a", [1, 2, 3], [1])], model.prompt, np.random.default_rng(0))
     losses = model(batch)
     assert losses[batch.is_masked_place].tolist() == pytest.approx([math.log(NUM_ITEMS - 2)])
@@ -79,7 +80,7 @@ def test_the_true_item_is_not_visible_where_it_is_masked(model: ItemConstructor)
     one, other = pair("a", [1, 2, 3], [1]), pair("a", [1, 5, 3], [1])
     first, second = (scored_batch([each], model.prompt, None) for each in (one, other))
     with torch.no_grad():
-        states = [model.read(batch.slots).last_hidden_state[batch.rows, batch.columns] for batch in (first, second)]
+        states = [model.read(batch.slots)[batch.rows, batch.columns] for batch in (first, second)]
     assert torch.equal(states[0], states[1])
 
 
@@ -142,7 +143,7 @@ def test_ranks_count_better_items_among_the_candidates(model: ItemConstructor) -
     logits = []
     for each in pairs:
         batch = scored_batch([each], model.prompt, None)
-        logits += list(model.score(model.read(batch.slots).last_hidden_state[batch.rows, batch.columns]))
+        logits += list(model.score_places(batch))
 
     def rank(scores: torch.Tensor, true: int, others: set[int]) -> int:
         return 1 + sum(1 for code in range(NUM_ITEMS) if code not in others and scores[code] > scores[true])

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cesrec_core.feedback import phrases
 from cesrec_core.feedback.understanding import Signals, model_id, understand
 from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.prompts import attribute_words
 
 ITEMS = {
     "toys": ("Toy Story (1995)", ["Animation", "Children's", "Comedy"]),
@@ -76,6 +78,293 @@ def test_attributes(utterance: str, wanted: set[str], unwanted: set[str]) -> Non
     signals = read(utterance)
     assert (set(signals.wanted_attributes), set(signals.unwanted_attributes)) == (wanted, unwanted)
     assert signals.is_vague == (not wanted and not unwanted)
+
+
+CATALOGUES = {
+    "films": ["Horror", "Comedy", "Drama", "Sci-Fi", "War", "Romance", "Musical", "Film-Noir"],
+    "games": ["Role-Playing", "Puzzle", "Shooter", "Card Games", "Nintendo Switch", "Strategy", "Racing"],
+    "toys": ["Building Blocks", "Dolls", "Plush", "Wooden", "Battery Powered", "Outdoor", "Board Games"],
+}
+
+
+def catalogue(name: str) -> Vocabulary:
+    """One item for each attribute, with titles that are no words of anybody's."""
+    attributes = CATALOGUES[name]
+    numbers = [str(number) for number in range(len(attributes))]
+    return Vocabulary.from_items(numbers, [f"Qx{number} zork" for number in numbers], [[name] for name in attributes])
+
+
+@pytest.mark.parametrize("recommended", [(), ("0", "1", "2")], ids=["nothing shown", "three shown"])
+@pytest.mark.parametrize(
+    ("name", "utterance", "wanted", "unwanted"),
+    [
+        ("films", "enough horror already, let's see some comedies", {"Comedy"}, {"Horror"}),
+        ("films", "okay enough with the war films, drama please", {"Drama"}, {"War"}),
+        ("films", "not enough comedy", {"Comedy"}, set()),
+        ("films", "funny enough, I like horror", {"Horror"}, set()),
+        ("films", "could you ditch the musicals and add comedies?", {"Comedy"}, {"Musical"}),
+        ("films", "let's drop the horror", set(), {"Horror"}),
+        ("films", "don't drop the horror", {"Horror"}, set()),
+        ("films", "everything here is horror, I wanted romance", {"Romance"}, {"Horror"}),
+        ("films", "these are all horror", set(), set()),
+        ("films", "these are all horror and I love it", {"Horror"}, set()),
+        ("films", "they're all dramas, something else please", set(), {"Drama"}),
+        ("films", "all you recommend is drama, where is the comedy?", {"Comedy"}, {"Drama"}),
+        ("films", "you keep showing me war movies instead of comedies", {"Comedy"}, {"War"}),
+        ("films", "you keep recommending horror", set(), {"Horror"}),
+        ("films", "please keep recommending horror", {"Horror"}, set()),
+        ("films", "I keep getting musicals. I want sci-fi!", {"Sci-Fi"}, {"Musical"}),
+        ("films", "I wanted a comedy and got a drama", {"Comedy"}, {"Drama"}),
+        ("films", "asked for romance, got horror", {"Romance"}, {"Horror"}),
+        ("films", "I'd trade all of the horror for one good comedy", {"Comedy"}, {"Horror"}),
+        ("films", "replace the dramas with musicals", {"Musical"}, {"Drama"}),
+        ("films", "please switch from war to comedy", {"Comedy"}, {"War"}),
+        ("films", "I wouldn't trade comedy for anything", {"Comedy"}, set()),
+        ("films", "comedy for a change", {"Comedy"}, set()),
+        ("films", "turn the horror down and the comedy up", {"Comedy"}, {"Horror"}),
+        ("films", "can you dial back the romance a bit?", set(), {"Romance"}),
+        ("films", "ease off the war, crank up the comedy", {"Comedy"}, {"War"}),
+        ("films", "go easy on the drama", set(), {"Drama"}),
+        ("films", "cut back on horror and give me more sci-fi", {"Sci-Fi"}, {"Horror"}),
+        ("films", "a bit lighter on horror, heavier on romance", {"Romance"}, {"Horror"}),
+        ("films", "I like comedies more than dramas", {"Comedy"}, {"Drama"}),
+        ("films", "comedies are better than dramas", {"Comedy"}, {"Drama"}),
+        ("films", "war films are worse than musicals", {"Musical"}, {"War"}),
+        ("films", "I enjoyed the funny comedies better than the horror", {"Comedy"}, {"Horror"}),
+        ("films", "comedy>horror", {"Comedy"}, {"Horror"}),
+        ("films", "horror < comedy", {"Comedy"}, {"Horror"}),
+        ("films", "I would pick sci-fi over war any day", {"Sci-Fi"}, {"War"}),
+        ("films", "I'd choose a musical over any of the dramas", {"Musical"}, {"Drama"}),
+        ("films", "a comedy over the weekend would be nice", {"Comedy"}, set()),
+        ("films", "I'm over horror", set(), {"Horror"}),
+        ("films", "horror again? come on", set(), {"Horror"}),
+        ("films", "Horror again... give me drama", {"Drama"}, {"Horror"}),
+        ("films", "show me horror again", {"Horror"}, set()),
+        ("films", "too many musicals, not enough dramas", {"Drama"}, {"Musical"}),
+        ("films", "too many of these are horror", set(), {"Horror"}),
+        ("films", "why is everything horror? I want comedy", {"Comedy"}, {"Horror"}),
+        ("films", "why not comedy?", {"Comedy"}, set()),
+        ("films", "why did you recommend a horror movie?", set(), set()),
+        ("films", "why are these all dramas?", set(), {"Drama"}),
+        ("films", "I prefer comedy to any of the horror stuff", {"Comedy"}, {"Horror"}),
+        ("films", "Horror: nope. Comedy: yes. Drama: no", {"Comedy"}, {"Horror", "Drama"}),
+        ("films", "Horror? No. Comedy? Yes.", {"Comedy"}, {"Horror"}),
+        ("films", "a comedy would be nice, no?", {"Comedy"}, set()),
+        ("films", "horror isn't what I asked for; comedy is", {"Comedy"}, {"Horror"}),
+        ("films", "I lean towards comedies these days", {"Comedy"}, set()),
+        ("films", "these lean towards comedy, which is great", {"Comedy"}, set()),
+        ("films", "your suggestions lean toward horror, I'd like romance", {"Romance"}, {"Horror"}),
+        ("films", "steer away from horror and towards comedy", {"Comedy"}, {"Horror"}),
+        ("films", "nothing but comedies please", {"Comedy"}, set()),
+        ("films", "I get nothing but war films", set(), {"War"}),
+        ("films", "horror <3", {"Horror"}, set()),
+        ("films", "I watched a horror yesterday", set(), set()),
+        ("films", "I love it so much, more comedy", {"Comedy"}, set()),
+        ("films", "I got a comedy for my birthday and loved it", {"Comedy"}, set()),
+        ("films", "horror overload! comedy please", {"Comedy"}, {"Horror"}),
+        ("films", "I like both horror and comedy", {"Horror", "Comedy"}, set()),
+        ("films", "everything from comedy to horror is fine", {"Comedy", "Horror"}, set()),
+        ("films", "my picks would be comedies", {"Comedy"}, set()),
+        ("films", "I liked your picks, especially the dramas", {"Drama"}, set()),
+        ("films", "I've had my fill of horror, how about romance", {"Romance"}, {"Horror"}),
+        ("films", "romance > war > horror", {"Romance"}, {"War", "Horror"}),
+        ("films", "I don't need any more drama in my life, comedy it is", {"Comedy"}, {"Drama"}),
+        ("films", "what I asked for was comedy, what I got was horror", {"Comedy"}, {"Horror"}),
+        ("films", "you gave me horror but I wanted sci-fi", {"Sci-Fi"}, {"Horror"}),
+        ("films", "why do you keep suggesting musicals", set(), {"Musical"}),
+        ("films", "why another war film?", set(), {"War"}),
+        ("films", "why are there so many dramas and no comedies?", {"Comedy"}, {"Drama"}),
+        ("films", "just comedies please, no horror", {"Comedy"}, {"Horror"}),
+        ("films", "lose the horror, keep the comedy", {"Comedy"}, {"Horror"}),
+        ("films", "keep the comedies, drop the rest", {"Comedy"}, set()),
+        ("films", "I'm more of a comedy person than a horror person", {"Comedy"}, {"Horror"}),
+        ("films", "I'm not big on horror but comedy works", {"Comedy"}, {"Horror"}),
+        ("films", "comedy > horror any day of the week!!", {"Comedy"}, {"Horror"}),
+        ("films", "exchange one of the war films for a musical", {"Musical"}, {"War"}),
+        ("films", "can you swap out horror with something romantic?", {"Romance"}, {"Horror"}),
+        ("films", "could you turn up the romance", {"Romance"}, set()),
+        ("films", "don't turn up the horror", set(), {"Horror"}),
+        ("films", "bring the drama down a notch", set(), {"Drama"}),
+        ("films", "amp up the comedy, please, and tone the horror way down", {"Comedy"}, {"Horror"}),
+        ("films", "let's get away from war and into romance", {"Romance"}, {"War"}),
+        ("films", "further away from horror, nearer to comedy", {"Comedy"}, {"Horror"}),
+        ("films", "these feel too much like horror, I prefer comedy", {"Comedy"}, {"Horror"}),
+        ("films", "horror is fine, comedy is better", {"Horror", "Comedy"}, set()),
+        ("films", "I like drama better", {"Drama"}, set()),
+        ("films", "dramas rather than war, if possible", {"Drama"}, {"War"}),
+        ("films", "I'd rather watch sci-fi than romance", {"Sci-Fi"}, {"Romance"}),
+        ("films", "I'd sooner watch a comedy than a drama", {"Comedy"}, {"Drama"}),
+        ("films", "I'd go with musicals over dramas", {"Musical"}, {"Drama"}),
+        ("films", "less horror than last time", set(), {"Horror"}),
+        ("films", "that was a great drama", {"Drama"}, set()),
+        ("films", "is the second one a horror?", set(), set()),
+        ("films", "I saw a war film with my dad last week", set(), set()),
+        ("films", "my kids watch comedies, I watch dramas", set(), set()),
+        ("films", "horror and comedy are both fine", {"Horror", "Comedy"}, set()),
+        ("films", "no horror, no war, just romance", {"Romance"}, {"Horror", "War"}),
+        ("films", "more romance and less of the war", {"Romance"}, {"War"}),
+        ("films", "I'm tired of seeing horror all over the place", set(), {"Horror"}),
+        ("films", "cut the horror out", set(), {"Horror"}),
+        ("films", "why so many musicals? I'd like sci-fi instead", {"Sci-Fi"}, {"Musical"}),
+        ("films", "a drama above all", {"Drama"}, set()),
+        ("films", "not more horror!", set(), {"Horror"}),
+        ("films", "no need for horror", set(), {"Horror"}),
+        ("films", "I'd love less war and more film noir", {"Film-Noir"}, {"War"}),
+        ("games", "any switch games? more role-playing", {"Role-Playing"}, set()),
+        ("games", "swap the shooters for puzzles", {"Puzzle"}, {"Shooter"}),
+        ("games", "less shooter and more strategy than before", {"Strategy"}, {"Shooter"}),
+        ("games", "I got tired of racing, could we go with card games", {"Card Games"}, {"Racing"}),
+        ("games", "puzzle instead of shooter", {"Puzzle"}, {"Shooter"}),
+        ("games", "these are mostly shooters while I'm after strategy", {"Strategy"}, {"Shooter"}),
+        ("games", "rather than another shooter, a puzzle", {"Puzzle"}, {"Shooter"}),
+        ("games", "stop pushing racing on me and bring on the puzzles", {"Puzzle"}, {"Racing"}),
+        ("games", "so many shooters! puzzles, anyone?", {"Puzzle"}, {"Shooter"}),
+        ("games", "fewer card games, lots more strategy", {"Strategy"}, {"Card Games"}),
+        ("games", "I always end up with racing games when I want strategy", {"Strategy"}, {"Racing"}),
+        ("games", "not shooter but strategy", {"Strategy"}, {"Shooter"}),
+        ("games", "strategy beats racing every time", {"Strategy"}, {"Racing"}),
+        ("games", "let's move on from shooters to puzzles", {"Puzzle"}, {"Shooter"}),
+        ("games", "the puzzles were fine, the shooters were not", {"Puzzle"}, {"Shooter"}),
+        ("games", "I have a Nintendo Switch and love puzzles", {"Puzzle"}, set()),
+        ("games", "I've played enough shooters, show me some strategy", {"Strategy"}, {"Shooter"}),
+        ("games", "seems you only recommend shooters; I play strategy", {"Strategy"}, {"Shooter"}),
+        ("games", "puzzle games with no shooter bits", {"Puzzle"}, {"Shooter"}),
+        ("games", "replace shooter by puzzle", {"Puzzle"}, {"Shooter"}),
+        ("games", "less racing in exchange for more strategy", {"Strategy"}, {"Racing"}),
+        ("games", "don't get me wrong, I like racing", {"Racing"}, set()),
+        ("games", "not another racing game!", set(), {"Racing"}),
+        ("games", "you've shown me nothing but racing games, I'm into puzzles", {"Puzzle"}, {"Racing"}),
+        ("games", "every recommendation is a shooter. Strategy, please", {"Strategy"}, {"Shooter"}),
+        ("games", "are these all shooters?", set(), set()),
+        ("games", "it's always racing with you, isn't it? puzzles!", {"Puzzle"}, {"Racing"}),
+        ("games", "a strategy game that beats shooters", {"Strategy"}, {"Shooter"}),
+        ("toys", "leave the battery powered stuff out", set(), {"Battery Powered"}),
+        ("toys", "wooden toys over battery powered ones please", {"Wooden"}, {"Battery Powered"}),
+        ("toys", "another doll? we have plenty; building blocks would be better", {"Building Blocks"}, {"Dolls"}),
+        ("toys", "we have enough dolls, show us board games", {"Board Games"}, {"Dolls"}),
+        ("toys", "enough of the plush. wooden!", {"Wooden"}, {"Plush"}),
+        ("toys", "scrap the plush, go for outdoor", {"Outdoor"}, {"Plush"}),
+        ("toys", "my kid prefers dolls to board games", {"Dolls"}, {"Board Games"}),
+        ("toys", "could these be wooden instead of plush?", {"Wooden"}, {"Plush"}),
+        ("toys", "all I see are dolls, I need something outdoor", {"Outdoor"}, {"Dolls"}),
+        ("toys", "outdoor yes, battery powered no", {"Outdoor"}, {"Battery Powered"}),
+        ("toys", "thumbs up for wooden, thumbs down for plush", {"Wooden"}, {"Plush"}),
+        ("toys", "do you have these in wooden rather than plush", {"Wooden"}, {"Plush"}),
+        ("toys", "away with the dolls, in with the blocks", set(), {"Dolls"}),
+        ("toys", "I don't want dolls over wooden", {"Wooden"}, {"Dolls"}),
+        ("toys", "you only show me plush but I want outdoor", {"Outdoor"}, {"Plush"}),
+        ("toys", "what about wooden ones in place of the plush ones", {"Wooden"}, {"Plush"}),
+        ("toys", "skip the dolls", set(), {"Dolls"}),
+        ("toys", "never skip the dolls", {"Dolls"}, set()),
+        ("toys", "the kids have outgrown dolls, they want building blocks", {"Building Blocks"}, {"Dolls"}),
+        ("toys", "no to plush, yes to wooden", {"Wooden"}, {"Plush"}),
+        ("toys", "trade plush for wooden", {"Wooden"}, {"Plush"}),
+        ("toys", "we already own so many dolls, try board games", {"Board Games"}, {"Dolls"}),
+        ("toys", "wooden, as opposed to battery powered", {"Wooden"}, {"Battery Powered"}),
+        ("toys", "don't show me plush, show me wooden", {"Wooden"}, {"Plush"}),
+        ("toys", "plush is out, wooden is in", {"Wooden"}, {"Plush"}),
+        ("toys", "more outdoor please and fewer dolls", {"Outdoor"}, {"Dolls"}),
+        ("toys", "change the dolls to board games", {"Board Games"}, {"Dolls"}),
+        ("toys", "I wish there were fewer dolls and more building blocks", {"Building Blocks"}, {"Dolls"}),
+        ("toys", "these are dolls. we asked for building blocks", {"Building Blocks"}, {"Dolls"}),
+        ("toys", "put back the wooden ones, take away the plush", {"Wooden"}, {"Plush"}),
+        ("toys", "so tired of plush that I'd take anything wooden", {"Wooden"}, {"Plush"}),
+        ("toys", "enough outdoor to last a lifetime", set(), {"Outdoor"}),
+        ("toys", "she likes dolls well enough", {"Dolls"}, set()),
+        ("toys", "can you avoid dolls and lean into building blocks", {"Building Blocks"}, {"Dolls"}),
+        ("films", "could you go lighter on the drama?", set(), {"Drama"}),
+        ("films", "what if we dropped horror for musicals", {"Musical"}, {"Horror"}),
+        ("films", "I'm getting a lot of horror, I'd rather see romance", {"Romance"}, {"Horror"}),
+        ("films", "half of these are war films... not what I'm after", set(), {"War"}),
+        ("films", "give the dramas a rest, bring me comedies", {"Comedy"}, {"Drama"}),
+        ("films", "no offence but horror isn't for me, romance is", {"Romance"}, {"Horror"}),
+        ("films", "I like war films but not horror", {"War"}, {"Horror"}),
+        ("films", "I like horror. but these are all war films", {"Horror"}, {"War"}),
+        ("films", "quit with the musicals", set(), {"Musical"}),
+        ("films", "push the comedy up and the drama down", {"Comedy"}, {"Drama"}),
+        ("films", "comedies please - not dramas", {"Comedy"}, {"Drama"}),
+        ("films", "drama > comedy, always", {"Drama"}, {"Comedy"}),
+        ("films", "i want war not romance", {"War"}, {"Romance"}),
+        ("films", "i said sci-fi, not war", {"Sci-Fi"}, {"War"}),
+        ("films", "this list is full of horror. where are the comedies?", {"Comedy"}, {"Horror"}),
+        ("films", "everything you show me is drama", set(), {"Drama"}),
+        ("films", "can I get something with romance in place of war", {"Romance"}, {"War"}),
+        ("films", "comedy wins over drama for me", {"Comedy"}, {"Drama"}),
+        ("films", "I'd much prefer a romance to yet another war film", {"Romance"}, {"War"}),
+        ("films", "lots of comedy please", {"Comedy"}, set()),
+        ("films", "how about a comedy for once, instead of all this drama", {"Comedy"}, {"Drama"}),
+        ("films", "less of the same horror; more musicals", {"Musical"}, {"Horror"}),
+        ("films", "Drama instead of comedy this time", {"Drama"}, {"Comedy"}),
+        ("films", "the war one was better than the musical one", {"War"}, {"Musical"}),
+        ("films", "I wouldn't say no to a musical", {"Musical"}, set()),
+        ("films", "I've been watching too many war films lately", set(), {"War"}),
+        ("films", "war movies? again? really?", set(), {"War"}),
+        ("films", "why all the horror?", set(), {"Horror"}),
+        ("films", "why is there so much horror on this list", set(), {"Horror"}),
+        ("films", "what I don't need is another drama; what I need is comedy", {"Comedy"}, {"Drama"}),
+        ("films", "my wife loves romance, me not so much", {"Romance"}, set()),
+        ("films", "I didn't ask for horror", set(), {"Horror"}),
+        ("films", "I never asked for musicals", set(), {"Musical"}),
+        ("films", "more than anything I want drama", {"Drama"}, set()),
+        ("films", "nothing against horror", {"Horror"}, set()),
+        ("films", "I prefer horror", {"Horror"}, set()),
+        ("films", "comedy and drama over horror and war", {"Comedy", "Drama"}, {"Horror", "War"}),
+        ("films", "swap horror and war for comedy", {"Comedy"}, {"Horror", "War"}),
+        ("films", "not as much horror, a bit more comedy", {"Comedy"}, {"Horror"}),
+        ("games", "shooters aren't really for me, something like a puzzle", {"Puzzle"}, {"Shooter"}),
+        ("games", "please replace all racing titles with strategy titles", {"Strategy"}, {"Racing"}),
+        ("games", "strategy: yes please. racing: no thanks", {"Strategy"}, {"Racing"}),
+        ("games", "I own enough racing games", set(), {"Racing"}),
+        ("games", "I keep coming back to puzzle games", {"Puzzle"}, set()),
+        ("games", "enough!", set(), set()),
+        ("games", "this is a shooter, I asked for a puzzle", {"Puzzle"}, {"Shooter"}),
+        ("games", "puzzles above shooters", {"Puzzle"}, {"Shooter"}),
+        ("toys", "take the dolls off the list", set(), {"Dolls"}),
+        ("toys", "take plush out and put wooden in", {"Wooden"}, {"Plush"}),
+        ("toys", "turn it towards outdoor and away from board games", {"Outdoor"}, {"Board Games"}),
+        ("toys", "he would pick dolls over plush", {"Dolls"}, {"Plush"}),
+        ("toys", "fewer battery powered toys, she'd love wooden", {"Wooden"}, {"Battery Powered"}),
+        ("toys", "it keeps suggesting plush", set(), {"Plush"}),
+        ("toys", "keep it wooden", {"Wooden"}, set()),
+        ("toys", "let's go from plush to wooden", {"Wooden"}, {"Plush"}),
+        ("toys", "I like dolls and plush, but mostly dolls", {"Dolls", "Plush"}, set()),
+        ("toys", "so much plush. outdoor?", {"Outdoor"}, {"Plush"}),
+        ("toys", "not plush again", set(), {"Plush"}),
+        ("films", "<b>comedy</b> and <i>romance</i>", {"Comedy", "Romance"}, set()),
+    ],
+)
+def test_contrast(name: str, utterance: str, wanted: set[str], unwanted: set[str], recommended: tuple[str, ...]) -> None:
+    signals = understand(utterance, recommended, catalogue(name), 1000)
+    assert (set(signals.wanted_attributes), set(signals.unwanted_attributes)) == (wanted, unwanted)
+    assert not signals.wanted_item_ids
+    assert not signals.unwanted_item_ids
+
+
+@pytest.mark.parametrize("kind", ["WISH", "COMPARE_WISH", "TERSE_WISH", "BOTH", "COMPARE_BOTH", "TERSE_BOTH", "REJECT"])
+def test_every_phrase_of_the_simulated_user_is_understood(kind: str) -> None:
+    for phrase in getattr(phrases, kind):
+        for name, wish, unwanted in (
+            ("films", "Comedy", "Sci-Fi"),
+            ("games", "Puzzle", "Card Games"),
+            ("toys", "Plush", "Dolls"),
+        ):
+            text = phrase.format(wish=attribute_words(wish), unwanted=attribute_words(unwanted))
+            signals = understand(text, ("0", "1"), catalogue(name), 1000)
+            assert signals.wanted_attributes == ((wish,) if "{wish}" in phrase else ()), text
+            assert signals.unwanted_attributes == ((unwanted,) if "{unwanted}" in phrase else ()), text
+
+
+@pytest.mark.parametrize(
+    ("utterance", "confidence"),
+    [
+        ("enough horror", 0.9),
+        ("comedy over horror", 0.9),
+        ("I keep getting horror", 0.6),
+        ("these are all horror; I want comedy", 0.75),
+    ],
+)
+def test_what_is_only_hinted_at_is_trusted_less(utterance: str, confidence: float) -> None:
+    assert understand(utterance, (), catalogue("films"), 1000).confidence == confidence
 
 
 @pytest.mark.parametrize(
@@ -200,7 +489,22 @@ def test_any_text_gives_signals_within_the_catalogue(utterance: str, recommended
 
 
 @pytest.mark.parametrize(
-    "piece", ["not ", "no, ", "horror, ", "not horror, ", "the second one but ", "a", "\x00", "(", "&lt;", "is it?"]
+    "piece",
+    [
+        "not ",
+        "no, ",
+        "horror, ",
+        "not horror, ",
+        "the second one but ",
+        "horror over ",
+        "turn horror down ",
+        "enough horror swap ",
+        "a",
+        "\x00",
+        "(",
+        "&lt;",
+        "is it?",
+    ],
 )
 def test_a_hundred_kilobytes_take_seconds_at_most(piece: str) -> None:
     text = (piece * 100_000)[:100_000]
@@ -211,5 +515,5 @@ def test_a_hundred_kilobytes_take_seconds_at_most(piece: str) -> None:
 
 def test_model_id_names_parser_and_catalogue() -> None:
     other = Vocabulary.from_items(["1"], ["A"], [["x"]])
-    assert model_id(VOCABULARY) == f"rules-1-{VOCABULARY.fingerprint}"
+    assert model_id(VOCABULARY) == f"rules-2-{VOCABULARY.fingerprint}"
     assert model_id(other) != model_id(VOCABULARY)

@@ -1,0 +1,214 @@
+"""The map over shards: every row once, whatever dies, and no data in what it says of a failure."""
+
+import os
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from cesrec_core.actors.pool import MapReport, map_shards
+from cesrec_core.actors.session import RaySession
+from cesrec_core.config import RaySection
+from cesrec_core.errors import ArtifactError, StageError
+
+SECRET = "Ada Lovelace"
+
+# The workers below travel by value: Ray's processes do not find this file.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(60)]
+
+
+class Double:
+    """number -> number, twice."""
+
+    def setup(self) -> None:
+        self.factor = 2
+
+    def process(self, shard: pa.Table) -> pa.Table:
+        return pa.table({"number": [number * self.factor for number in shard["number"].to_pylist()]})
+
+
+class FailsOnSeven(Double):
+    def process(self, shard: pa.Table) -> pa.Table:
+        if 7 in shard["number"].to_pylist():
+            raise ValueError(f"cannot read what {SECRET} said")
+        return super().process(shard)
+
+
+class DiesOnce(Double):
+    """Kills its process on the first shard that holds a 7, half-way through."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def process(self, shard: pa.Table) -> pa.Table:
+        if 7 in shard["number"].to_pylist() and not self.marker.exists():
+            self.marker.touch()
+            os._exit(1)
+        return super().process(shard)
+
+
+class AlwaysDies(Double):
+    def process(self, shard: pa.Table) -> pa.Table:
+        os._exit(1)
+
+
+class NeverReady(Double):
+    def setup(self) -> None:
+        raise OSError(f"no model for {SECRET}")
+
+
+class WrongArtifact(Double):
+    def setup(self) -> None:
+        raise ArtifactError("The adapter was trained on another extractor. Train it again.")
+
+
+class RefusesShards(Double):
+    def process(self, shard: pa.Table) -> pa.Table:
+        raise ArtifactError("The catalogue lacks an item. Export it again.")
+
+
+class MustNotRun(Double):
+    def setup(self) -> None:
+        raise AssertionError("a finished shard was worked on again")
+
+
+class CountsSetups(Double):
+    """Leaves one file per set-up in a folder, and fails on a second one in the same actor."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def setup(self) -> None:
+        super().setup()
+        (self.folder / f"setup-{ray.get_runtime_context().get_actor_id()}").touch(exist_ok=False)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Numbers 0 to 9 in shards of 4, 4 and 2."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, start in enumerate((0, 4, 8)):
+        pq.write_table(pa.table({"number": list(range(start, min(start + 4, 10)))}), folder / f"part-{number}.parquet")
+    return folder
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def section(**values: float) -> RaySection:
+    return RaySection(**{"num_actors": 2, "num_cpus_per_actor": 1.0, "max_attempts_per_shard": 2, **values})
+
+
+def numbers(folder: Path) -> list[int]:
+    return sorted(number for path in folder.glob("*.parquet") for number in pq.read_table(path)["number"].to_pylist())
+
+
+DOUBLED = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+
+
+def test_every_row_is_answered_once_and_finished_shards_are_kept(source: Path, target: Path) -> None:
+    told: list[int] = []
+    report = map_shards(source, target, Double(), section(), told.append)
+    assert numbers(target) == DOUBLED
+    assert report == MapReport(num_shards=3, num_reused=0, num_input_rows=10, num_output_rows=10, num_restarts=0)
+    assert sorted(told) == [2, 4, 4]
+    assert sorted(path.name for path in target.iterdir()) == ["part-0.parquet", "part-1.parquet", "part-2.parquet"]
+
+    told.clear()
+    report = map_shards(source, target, MustNotRun(), section(), told.append)
+    assert report == MapReport(num_shards=3, num_reused=3, num_input_rows=10, num_output_rows=10, num_restarts=0)
+    assert sum(told) == 10
+
+
+def test_only_missing_shards_are_worked_on(source: Path, target: Path) -> None:
+    target.mkdir()
+    pq.write_table(pa.table({"number": [-1]}), target / "part-1.parquet")
+    (target / ".part-2.parquet.unfinished").write_bytes(b"half a file")
+    report = map_shards(source, target, Double(), section())
+    assert report.num_reused == 1
+    assert numbers(target) == [-1, 0, 2, 4, 6, 16, 18]
+
+
+def test_an_actor_that_dies_is_replaced_and_nothing_is_lost_or_doubled(source: Path, target: Path, tmp_path: Path) -> None:
+    report = map_shards(source, target, DiesOnce(tmp_path / "has_died"), section(num_actors=1))
+    assert (tmp_path / "has_died").exists()
+    assert report.num_restarts == 1
+    assert numbers(target) == DOUBLED
+
+
+def test_a_shard_that_always_fails_is_named_without_its_data(
+    source: Path, target: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole_cluster = section(num_actors=1, num_cpus_per_actor=float(total_cpus()))
+    with pytest.raises(
+        StageError, match=r"part-1\.parquet failed 2 times, last with ValueError.*start the job again"
+    ) as caught:
+        map_shards(source, target, FailsOnSeven(), whole_cluster)
+    assert SECRET not in str(caught.value)
+    assert SECRET not in caplog.text
+    assert numbers(target) == [0, 2, 4, 6, 16, 18]
+
+    # The error still holds the stack: an actor that only it kept alive would keep its place, and this map would wait for it.
+    map_shards(source, target, CountsSetups(tmp_path), whole_cluster)
+    assert numbers(target) == DOUBLED
+
+
+def test_actors_that_keep_dying_are_given_up(source: Path, target: Path) -> None:
+    with pytest.raises(StageError, match="failed 1 times, last with ActorDiedError"):
+        map_shards(source, target, AlwaysDies(), section(num_actors=1, max_attempts_per_shard=1))
+    assert numbers(target) == []
+
+
+def test_a_worker_that_cannot_be_set_up(source: Path, target: Path) -> None:
+    with pytest.raises(StageError, match="failed 2 times, last with OSError") as caught:
+        map_shards(source, target, NeverReady(), section(num_actors=1))
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("worker", [WrongArtifact(), RefusesShards()], ids=["set up", "process"])
+def test_an_error_raised_on_purpose_keeps_its_class_and_words(source: Path, target: Path, worker: Double) -> None:
+    with pytest.raises(ArtifactError, match=r"^The (adapter was trained on|catalogue lacks an item)"):
+        map_shards(source, target, worker, section(num_actors=1))
+
+
+def test_more_actors_than_shards(source: Path, target: Path, tmp_path: Path) -> None:
+    for name in ("part-1.parquet", "part-2.parquet"):
+        (source / name).unlink()
+    map_shards(source, target, CountsSetups(tmp_path), section(num_actors=50, num_cpus_per_actor=0.01))
+    assert numbers(target) == [0, 2, 4, 6]
+    assert len(list(tmp_path.glob("setup-*"))) == 1
+
+
+def test_a_worker_is_set_up_once_per_actor(source: Path, target: Path, tmp_path: Path) -> None:
+    map_shards(source, target, CountsSetups(tmp_path), section(num_actors=1))
+    assert len(list(tmp_path.glob("setup-*"))) == 1
+    assert numbers(target) == DOUBLED
+
+
+def test_more_actors_than_the_cluster_has_room_for(source: Path, target: Path) -> None:
+    map_shards(source, target, Double(), section(num_actors=2, num_cpus_per_actor=float(total_cpus())))
+    assert numbers(target) == DOUBLED
+
+
+def test_no_shards_are_no_work(tmp_path: Path, target: Path) -> None:
+    (tmp_path / "in").mkdir()
+    report = map_shards(tmp_path / "in", target, MustNotRun(), section())
+    assert (report.num_shards, report.num_input_rows, report.num_output_rows) == (0, 0, 0)
+
+
+def test_starting_ray_a_second_time_does_nothing(ray_session: RaySession) -> None:
+    with RaySession(ray_session.section) as second:
+        second.start()
+    assert ray.is_initialized()
+
+
+def total_cpus() -> int:
+    return int(ray.cluster_resources()["CPU"])

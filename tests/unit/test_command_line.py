@@ -1,0 +1,138 @@
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cesrec_core.errors import (
+    ArtifactError,
+    CesrecError,
+    ConfigError,
+    InputDataError,
+    QualityGateError,
+    SchemaError,
+    StageError,
+)
+from cesrec_core.stages import command_line
+from cesrec_core.stages.command_line import configuration, finish, parser_for, run_one_stage
+
+SECRET = "ada@example.org"
+
+
+def raising(error: Exception) -> Any:
+    def work() -> dict[str, Any]:
+        raise error
+
+    return work
+
+
+def last_line(text: str) -> dict[str, Any]:
+    return json.loads(text.splitlines()[-1])
+
+
+def test_a_summary_is_one_json_object_on_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> dict[str, Any]:
+        print("Plan of run r")
+        return {"run_id": "r", "status": "done", "where": Path("warehouse")}
+
+    assert finish("recommend", work) == 0
+    shown = capsys.readouterr().out
+    assert last_line(shown) == {"job": "recommend", "run_id": "r", "status": "done", "where": "warehouse"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "status"),
+    [
+        (CesrecError, 1, "failed"),
+        (StageError, 1, "failed"),
+        (ArtifactError, 1, "failed"),
+        (ConfigError, 2, "failed"),
+        (InputDataError, 3, "failed"),
+        (SchemaError, 3, "failed"),
+        (QualityGateError, 4, "refused"),
+    ],
+)
+def test_an_error_raised_on_purpose_has_its_exit_code_and_words(
+    kind: type[CesrecError], code: int, status: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finish("ingest", raising(kind("what to do"))) == code
+    assert last_line(capsys.readouterr().out) == {"job": "ingest", "status": status, "error": "what to do"}
+
+
+def test_every_error_of_the_tree_was_tried() -> None:
+    assert {error.__name__ for error in (*CesrecError.__subclasses__(), *InputDataError.__subclasses__())} == {
+        "StageError",
+        "ArtifactError",
+        "ConfigError",
+        "InputDataError",
+        "SchemaError",
+        "QualityGateError",
+    }
+
+
+def test_an_unforeseen_error_is_told_by_type_and_place_alone(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CESREC_DEBUG", raising=False)
+    assert finish("ingest", raising(ValueError(f"no such user: {SECRET}"))) == 1
+    shown = capsys.readouterr()
+    assert last_line(shown.out) == {"job": "ingest", "status": "failed", "error": "ValueError"}
+    assert SECRET not in shown.out + shown.err + caplog.text
+    assert "Unforeseen ValueError at" in caplog.text
+    assert "test_command_line.py" in caplog.text
+
+
+def test_debugging_shows_all_of_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CESREC_DEBUG", "1")
+    finish("ingest", raising(ValueError(SECRET)))
+    assert SECRET in capsys.readouterr().err
+
+
+def test_arguments_become_configuration(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("mask_outliers: {num_masked: 1}\n", encoding="utf-8")
+    arguments = ["--config", str(tmp_path / "c.yaml"), "--run-date", "2026-03-02", "--set", "mask_outliers.num_masked=2"]
+    config = configuration(parser_for("x").parse_args(arguments))
+    assert config.run.run_date == "2026-03-02"
+    assert config.mask_outliers.num_masked == 2
+
+
+@pytest.mark.parametrize("date", ["2026-02-30", "yesterday", "it's late"])
+def test_a_date_that_is_none_is_refused(date: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("{}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="run_date"):
+        configuration(parser_for("x").parse_args(["--config", str(tmp_path / "c.yaml"), "--run-date", date]))
+
+
+def test_an_unknown_argument_exits_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs/recommend.py", "--dry"])
+    with pytest.raises(SystemExit) as caught:
+        run_one_stage("recommend")
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --dry" in capsys.readouterr().err
+
+
+def test_help_tells_reads_writes_and_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs/recommend.py", "--help"])
+    with pytest.raises(SystemExit):
+        run_one_stage("recommend")
+    shown = capsys.readouterr().out
+    assert "Writes: recommendations" in shown
+    assert "4  a quality gate refused to publish" in shown
+
+
+@pytest.mark.parametrize(("arguments", "is_dry_run"), [(["--dry-run"], True), ([], False)])
+def test_the_job_of_a_stage_runs_that_stage(
+    arguments: list[str], is_dry_run: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "c.yaml").write_text("{}\n", encoding="utf-8")
+    asked: list[Any] = []
+
+    def record(config: object, stages: list[Any], dry: bool, app_name: str) -> dict[str, Any]:
+        asked.append(([stage.name for stage in stages], dry, app_name))
+        return {"status": "done"}
+
+    monkeypatch.setattr(command_line, "run_job", record)
+    monkeypatch.setattr(sys, "argv", ["jobs/recommend.py", "--config", str(tmp_path / "c.yaml"), *arguments])
+    assert run_one_stage("recommend") == 0
+    assert asked == [(["recommend"], is_dry_run, "cesrec recommend")]

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_llama import write_tiny_llama
+
+from cesrec_core.config import EmbedItemsSection
+from cesrec_core.errors import ConfigError
+from cesrec_core.extractor import Extractor, check_model_folder, extractor_id, token_batches
+from cesrec_core.pooling import pool
+
+HIDDEN = torch.tensor([[[1.0, 10.0], [3.0, 30.0], [100.0, 1000.0]], [[5.0, 50.0], [7.0, 70.0], [9.0, 90.0]]])
+TEXTS = ["Puzzle set", "A racing car of some length, red", "x", "Plush bear (1987)", "Craft"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+def section(folder: Path, **values: object) -> EmbedItemsSection:
+    return EmbedItemsSection(model_path=str(folder), **values)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_mean_reads_real_tokens_alone(dtype: torch.dtype) -> None:
+    """(1 + 3) / 2 with padding on the right; (7 + 9) / 2 with padding on the left."""
+    mask = torch.tensor([[1, 1, 0], [0, 1, 1]], dtype=dtype)
+    assert pool(HIDDEN, mask, "mean").tolist() == [[2.0, 20.0], [8.0, 80.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_last_is_the_last_real_token_on_either_side_of_padding(dtype: torch.dtype) -> None:
+    assert pool(HIDDEN, torch.tensor([[1, 1, 0], [0, 1, 1]], dtype=dtype), "last").tolist() == [[3.0, 30.0], [9.0, 90.0]]
+
+
+def test_a_text_without_tokens_has_a_finite_mean() -> None:
+    assert pool(HIDDEN[:1], torch.zeros(1, 3), "mean").tolist() == [[0.0, 0.0]]
+
+
+def test_batches_hold_every_row_once_within_the_budget() -> None:
+    lengths = np.array([3, 50, 1, 7, 0, 7, 12, 2])
+    batches = [batch.tolist() for batch in token_batches(lengths, 20)]
+    # 50 is over the budget and stands alone; 12 leaves no room for another; 7 + 7; then 3, 2, 1 and 0.
+    assert batches == [[1], [6], [3, 5], [0, 7, 2, 4]]
+
+
+def test_no_rows_are_no_batches() -> None:
+    assert list(token_batches(np.array([], dtype=int), 20)) == []
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_an_embedding_depends_on_its_text_alone(folder: Path, pooling: str) -> None:
+    together = Extractor(section(folder, pooling=pooling, tokens_per_batch=1000), "cpu").embed(TEXTS)
+    alone = Extractor(section(folder, pooling=pooling, tokens_per_batch=1), "cpu").embed(TEXTS[::-1])[::-1]
+    assert together.shape == (5, 32)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    assert np.abs(together[0] - together[1]).max() > 0.1
+
+
+def test_no_texts_are_no_rows_of_the_right_width(folder: Path) -> None:
+    assert Extractor(section(folder), "cpu").embed([]).shape == (0, 32)
+
+
+def test_texts_are_cut_at_max_tokens(folder: Path) -> None:
+    cut = Extractor(section(folder, max_tokens=6), "cpu").embed(["Puzzle set", "Puzzle of another kind"])
+    np.testing.assert_allclose(cut[0], cut[1], atol=1e-5)
+
+
+def test_the_id_changes_with_everything_that_changes_an_embedding(folder: Path, tmp_path: Path) -> None:
+    ids = [
+        extractor_id(section(folder)),
+        extractor_id(section(folder, pooling="last")),
+        extractor_id(section(folder, dtype="bfloat16")),
+        extractor_id(section(folder, max_tokens=8)),
+        extractor_id(section(write_tiny_llama(tmp_path / folder.name, seed=5))),
+    ]
+    assert len(set(ids)) == len(ids)
+    assert ids[0].startswith(f"{folder.name}-mean-float32-")
+    assert extractor_id(section(folder)) == ids[0]
+    assert extractor_id(section(folder, tokens_per_batch=1)) == ids[0]
+
+
+def test_one_changed_weight_changes_the_id(tmp_path: Path) -> None:
+    before = extractor_id(section(write_tiny_llama(tmp_path)))
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["model.norm.weight"][0] += 1.0
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert extractor_id(section(tmp_path)) != before
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("config.json", r"holds no configuration \(config\.json\)"),
+        ("tokenizer*.json", r"holds no tokenizer \(tokenizer\*\.json\)"),
+        ("*.safetensors", r"holds no weights \(\*\.safetensors\)"),
+    ],
+)
+def test_an_incomplete_model_folder(pattern: str, message: str, tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path)
+    check_model_folder(tmp_path, "embed_items.model_path")
+    removed = list(tmp_path.glob(pattern))
+    assert removed
+    for path in removed:
+        path.unlink()
+    with pytest.raises(ConfigError, match=f"embed_items.model_path names '.*', which {message}. Give a complete model folder"):
+        extractor_id(section(tmp_path))
+
+
+def test_a_missing_model_folder() -> None:
+    with pytest.raises(ConfigError, match=r"which is no folder\. Give a model folder, or run `make setup` for the demo's"):
+        extractor_id(EmbedItemsSection(model_path="/no/such/model"))
