@@ -3,7 +3,7 @@
 Works on any kind of item key; positions are zero-based from the oldest item.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -68,34 +68,6 @@ def difference(before: Sequence[Item], after: Sequence[Item]) -> Difference[Item
 def undo(after: Sequence[Item], change: Difference[Item]) -> list[Item]:
     """The sequence before, from the sequence after and their difference."""
     return apply_rewrite(after, change.replaced_positions, change.replaced_items, "in_place")
-
-
-def violation(
-    history: Sequence[Item],
-    rewritten: Sequence[Item],
-    masked_positions: Sequence[int],
-    placement: Placement,
-    allowed: Container[Item] | None = None,
-) -> str | None:
-    """The first rule that a rewrite breaks, as a reason to log and count; None where it is sound.
-
-    Rules: same length; unmasked items unchanged and in their order; new items allowed, and neither repeated nor already
-    in what was kept.
-    """
-    if len(rewritten) != len(history):
-        return "length_changed"
-    kept = drop_masked(history, masked_positions)
-    if placement == "recent_end":
-        unmasked, new_items = list(rewritten[: len(kept)]), list(rewritten[len(kept) :])
-    else:
-        unmasked, new_items = drop_masked(rewritten, masked_positions), [rewritten[place] for place in masked_positions]
-    if unmasked != kept:
-        return "unmasked_item_changed"
-    if allowed is not None and any(item not in allowed for item in new_items):
-        return "item_not_allowed"
-    if len(set(new_items)) < len(new_items) or set(new_items) & set(kept):
-        return "item_repeated"
-    return None
 
 
 def _check_positions(positions: Sequence[int], length: int) -> None:

@@ -1,5 +1,6 @@
 """Rewriting whole histories, round by round: the mask, the Constructor and the checks in one loop over a batch of users."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,13 +8,16 @@ import numpy as np
 import torch
 
 from cesrec_core.catalogue import CatalogueFeatures
-from cesrec_core.constructor.construction import Construction, ConstructionRequest, construct
+from cesrec_core.constructor.construction import Construction, ConstructionRequest, construct, validate_rewrite
 from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.outliers import OutlierRule, find_outliers
-from cesrec_core.pseudo_sequences import Placement, apply_rewrite, difference, violation
+from cesrec_core.pseudo_sequences import Placement, apply_rewrite, difference
+
+log = logging.getLogger(__name__)
 
 VAGUE_FEEDBACK = "vague_feedback"
 NOTHING_MASKED = "nothing_masked"
+INVALID_REWRITE = "invalid_rewrite"
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,20 @@ class Rewriter:
         rounds: list[list[Round]] = [[] for _ in requests]
         for number in range(max((len(request.remarks) for request in requests), default=0)):
             users = [user for user, request in enumerate(requests) if len(request.remarks) > number]
+            remarks = {user: requests[user].remarks[number] for user in users}
             masks = self._masks(number, users, requests, current)
-            asked = [user for user in users if not requests[user].remarks[number].is_vague and len(masks[user])]
-            answers = dict(zip(asked, self._construct(asked, number, requests, current, masks), strict=True))
+            asked = {
+                user: self._request(remarks[user], current[user], masks[user])
+                for user in users
+                if not remarks[user].is_vague and masks[user]
+            }
+            answers = dict(zip(asked, construct(self.model, list(asked.values()), self.batch_size), strict=True))
             for user in users:
-                remark = requests[user].remarks[number]
-                done = self._round(remark, current[user], masks[user], answers.get(user))
+                if user in answers:
+                    done = self._rewritten(remarks[user], current[user], asked[user], answers[user])
+                else:
+                    reason = VAGUE_FEEDBACK if remarks[user].is_vague else NOTHING_MASKED
+                    done = Round(remarks[user].feedback_id, current[user], fallback_reason=reason)
                 rounds[user].append(done)
                 current[user] = done.codes
         return rounds
@@ -97,25 +109,10 @@ class Rewriter:
         outliers = find_outliers([current[user] for user in users], self.aligned, self.rule)
         return {user: outlier.positions.tolist() for user, outlier in zip(users, outliers, strict=True)}
 
-    def _construct(
-        self,
-        users: list[int],
-        number: int,
-        requests: Sequence[RewriteRequest],
-        current: list[np.ndarray],
-        masks: dict[int, list[int]],
-    ) -> list[Construction]:
-        asked = []
-        for user in users:
-            remark = requests[user].remarks[number]
-            start = self._window_start(current[user])
-            positions = [position - start for position in masks[user]]
-            asked.append(
-                ConstructionRequest(
-                    current[user][start:], positions, remark.utterance, self._allowed(remark, current[user], start)
-                )
-            )
-        return construct(self.model, asked, batch_size=self.batch_size)
+    def _request(self, remark: Remark, codes: np.ndarray, positions: list[int]) -> ConstructionRequest:
+        start = self._window_start(codes)
+        window_positions = [position - start for position in positions]
+        return ConstructionRequest(codes[start:], window_positions, remark.utterance, self._allowed(remark, codes, start))
 
     def _window_start(self, codes: np.ndarray) -> int:
         return max(0, len(codes) - self.model.settings.history_items)
@@ -127,17 +124,15 @@ class Rewriter:
         allowed[self.features.codes(list(remark.unwanted_item_ids))] = False
         return allowed
 
-    def _round(self, remark: Remark, codes: np.ndarray, positions: list[int], answer: Construction | None) -> Round:
-        if remark.is_vague:
-            return Round(remark.feedback_id, codes, fallback_reason=VAGUE_FEEDBACK)
-        if answer is None:
-            return Round(remark.feedback_id, codes, fallback_reason=NOTHING_MASKED)
-        start = self._window_start(codes)
-        new_items = [int(answer.item_codes[position - start]) for position in positions]
-        rewritten = apply_rewrite(codes.tolist(), positions, new_items, self.placement)
-        broken = violation(codes.tolist(), rewritten, positions, self.placement)
+    def _rewritten(self, remark: Remark, codes: np.ndarray, request: ConstructionRequest, answer: Construction) -> Round:
+        broken = validate_rewrite(request.history, answer.item_codes, request.masked_positions, request.allowed)
         if broken is not None:
-            return Round(remark.feedback_id, codes, fallback_reason=broken)
+            log.warning("A rewrite is dropped: %s", broken)
+            return Round(remark.feedback_id, codes, fallback_reason=INVALID_REWRITE)
+        start = self._window_start(codes)
+        positions = [start + position for position in request.masked_positions]
+        new_items = [int(answer.item_codes[position]) for position in request.masked_positions]
+        rewritten = apply_rewrite(codes.tolist(), positions, new_items, self.placement)
         change = difference(codes.tolist(), rewritten)
         put_in = (int(answer.item_codes[position]) for position in answer.replaced_positions)
         probability_of = dict(zip(put_in, answer.probabilities, strict=True))
