@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from cesrec_core.errors import ConfigError
 
@@ -37,11 +37,12 @@ class RunSection(Section):
     seed: WholeNumber = 20_240_909
     publish: bool = True
 
-    @model_validator(mode="after")
-    def _date_is_iso(self) -> "RunSection":
-        if self.run_date is not None:
-            dt.date.fromisoformat(self.run_date)
-        return self
+    @field_validator("run_date")
+    @classmethod
+    def _date_is_iso(cls, value: str | None) -> str | None:
+        if value is not None:
+            dt.date.fromisoformat(value)
+        return value
 
 
 class DatasetSection(Section):

@@ -298,6 +298,10 @@ def as_text(rows: Sequence[TableRow], tests: Mapping[str, PairedTest], title: st
         cells += [row.intervals["sampled"][name] for name in ("HR@10", "NDCG@10")]
         lines.append(f"| {row.variant.name} | " + " | ".join(f"{v.mean:.3f} [{v.low:.3f}, {v.high:.3f}]" for v in cells) + " |")
     lines.append("")
+    for row in rows:
+        if row.weights != Weights():
+            chosen = ", ".join(f"{name} {value:g}" for name, value in vars(row.weights).items() if value)
+            lines.append(f"- weights of {row.variant.name}, chosen on validation: {chosen}")
     for name, test in tests.items():
         d = test.difference
         lines.append(f"- {name}: NDCG@10 {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}")

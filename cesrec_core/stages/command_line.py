@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 import traceback
@@ -99,8 +100,17 @@ def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
         if _is_debugging():
             traceback.print_exc()
         summary, code = {"status": "failed", "error": type(error).__name__}, 1
-    print(json.dumps({"job": job, **summary}, default=str), flush=True)
+    print(json.dumps(_without_nan({"job": job, **summary}), default=str), flush=True)
     return code
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def run_stages(job: str, description: str, stages: Sequence[Stage]) -> int:

@@ -1,11 +1,14 @@
 """embed_items: texts that no cached embedding covers -> item_embeddings, on Ray actors."""
 
+from pathlib import Path
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.actors.embed_items import EmbedItems
-from cesrec_core.extractor import extractor_id
+from cesrec_core.config import Config
+from cesrec_core.extractor import check_model_folder, extractor_id
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
@@ -13,6 +16,10 @@ from cesrec_core.stages.map_table import map_frame
 
 def fingerprint(context: RunContext) -> dict[str, str]:
     return {"items": str(context.warehouse.version(ITEMS)), "extractor": extractor_id(context.config.embed_items)}
+
+
+def check(config: Config) -> None:
+    check_model_folder(Path(config.embed_items.model_path), "embed_items.model_path")
 
 
 def missing_texts(context: RunContext, extractor: str) -> DataFrame:
@@ -38,4 +45,5 @@ STAGE = Stage(
     writes=(ITEM_EMBEDDINGS.name,),
     run=run,
     fingerprint=fingerprint,
+    check=check,
 )

@@ -112,6 +112,8 @@ def _worth_of_words(context: RunContext) -> str:
         "|---|---|---|---|",
     ]
     for label, (recall, worth) in WORDS_ROWS.items():
+        if worth not in measured:
+            continue
         difference = f"{measured[worth]:+.3f} [{measured[worth + '_low']:+.3f}, {measured[worth + '_high']:+.3f}]"
         lines.append(f"| {label} | {measured[recall]:.3f} | {measured[recall + '_shuffled']:.3f} | {difference} |")
     return "\n".join(lines)

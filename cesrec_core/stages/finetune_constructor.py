@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cesrec_core.catalogue import FEATURES_FILE
+from cesrec_core.config import Config
 from cesrec_core.extractor import check_model_folder, extractor_id, model_identity
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEMS, USER_SEQUENCES
@@ -15,10 +16,13 @@ NAME = "finetune_constructor"
 ANY_SHARE = 1.0
 
 
+def check(config: Config) -> None:
+    check_model_folder(Path(config.finetune_constructor.model_path), f"{NAME}.model_path")
+
+
 def settings(context: RunContext) -> dict[str, str]:
     section = context.config.finetune_constructor
     base = Path(section.model_path)
-    check_model_folder(base, f"{NAME}.model_path")
     values = section.model_dump(exclude={"max_age_days", "timeout_minutes", "model_path", "num_processes", "deepspeed_config"})
     return {
         "recommender": context.artifact_id("recommender"),
@@ -60,4 +64,5 @@ STAGE = Stage(
     run=run,
     fingerprint=fingerprint,
     good_enough=good_enough,
+    check=check,
 )

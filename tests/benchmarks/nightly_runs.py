@@ -7,6 +7,7 @@ items.parquet. Everything is written below --work, which must be empty. Prints o
 """
 
 import argparse
+import contextlib
 import json
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ REMARKS = (
     "I'd like some {1}",
     "enough {0} for now",
 )
-SECONDS_BETWEEN_SAMPLES = 0.5
+SECONDS_BETWEEN_SAMPLES = 1.0
 
 
 def main() -> int:
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace, dataset: Path, run_date: str) -> dict[str, 
     started = time.time()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     peak = [0.0]
-    sampler = threading.Thread(target=sample_memory, args=(process, started, peak))
+    sampler = threading.Thread(target=sample_memory, args=(process, peak))
     sampler.start()
     output, _ = process.communicate()
     seconds = time.time() - started
@@ -115,24 +116,19 @@ def run(options: argparse.Namespace, dataset: Path, run_date: str) -> dict[str, 
     return {"seconds": seconds, "peak_gib": peak[0] / 2**30, "exit_code": process.returncode, "summary": json.loads(lines[-1])}
 
 
-def sample_memory(process: subprocess.Popen[str], started: float, peak: list[float]) -> None:
-    """Keep the largest sum of proportional set sizes over the job's processes; Ray's leave the process tree."""
+def sample_memory(process: subprocess.Popen[str], peak: list[float]) -> None:
+    """Keep the largest sum of proportional set sizes over the job and all its descendants, Ray's among them."""
     while process.poll() is None:
         total = 0.0
-        for candidate in psutil.process_iter(["pid", "ppid", "create_time", "cmdline"]):
-            if candidate.info["create_time"] < started - 1 or not is_of_job(candidate):
-                continue
-            try:
-                total += candidate.memory_full_info().pss
-            except psutil.Error:
-                continue
+        try:
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        except psutil.Error:
+            break
+        for member in family:
+            with contextlib.suppress(psutil.Error):
+                total += member.memory_full_info().pss
         peak[0] = max(peak[0], total)
         time.sleep(SECONDS_BETWEEN_SAMPLES)
-
-
-def is_of_job(candidate: psutil.Process) -> bool:
-    text = " ".join(candidate.info["cmdline"] or ())
-    return any(word in text for word in ("nightly_refresh", "training/", "ray", "raylet", "gcs_server", "pyspark"))
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -79,7 +79,7 @@ def test_set_overrides_with_yaml_values(tmp_path: Path) -> None:
         ("top_k=3", "section.key=value"),
         ("recommend", "section.key=value"),
         ("recommend.top_k.x=3", "is a value, not a section"),
-        ("run.run_date=tomorrow", r"run\.run_date|Invalid isoformat"),
+        ("run.run_date=tomorrow", r"run\.run_date is 'tomorrow'"),
         ("warehouse.schema_name=text.`/etc/hostname`", r"warehouse\.schema_name"),
         ("mask_outliers.max_history_items=50", "could not see some of the masked places"),
         ("simulate_feedback.num_users=5", "leave_one_out"),

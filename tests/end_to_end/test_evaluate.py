@@ -1,0 +1,51 @@
+"""jobs/evaluate.py on the tiny world's models."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import World
+
+from cesrec_core.artifacts import MANIFEST
+from cesrec_core.config import load_config
+from cesrec_core.errors import ArtifactError
+from cesrec_core.evaluation import VARIANTS
+from cesrec_core.stages.evaluate import run_evaluation
+
+
+@pytest.fixture(scope="module")
+def summary(first_night: tuple[World, dict[str, Any]]) -> dict[str, Any]:
+    return run_evaluation(load_config(first_night[0].config_path))
+
+
+def test_every_variant_is_measured_in_both_protocols_and_written_down(summary: dict[str, Any]) -> None:
+    assert [row["variant"]["name"] for row in summary["rows"]] == [variant.name for variant in VARIANTS]
+    for row in summary["rows"]:
+        for protocol in ("full", "sampled"):
+            assert set(row["intervals"][protocol]) == {"HR@5", "NDCG@5", "HR@10", "NDCG@10"}
+            for interval in row["intervals"][protocol].values():
+                assert 0 <= interval["low"] <= interval["mean"] <= interval["high"] <= 1
+    text = Path(summary["report"]).read_text(encoding="utf-8")
+    assert all(variant.name in text for variant in VARIANTS)
+    assert "with another user's" in text
+    figures = json.loads(Path(summary["report"]).with_suffix(".json").read_text(encoding="utf-8"))
+    assert figures["num_users"] == summary["num_users"] == 60
+
+
+def test_words_help_where_they_name_the_target(summary: dict[str, Any]) -> None:
+    """Each toy is of one kind, and the simulated words name it: a re-rank by them must beat the base."""
+    mean = {row["variant"]["name"]: row["intervals"]["full"]["NDCG@10"]["mean"] for row in summary["rows"]}
+    assert mean["base + re-rank"] > mean["base"]
+    assert summary["tests"]["CESRec against base"]["p_value"] <= 1
+
+
+def test_models_that_saw_the_targets_are_refused(first_night: tuple[World, dict[str, Any]], tmp_path: Path) -> None:
+    world, _ = first_night
+    shutil.copytree(world.warehouse_path, tmp_path / "warehouse")
+    config = load_config(world.config_path, [f"warehouse.path={tmp_path / 'warehouse'}"])
+    manifest = next((tmp_path / "warehouse" / "artifacts" / "recommender").glob(f"*/{MANIFEST}"))
+    manifest.write_text(manifest.read_text().replace('"split": "leave_one_out"', '"split": "all"'))
+    with pytest.raises(ArtifactError, match="trained on everything"):
+        run_evaluation(config)
