@@ -29,8 +29,9 @@ def write_tiny_world(folder: Path, seed: int = 0) -> Path:
     pq.write_table(pa.Table.from_pylist([item_row(number) for number in range(NUM_ITEMS)]), dataset / "items.parquet")
     rows = [row for user in range(NUM_USERS) for row in history_rows(user, rng)]
     pq.write_table(pa.Table.from_pylist(rows), dataset / "interactions.parquet")
-    write_tiny_llama(folder / "models" / "encoder", seed=1)
-    write_tiny_llama(folder / "models" / "language", seed=2)
+    words = [kind.lower() for kind in KINDS]
+    write_tiny_llama(folder / "models" / "encoder", seed=1, words=words)
+    write_tiny_llama(folder / "models" / "language", seed=2, words=words)
     return write_config(folder)
 
 

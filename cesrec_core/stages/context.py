@@ -97,7 +97,7 @@ class Stage:
 
     Attributes:
         name: verb_noun; the name of its module, job, configuration section and test.
-        reads, writes: tables and artifacts, by name.
+        reads, writes: tables, artifacts and, where a table has two writers, the part of each; by name.
         run: computes and writes.
         fingerprint: what its outcome depends on, by name; the stage is skipped while nothing of it changes. None for
             stages whose rows belong to one run: every run writes its own.

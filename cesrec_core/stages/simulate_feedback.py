@@ -11,6 +11,8 @@ from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
 
 NAME = "simulate_feedback"
+# Its rows go into feedback, which ingest writes too: a name of their own says that this stage comes first.
+SIMULATED = "simulated feedback"
 
 
 def run(context: RunContext) -> StageResult:
@@ -31,6 +33,6 @@ def run(context: RunContext) -> StageResult:
 STAGE = Stage(
     name=NAME,
     reads=(USER_SEQUENCES.name, ITEMS.name, ALIGNED_EMBEDDINGS.name, "recommender"),
-    writes=(FEEDBACK.name,),
+    writes=(FEEDBACK.name, SIMULATED),
     run=run,
 )

@@ -14,6 +14,7 @@ from cesrec_core.schemas import FEEDBACK, FEEDBACK_SIGNALS, ITEMS
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
+from cesrec_core.stages.simulate_feedback import SIMULATED
 
 NAME = "understand_feedback"
 
@@ -57,7 +58,7 @@ def run(context: RunContext) -> StageResult:
 
 STAGE = Stage(
     name=NAME,
-    reads=(FEEDBACK.name, ITEMS.name),
+    reads=(FEEDBACK.name, SIMULATED, ITEMS.name),
     writes=(FEEDBACK_SIGNALS.name,),
     run=run,
 )

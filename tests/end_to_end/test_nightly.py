@@ -133,7 +133,9 @@ def test_constructor_learned_and_was_measured(first_night: tuple[World, dict[str
     _, summary = first_night
     metrics = summary["metrics"]["finetune_constructor"]
     assert metrics["loss_last"] < metrics["loss_first"]
-    assert {"masked_recall_at_10", "masked_recall_at_10_shuffled"} <= set(metrics)
+    # It listens: the same places with somebody else's words are filled worse, beyond chance.
+    assert metrics["words_worth_low"] > 0
+    assert metrics["next_place_words_worth_low"] > 0
 
 
 def test_metrics_and_runs_tell_of_the_run(first_night: tuple[World, dict[str, Any]]) -> None:
@@ -206,7 +208,7 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     for worker in (constructing, recommending, understanding):
         worker.setup()
     answers = []
-    for words in ("Something with plush please, no more racing.", "Something with racing please, no more plush."):
+    for words in ("more plush please", "more racing please"):
         said = pa.Table.from_pylist([{"feedback_id": "f", "utterance": words, "recommended_item_ids": []}])
         signals = understanding.process(said).to_pylist()[0]
         user = {"user_id": "person-00", "item_ids": history["item_ids"]}

@@ -1,5 +1,6 @@
 """A language model for tests: a Llama of a few thousand weights and a byte-level tokenizer, written as a model folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,8 +10,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 SPECIAL_TOKENS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
 
 
-def write_tiny_llama(folder: Path, num_layers: int = 2, width: int = 32, seed: int = 0) -> Path:
-    """Write `config.json`, weights and tokenizer into `folder` and return it. Needs no network."""
+def write_tiny_llama(folder: Path, num_layers: int = 2, width: int = 32, seed: int = 0, words: Sequence[str] = ()) -> Path:
+    """Write `config.json`, weights and tokenizer into `folder` and return it. Needs no network.
+
+    Each of `words` is one token, as common words are to a real model; other text is read letter by letter.
+    """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *letters])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -23,8 +27,9 @@ def write_tiny_llama(folder: Path, num_layers: int = 2, width: int = 32, seed: i
         pad_token="</s>",
         additional_special_tokens=["<|im_start|>", "<|im_end|>"],
     )
+    fast.add_tokens([form for word in words for form in (word, " " + word)])
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(fast),
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=num_layers,
