@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -187,7 +187,7 @@ class Warehouse:
             return DeltaTable.forPath(self.spark, str(self.path / "tables" / table.name))
         return DeltaTable.forName(self.spark, f"{self.schema_name}.{table.name}")
 
-    def _save(self, writer, table: Table) -> None:  # type: ignore[no-untyped-def]
+    def _save(self, writer: DataFrameWriter, table: Table) -> None:
         if self.schema_name is None:
             writer.save(str(self.path / "tables" / table.name))
         else:
