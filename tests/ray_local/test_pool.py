@@ -19,7 +19,7 @@ SECRET = "Ada Lovelace"
 # The workers below travel by value: Ray's processes do not find this file.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
 
 
 class Double:

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -506,11 +504,11 @@ def test_any_text_gives_signals_within_the_catalogue(utterance: str, recommended
         "is it?",
     ],
 )
-def test_a_hundred_kilobytes_take_seconds_at_most(piece: str) -> None:
+@pytest.mark.timeout(300)
+def test_a_hundred_kilobytes_are_read_to_the_end(piece: str) -> None:
+    """Seconds where the work is linear; hours where it is not, which the timeout tells even on a slow machine."""
     text = (piece * 100_000)[:100_000]
-    started = time.perf_counter()
-    understand(text, THREE, VOCABULARY, 100_000)
-    assert time.perf_counter() - started < 10
+    assert understand(text, THREE, VOCABULARY, 100_000).intents
 
 
 def test_model_id_names_parser_and_catalogue() -> None:
