@@ -4,6 +4,7 @@ All arrays share the row order of `Catalogue`; the whole of it must fit into one
 (a million items of widths 384 and 64 take about 2 GiB).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +45,22 @@ class CatalogueFeatures:
 
     @cached_property
     def attribute_names(self) -> list[str]:
-        return sorted({attribute for attributes in self.catalogue.attributes for attribute in attributes})
+        return sorted(self._codes_of_attribute)
+
+    @cached_property
+    def _codes_of_attribute(self) -> dict[str, list[int]]:
+        codes: dict[str, list[int]] = {}
+        for code, attributes in enumerate(self.catalogue.attributes):
+            for attribute in attributes:
+                codes.setdefault(attribute, []).append(code)
+        return codes
+
+    def has_any_attribute(self, attributes: Iterable[str]) -> np.ndarray:
+        """bool [N], True for items with at least one of the attributes; unknown attributes count for nothing."""
+        result = np.zeros(len(self.catalogue), dtype=bool)
+        for attribute in attributes:
+            result[self._codes_of_attribute.get(attribute, [])] = True
+        return result
 
     def codes(self, item_ids: list[str]) -> np.ndarray:
         """int64 codes of items; those that the catalogue lacks are left out."""

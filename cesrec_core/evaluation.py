@@ -154,7 +154,9 @@ class Parts:
     @cached_property
     def rewritten(self) -> list[list[str]]:
         requests = [
-            RewriteRequest(codes, mask, [Remark("", said, signal.is_vague, signal.unwanted_item_ids)])
+            RewriteRequest(
+                codes, mask, [Remark("", said, signal.is_vague, signal.unwanted_item_ids, signal.unwanted_attributes)]
+            )
             for codes, mask, said, signal in zip(
                 self.cases.codes, self.masks, self.cases.utterances, self.cases.signals, strict=True
             )

@@ -22,12 +22,17 @@ INVALID_REWRITE = "invalid_rewrite"
 
 @dataclass(frozen=True)
 class Remark:
-    """One utterance and what was understood of it."""
+    """One utterance and what was understood of it.
+
+    Attributes:
+        unwanted_item_ids, unwanted_attributes: what is turned down; such items are not put into the history.
+    """
 
     feedback_id: str
     utterance: str
     is_vague: bool
     unwanted_item_ids: tuple[str, ...] = ()
+    unwanted_attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,8 @@ class Rewriter:
         return max(0, len(codes) - self.model.settings.history_items)
 
     def _allowed(self, remark: Remark, codes: np.ndarray, start: int) -> np.ndarray:
-        """bool [N]: active, not turned down by name, and not among the older items that the Constructor does not see."""
-        allowed = self.features.is_active.copy()
+        """bool [N]: active, not turned down, and not among the older items that the Constructor does not see."""
+        allowed: np.ndarray = self.features.is_active & ~self.features.has_any_attribute(remark.unwanted_attributes)
         allowed[codes[:start]] = False
         allowed[self.features.codes(list(remark.unwanted_item_ids))] = False
         return allowed

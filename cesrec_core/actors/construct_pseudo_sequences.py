@@ -69,4 +69,5 @@ class ConstructPseudoSequences:
 
 
 def _remark(row: dict[str, Any]) -> Remark:
-    return Remark(row[c.FEEDBACK_ID], row[c.UTTERANCE], row[c.IS_VAGUE], tuple(row[c.UNWANTED_ITEM_IDS]))
+    turned_down = tuple(row[c.UNWANTED_ITEM_IDS]), tuple(row[c.UNWANTED_ATTRIBUTES])
+    return Remark(row[c.FEEDBACK_ID], row[c.UTTERANCE], row[c.IS_VAGUE], *turned_down)

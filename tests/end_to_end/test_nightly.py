@@ -88,6 +88,16 @@ def test_simulated_people_are_rewritten_within_their_masks(first_night: tuple[Wo
     assert any(row["replaced_positions"] for row in rounds.values())
 
 
+def test_nothing_that_was_turned_down_is_put_in(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = first_night
+    attributes_of = {row["item_id"]: set(row["attributes"]) for row in world.table("items").collect()}
+    unwanted_by = {row["feedback_id"]: set(row["unwanted_attributes"]) for row in world.table("feedback_signals").collect()}
+    assert any(unwanted_by.values())
+    for row in world.table("pseudo_sequences", summary["run_id"]).collect():
+        for place in row["replaced_positions"]:
+            assert not attributes_of[row["item_ids"][place]] & unwanted_by[row["feedback_id"]]
+
+
 def test_masks_follow_the_rule_on_the_published_vectors(first_night: tuple[World, dict[str, Any]]) -> None:
     """The least similar place of a history is the masked one."""
     world, summary = first_night

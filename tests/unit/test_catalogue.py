@@ -27,6 +27,15 @@ def test_attribute_names_are_sorted_and_distinct() -> None:
     assert tiny_features().attribute_names == ["Blue", "Red", "Round"]
 
 
+def test_items_are_found_by_their_attributes() -> None:
+    features = tiny_features()
+    for attribute in features.attribute_names:
+        expected = [attribute in attributes for attributes in features.catalogue.attributes]
+        assert features.has_any_attribute([attribute, "unheard of"]).tolist() == expected
+    assert features.has_any_attribute(features.attribute_names).all()
+    assert not features.has_any_attribute([]).any()
+
+
 def test_the_constructor_reads_the_same_rows() -> None:
     features = tiny_features()
     items = features.for_constructor()

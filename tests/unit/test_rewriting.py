@@ -94,6 +94,17 @@ def test_unwanted_items_are_never_put_in(model: ItemConstructor) -> None:
         assert done.probabilities == [pytest.approx(1.0)]
 
 
+def test_items_with_an_unwanted_attribute_are_never_put_in_nor_kept_where_masked(model: ItemConstructor) -> None:
+    """Each attribute in turn: what is put in does not have it, though the words that the Constructor reads ask for it."""
+    features = tiny_features()
+    for attribute in features.attribute_names:
+        has_it = features.has_any_attribute([attribute])
+        assert has_it.any() and not has_it.all()
+        remark = Remark("f1", f"something {attribute}, please", False, (), (attribute, "unheard of"))
+        ((done,),) = rewriter(model).rewrite([request([0, 1, 2, 3], [1], remark)])
+        assert not has_it[done.codes[1]]
+
+
 def test_what_lies_before_the_window_is_not_touched_and_not_repeated(model: ItemConstructor) -> None:
     """The window is 4 long: 7, 6 and 5 are older. The only candidate in the window's stead is 4."""
     ((done,),) = rewriter(model, inactive=(1,)).rewrite([request([7, 6, 5, 0, 1, 2, 3], [4], RED)])
