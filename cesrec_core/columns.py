@@ -44,6 +44,10 @@ REASON = "reason"
 RECORD = "record"
 QUESTION = "question"
 
+RULE = "rule"
+SEGMENT = "segment"
+SEGMENTS = "segments"
+
 ITEM_IDS = "item_ids"
 TARGET_ITEM_ID = "target_item_id"
 SAID = "said"

@@ -52,6 +52,8 @@ class DatasetSection(Section):
     interactions: str | None = None
     items: str | None = None
     feedback: str | None = None
+    item_rules: str | None = None
+    user_segments: str | None = None
     split: Literal["all", "leave_one_out"] = "all"
 
 
@@ -91,7 +93,15 @@ class BuildSequencesSection(Section):
 
 
 class TrainRecommenderSection(Section):
-    model: Literal["sasrec"] = "sasrec"
+    model: Literal["sasrec", "esasrec", "hstu", "gru4rec", "markov", "popularity"] = "sasrec"
+    loss: Literal["cross_entropy", "sampled_softmax", "gbce", "bce"] = "cross_entropy"
+    num_negatives: Count = 256
+    popular_negatives_share: Share = 0.5
+    gbce_calibration: Share = 0.75
+    markov_decay: Share = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    is_compiled: bool = False
+    num_processes: Count = 1
     embedding_dim: Count = 64
     num_blocks: Count = 2
     num_heads: Count = 1
@@ -176,6 +186,7 @@ class ConstructSection(Section):
 class RecommendSection(Section):
     top_k: Count = 10
     batch_size: Count = 1024
+    include_cold_items: bool = False
     attribute_weight: Weight = 0.0
     aligned_weight: Weight = 0.0
     constructor_weight: Weight = 0.0

@@ -42,11 +42,14 @@ class Histories:
         user_ids: U keys, sorted.
         item_codes: int32, codes of the Catalogue, all histories one after the other.
         offsets: int64, U + 1; history of user u is item_codes[offsets[u]:offsets[u + 1]].
+        timestamps: int64, parallel to item_codes, in the unit of the file (microseconds where it holds timestamps); None
+            where it has none.
     """
 
     user_ids: list[str]
     item_codes: np.ndarray
     offsets: np.ndarray
+    timestamps: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -104,7 +107,19 @@ def read_dataset(folder: Path) -> Dataset:
     counts = np.bincount(user_codes, minlength=len(users.dictionary))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     item_codes = codes.combine_chunks().to_numpy(zero_copy_only=False).astype(np.int32)
-    return Dataset(catalogue, Histories(users.dictionary.to_pylist(), item_codes, offsets))
+    timestamps = _timestamps(table["timestamp"], path) if "timestamp" in table.column_names else None
+    return Dataset(catalogue, Histories(users.dictionary.to_pylist(), item_codes, offsets, timestamps))
+
+
+def _timestamps(column: pa.ChunkedArray, path: Path) -> np.ndarray:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", tz=column.type.tz)).cast(pa.int64())
+    if column.null_count or not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise InputDataError(
+            f"{path}: `timestamp` is {column.type} with {column.null_count} nulls. Give timestamps or numbers, and no nulls."
+        )
+    result: np.ndarray = column.combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
+    return result
 
 
 def _read(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> pa.Table:

@@ -40,6 +40,7 @@ from cesrec_core.constructor.training import draw_batches, scored_batch
 from cesrec_core.constructor.validation import ValidationSet, measure, validation_set
 from cesrec_core.datasets import Dataset, read_dataset
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+from cesrec_core.processes import restart_under_torchrun, share_cores
 from cesrec_core.sequences import input_and_target, training_part
 
 log = logging.getLogger("finetune_constructor")
@@ -57,8 +58,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = load_config(options.config, options.set)
-        if config.finetune_constructor.num_processes > 1 and "RANK" not in os.environ:
-            restart_under_torchrun(config.finetune_constructor.num_processes, arguments)
+        restart_under_torchrun(__file__, config.finetune_constructor.num_processes, arguments)
         metrics = train(config, options)
     except CesrecError as error:
         log.error("%s", error)
@@ -192,8 +192,7 @@ def init_distributed() -> None:
     # runs. Marked incompatible, it is left out and gloo does the reductions, as on other platforms than Linux.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=None if torch.cuda.is_available() else "gloo")
-    # torchrun sets one thread per process, whatever the machine has.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
+    share_cores()
 
 
 def rate_share(step: int, section: FinetuneConstructorSection) -> float:
@@ -228,12 +227,6 @@ def prepare_processes() -> None:
         port = probe.getsockname()[1]
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     os.environ.update(alone, MASTER_PORT=str(port))
-
-
-def restart_under_torchrun(num_processes: int, arguments: list[str]) -> None:
-    """Become torchrun with this script; does not return."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", __file__]
-    os.execv(sys.executable, [sys.executable, *launcher, *arguments])
 
 
 def gathered(engine: Any) -> dict[str, torch.Tensor]:

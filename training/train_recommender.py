@@ -1,16 +1,19 @@
-"""Train the base recommender: `python training/train_recommender.py --dataset FOLDER --out FOLDER`.
+"""Train a base recommender: `python training/train_recommender.py --dataset FOLDER --out FOLDER`.
 
-Every epoch shows each training window once; after it, the second-last item of every history is ranked against the whole
-vocabulary, and the best weights by NDCG@10 are kept. Where `dataset.split` is `all`, that run is kept as
-OUT/held_out_twin, and the artifact itself is fitted on everything for the twin's best number of epochs.
+Every epoch shows each training window once; after it, every user's validation target is ranked against the whole
+vocabulary, and the best weights by NDCG@10 are kept. Where the split holds no validation item back (`all`,
+`leave_last_out`), a run that does is kept as OUT/held_out_twin, and the artifact itself is fitted on everything the split
+allows for the twin's best number of epochs.
 
-The last line of standard output is one JSON object; progress goes to standard error.
+A run that was interrupted goes on where it stopped when the same command is given again. The last line of standard output
+is one JSON object; progress goes to standard error.
 """
 
 import argparse
 import hashlib
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,256 +24,276 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from cesrec_core.artifacts import Manifest, publishing
 from cesrec_core.config import Config, TrainRecommenderSection, load_config
 from cesrec_core.datasets import Dataset, read_dataset
-from cesrec_core.errors import CesrecError, InputDataError
-from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg
-from cesrec_core.recommenders import TrainableRecommender, build_recommender
+from cesrec_core.errors import CesrecError, ConfigError
+from cesrec_core.metrics import Ranks, hits, ndcg
+from cesrec_core.processes import ProcessGroup, join_processes, leave_processes, restart_under_torchrun
+from cesrec_core.recommenders import PADDING_IDX, CountingRecommender, TrainableRecommender, build_recommender
 from cesrec_core.recommenders.artifact import KIND, write_recommender
-from cesrec_core.recommenders.batches import batches_by_length, cut_windows, inputs_and_targets, left_pad
-from cesrec_core.recommenders.losses import full_cross_entropy
-from cesrec_core.sequences import Split, input_and_target, training_part
+from cesrec_core.recommenders.batches import batches_by_length, cut_windows, inputs_and_targets
+from cesrec_core.recommenders.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint
+from cesrec_core.recommenders.losses import Loss, make_loss
+from cesrec_core.recommenders.training_data import TrainingData, popularity_ranks, prepare, rank_targets
+from cesrec_core.splits import SPLIT_NAMES, Cuts, cut_histories
 
 HELD_OUT_TWIN = "held_out_twin"
+# The split on which the best number of epochs is found, where the split itself holds no validation item back.
+SPLIT_OF_TWIN = {"all": "leave_one_out", "leave_last_out": "leave_one_out"}
 LEARNING_CURVE = "learning_curve.png"
 # Norm at which gradients are cut: healthy training stays under it, one odd batch does not undo an epoch.
 MAX_GRADIENT_NORM = 1.0
-EVALUATION_BATCH_SIZE = 256
 
 logger = logging.getLogger("train_recommender")
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """Histories in `item_idx`; 0 stands for an item outside the vocabulary.
-
-    Attributes:
-        item_ids: vocabulary, sorted.
-        sequences: training part of every history.
-        validation_inputs: all but the last two items of every history that is long enough.
-        validation_targets: int64 [users], the second-last item of those.
-    """
-
-    item_ids: list[str]
-    sequences: list[NDArray[np.int64]]
-    validation_inputs: list[NDArray[np.int64]]
-    validation_targets: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Fit:
-    """A fitted model and how it came about.
-
-    Attributes:
-        model: with the weights of `best_epoch`, counted from 1.
-        losses: mean training loss in nats, one per epoch.
-        validation_ndcg: NDCG@10, one per epoch; empty where nothing was held out.
-    """
+    """A fitted model, with the weights of the best epoch, and how it came about."""
 
     model: TrainableRecommender
-    best_epoch: int
-    losses: list[float]
-    validation_ndcg: list[float]
+    progress: Progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     try:
-        summary = run(arguments)
+        config = load_config(arguments.config, arguments.overrides)
+        restart_under_torchrun(__file__, config.train_recommender.num_processes, argv)
+        processes = join_processes()
+        summary = run(arguments, config, processes)
     except CesrecError as error:
         logger.error("%s", error)
         print(json.dumps({"status": "failed", "error": str(error)}))
         return error.exit_code
-    print(json.dumps(summary))
+    if processes.is_first:
+        print(json.dumps(summary), flush=True)
+    leave_processes()
     return 0
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--dataset", type=Path, required=True, help="folder with interactions.parquet and items.parquet")
     parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when training succeeds")
     parser.add_argument("--config", type=Path, help="such as conf/local.yaml; built-in defaults without it")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--split", choices=SPLIT_NAMES, help="default: dataset.split of the configuration")
     parser.add_argument("--artifact-id", help="default: a hash of data, settings and seed")
     return parser.parse_args(argv)
 
 
-def run(arguments: argparse.Namespace) -> dict[str, object]:
+def run(arguments: argparse.Namespace, config: Config, processes: ProcessGroup) -> dict[str, object]:
     """Train, publish the artifact, and return the summary that becomes the last line of output."""
     started = time.monotonic()
-    config = load_config(arguments.config, arguments.overrides)
+    split = arguments.split or config.dataset.split
     dataset = read_dataset(arguments.dataset)
-    artifact_id = arguments.artifact_id or content_hash(dataset, config)
-    held_out = prepare(dataset, "leave_one_out")
-    twin = fit(held_out, config.train_recommender, config.run.seed)
+    made_from = content_hash(dataset, config, split)
+    artifact_id = arguments.artifact_id or made_from
+    checkpoint = arguments.out.with_name(arguments.out.name + ".checkpoint")
+
+    held_out_cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split))
+    held_out = prepare(dataset, held_out_cuts)
+    twin = fit(held_out, config, processes, Progress(made_from), checkpoint / held_out_cuts.name)
     metrics = validation_metrics(twin, held_out)
-    logger.info("best epoch %d: %s", twin.best_epoch, metrics)
-    with publishing(arguments.out) as scratch:
-        if config.dataset.split == "leave_one_out":
-            publish(scratch, twin, held_out, manifest_of(config, "leave_one_out", artifact_id, held_out, metrics))
-        else:
-            twin_manifest = manifest_of(config, "leave_one_out", f"{artifact_id}-twin", held_out, metrics)
-            (scratch / HELD_OUT_TWIN).mkdir()
-            publish(scratch / HELD_OUT_TWIN, twin, held_out, twin_manifest)
-            everything = prepare(dataset, "all")
-            final = fit(everything, config.train_recommender, config.run.seed, num_epochs=twin.best_epoch)
-            publish(scratch, final, everything, manifest_of(config, "all", artifact_id, everything, metrics))
+    logger.info("best epoch %d: %s", twin.progress.best_epoch, metrics)
+    final, final_cuts, final_data = twin, held_out_cuts, held_out
+    if split in SPLIT_OF_TWIN:
+        final_cuts = cut_histories(dataset.histories, split)
+        final_data = prepare(dataset, final_cuts)
+        final = fit(final_data, config, processes, Progress(made_from), checkpoint / split, twin.progress.best_epoch)
+
+    if processes.is_first:
+        with publishing(arguments.out) as scratch:
+            publish(scratch, final, final_data, manifest_of(config, final_cuts, artifact_id, final_data, metrics))
+            if final is not twin:
+                (scratch / HELD_OUT_TWIN).mkdir()
+                manifest = manifest_of(config, held_out_cuts, f"{artifact_id}-twin", held_out, metrics)
+                publish(scratch / HELD_OUT_TWIN, twin, held_out, manifest)
+        shutil.rmtree(checkpoint, ignore_errors=True)
     seconds = round(time.monotonic() - started, 1)
     return {"status": "done", "artifact_id": artifact_id, "out": str(arguments.out), "metrics": metrics, "seconds": seconds}
 
 
-def prepare(dataset: Dataset, split: Split) -> TrainingData:
-    """Cut the splits and number the items.
-
-    Raises:
-        InputDataError: no history has two training items, so there is no transition to learn from.
-    """
-    histories = [dataset.histories[user].tolist() for user in range(len(dataset.histories))]
-    parts = [training_part(history, split) for history in histories]
-    if max(map(len, parts), default=0) < 2:
-        raise InputDataError(
-            f"No user has two training items under split {split!r}, so there is nothing to learn. Bring longer histories."
-        )
-    known = np.unique(np.concatenate([np.array(part, np.int64) for part in parts]))
-    idx_of_code = np.zeros(len(dataset.catalogue), np.int64)
-    idx_of_code[known] = np.arange(1, len(known) + 1)  # codes and item_ids have the same order
-    cases = [case for history in histories if (case := input_and_target(history, "validation")) is not None]
-    return TrainingData(
-        item_ids=[dataset.catalogue.item_ids[code] for code in known],
-        sequences=[idx_of_code[part] for part in parts],
-        validation_inputs=[idx_of_code[inputs] for inputs, _ in cases],
-        validation_targets=idx_of_code[np.array([target for _, target in cases], np.int64)],
-    )
-
-
-def fit(data: TrainingData, settings: TrainRecommenderSection, seed: int, num_epochs: int | None = None) -> Fit:
+def fit(
+    data: TrainingData,
+    config: Config,
+    processes: ProcessGroup,
+    progress: Progress,
+    checkpoint: Path,
+    num_epochs: int | None = None,
+) -> Fit:
     """Train until validation stops rising; or, where nothing is held out, for exactly `num_epochs`."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settings, seed, device = config.train_recommender, config.run.seed, processes.device
     model = build_recommender(data.item_ids, settings, seed).to(device)
+    if isinstance(model, CountingRecommender):
+        model.fit_counts(data.sequences)
+        return Fit(model, Progress(progress.made_from, best_epoch=1))
+
+    step = TrainingStep(model, make_loss(settings, torch.from_numpy(data.item_counts()).to(device)), settings)
+    parallel_step = DistributedDataParallel(step) if processes.size > 1 else step
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     windows = [window for sequence in data.sequences for window in cut_windows(sequence, settings.max_history_items)]
     lengths = np.array([len(window) for window in windows])
-    best_epoch, best_weights = 0, copy_weights(model)
-    losses: list[float] = []
-    validation_ndcg: list[float] = []
+    best = copy_weights(model)
+    if (resumed := load_checkpoint(checkpoint, progress.made_from, model, optimizer)) is not None:
+        progress, best = resumed
+        logger.info("going on after epoch %d", len(progress.losses))
 
-    for epoch in epochs(num_epochs or settings.max_epochs):
+    for epoch in epochs_left(progress, num_epochs or settings.max_epochs, processes):
+        if num_epochs is None and epoch - progress.best_epoch > settings.patience_epochs:
+            break
+        # Every epoch has random numbers of its own, so that a resumed training draws what it would have drawn.
+        rng = np.random.default_rng([seed, epoch])
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch * processes.size + processes.rank)
+        torch.manual_seed(seed * 1_000_033 + epoch * processes.size + processes.rank)
         model.train()
         batch_losses = []
         for rows in batches_by_length(lengths, settings.batch_size, rng):
-            inputs, targets = inputs_and_targets([windows[row] for row in rows], settings.max_history_items)
-            inputs, targets = inputs.to(device), targets.to(device)
-            states = model.states(inputs)  # [B, L, D]
-            loss = full_cross_entropy(states[targets != 0], model.item_vectors(), targets[targets != 0])
+            mine, weight = share_of_batch(rows, lengths, processes)
+            inputs, targets = inputs_and_targets([windows[row] for row in mine], settings.max_history_items)
+            loss = weight * parallel_step(inputs.to(device), targets.to(device), generator)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+            nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
             optimizer.step()
-            batch_losses.append(loss.item())
-        losses.append(float(np.mean(batch_losses)))
+            batch_losses.append(loss.detach())
+        progress.losses.append(mean_over(processes, torch.stack(batch_losses).mean().item()))
         if num_epochs is not None:
-            logger.info("epoch %d: loss %.4f", epoch, losses[-1])
-            continue
-
-        validation_ndcg.append(float(ndcg(validation_ranks(model, data), 10).mean()))
-        logger.info("epoch %d: loss %.4f, validation NDCG@10 %.4f", epoch, losses[-1], validation_ndcg[-1])
-        if best_epoch == 0 or validation_ndcg[-1] > validation_ndcg[best_epoch - 1]:
-            best_epoch, best_weights = epoch, copy_weights(model)
-        elif epoch - best_epoch >= settings.patience_epochs:
-            break
+            progress.best_epoch = epoch
+        else:
+            progress.validation_ndcg.append(float(ndcg(validation_ranks(model, data, processes), 10).mean()))
+            if progress.validation_ndcg[-1] > max(progress.validation_ndcg[:-1], default=-1.0):
+                progress.best_epoch, best = epoch, copy_weights(model)
+        if processes.is_first:
+            log_epoch(progress)
+            save_checkpoint(checkpoint, progress, model, best, optimizer)
     if num_epochs is None:
-        model.load_state_dict(best_weights)
-    return Fit(model, num_epochs or best_epoch, losses, validation_ndcg)
+        model.load_state_dict(best)
+    return Fit(model.eval(), progress)
 
 
-def epochs(last: int) -> Iterator[int]:
-    """1..last, with a progress bar on a terminal."""
-    yield from tqdm(range(1, last + 1), unit="epoch", disable=not sys.stderr.isatty())
+class TrainingStep(nn.Module):
+    """From a batch to its loss in one forward pass, which is what DistributedDataParallel can wrap."""
+
+    def __init__(self, model: TrainableRecommender, loss: Loss, settings: TrainRecommenderSection) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.states = torch.compile(model.states, dynamic=True) if settings.is_compiled else model.states
+        self.has_bfloat16 = settings.precision == "bfloat16"
+        if self.has_bfloat16 and not torch.cuda.is_available():
+            raise ConfigError("train_recommender.precision is bfloat16, which needs an accelerator. Set it to float32 here.")
+
+    def forward(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """Two int64 [B, L] -> mean loss over the positions that have a target."""
+        is_target = targets != PADDING_IDX
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.has_bfloat16):
+            states = self.states(inputs)[is_target]  # [P, D]
+            return self.loss(states, self.model.item_vectors(), targets[is_target], generator)
 
 
-def copy_weights(model: TrainableRecommender) -> dict[str, torch.Tensor]:
+def share_of_batch(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64], processes: ProcessGroup
+) -> tuple[NDArray[np.int64], float]:
+    """This process's rows, and the weight that makes the mean over processes the mean over the batch's positions."""
+    mine = rows[processes.rank :: processes.size]
+    if not len(mine):
+        return rows[:1], 0.0  # every process has to take part in every step
+    return mine, processes.size * float((lengths[mine] - 1).sum() / (lengths[rows] - 1).sum())
+
+
+def epochs_left(progress: Progress, last: int, processes: ProcessGroup) -> Iterator[int]:
+    """Epochs after those that are done, up to `last`, with a progress bar on a terminal."""
+    is_quiet = not (processes.is_first and sys.stderr.isatty())
+    num_done = len(progress.losses)
+    yield from tqdm(
+        range(num_done + 1, last + 1), desc="train_recommender", unit="epoch", total=last, initial=num_done, disable=is_quiet
+    )
+
+
+def log_epoch(progress: Progress) -> None:
+    measured = f", validation NDCG@10 {progress.validation_ndcg[-1]:.4f}" if progress.validation_ndcg else ""
+    logger.info("epoch %d: loss %.4f%s", len(progress.losses), progress.losses[-1], measured)
+
+
+def mean_over(processes: ProcessGroup, value: float) -> float:
+    return float(np.mean([float(str(other)) for other in processes.gather(value)]))
+
+
+def copy_weights(model: TrainableRecommender) -> Weights:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-@torch.inference_mode()
-def validation_ranks(model: TrainableRecommender, data: TrainingData) -> Ranks:
-    """Rank of every validation target among the vocabulary, seen items left out: int64 [users]."""
+def validation_ranks(model: TrainableRecommender, data: TrainingData, processes: ProcessGroup) -> Ranks:
+    """Rank of every validation target; each process ranks its share of the users, and all of them get all ranks."""
     model.eval()
-    item_vectors = model.item_vectors()
-    ranks = [np.zeros(0, np.int64)]
-    for start in range(0, len(data.validation_inputs), EVALUATION_BATCH_SIZE):
-        inputs = data.validation_inputs[start : start + EVALUATION_BATCH_SIZE]
-        known = [items[items != 0] for items in inputs]
-        states = model.encode(left_pad(known, model.max_history_items).to(item_vectors.device))
-        scores = (states @ item_vectors.T).cpu().numpy()
-        ranks.append(full_ranks(scores, data.validation_targets[start : start + EVALUATION_BATCH_SIZE], inputs))
-    return np.concatenate(ranks)
+    mine = slice(processes.rank, None, processes.size)
+    ranks = rank_targets(model, data.validation_inputs[mine], data.validation_targets[mine])
+    everybody = np.empty(len(data.validation_targets), np.int64)
+    for rank, of_process in enumerate(processes.gather(ranks)):
+        everybody[rank :: processes.size] = of_process
+    return everybody
 
 
 def validation_metrics(twin: Fit, data: TrainingData) -> dict[str, float]:
     """What the manifest records; popularity is ranked in the same way, over the same users."""
-    ranks = validation_ranks(twin.model, data)
+    ranks = rank_targets(twin.model, data.validation_inputs, data.validation_targets)
     return {
         "validation_ndcg_at_10": mean(ndcg(ranks, 10)),
         "validation_hr_at_10": mean(hits(ranks, 10)),
         "popularity_ndcg_at_10": mean(ndcg(popularity_ranks(data), 10)),
-        "best_epoch": float(twin.best_epoch),
+        "best_epoch": float(twin.progress.best_epoch),
     }
-
-
-def popularity_ranks(data: TrainingData) -> Ranks:
-    """Rank of every validation target when everybody is shown the most popular unseen items: int64 [users]."""
-    counts = np.bincount(np.concatenate(data.sequences), minlength=len(data.item_ids) + 1).astype(np.float32)
-    ranks = [np.zeros(0, np.int64)]
-    for start in range(0, len(data.validation_inputs), EVALUATION_BATCH_SIZE):
-        users = slice(start, start + EVALUATION_BATCH_SIZE)
-        targets = data.validation_targets[users]
-        ranks.append(full_ranks(np.tile(counts, (len(targets), 1)), targets, data.validation_inputs[users]))
-    return np.concatenate(ranks)
 
 
 def publish(folder: Path, fitted: Fit, data: TrainingData, manifest: Manifest) -> None:
     """Write the artifact's files and its learning curve into a folder that is not public yet."""
     write_recommender(folder, fitted.model, manifest)
+    if not fitted.progress.losses:
+        return
+    progress = fitted.progress
     figure = Figure(figsize=(7, 4), layout="constrained")
     loss_axis = figure.subplots()
-    loss_axis.plot(range(1, len(fitted.losses) + 1), fitted.losses, color="tab:blue")
+    loss_axis.plot(range(1, len(progress.losses) + 1), progress.losses, color="tab:blue")
     loss_axis.set(xlabel="epoch", ylabel="training loss (nats)", title=f"{manifest.artifact_id}, {manifest.split}")
-    if fitted.validation_ndcg:
+    if progress.validation_ndcg:
         ndcg_axis = loss_axis.twinx()
-        ndcg_axis.plot(range(1, len(fitted.validation_ndcg) + 1), fitted.validation_ndcg, color="tab:orange")
-        ndcg_axis.axvline(fitted.best_epoch, color="tab:gray", linestyle="--")
+        ndcg_axis.plot(range(1, len(progress.validation_ndcg) + 1), progress.validation_ndcg, color="tab:orange")
+        ndcg_axis.axvline(progress.best_epoch, color="tab:gray", linestyle="--")
         ndcg_axis.set_ylabel("validation NDCG@10")
     figure.savefig(folder / LEARNING_CURVE, dpi=120)
 
 
-def manifest_of(config: Config, split: Split, artifact_id: str, data: TrainingData, metrics: dict[str, float]) -> Manifest:
+def manifest_of(config: Config, cuts: Cuts, artifact_id: str, data: TrainingData, metrics: dict[str, float]) -> Manifest:
     return Manifest(
         kind=KIND,
         artifact_id=artifact_id,
-        split=split,
+        split=cuts.name,
         settings=config.train_recommender.model_dump(),
         trained_on={
             "run_date": config.run.run_date or "",
             "num_interactions": sum(map(len, data.sequences)),
             "num_users": len(data.sequences),
+            **cuts.boundaries,
         },
         metrics=metrics,
     )
 
 
-def content_hash(dataset: Dataset, config: Config) -> str:
+def content_hash(dataset: Dataset, config: Config, split: str) -> str:
     """Names an artifact by everything it is made from."""
     made_from = hashlib.sha256()
     made_from.update(json.dumps([dataset.catalogue.item_ids, dataset.histories.user_ids]).encode())
     made_from.update(dataset.histories.item_codes.tobytes() + dataset.histories.offsets.tobytes())
-    made_from.update(json.dumps([config.train_recommender.model_dump(), config.dataset.split, config.run.seed]).encode())
+    made_from.update(json.dumps([config.train_recommender.model_dump(), split, config.run.seed]).encode())
     return made_from.hexdigest()[:16]
 
 

@@ -4,7 +4,15 @@ To add one: a module with a TrainableRecommender, a line in RECOMMENDERS, its na
 contract tests run over the registry.
 """
 
-from cesrec_core.recommenders.protocol import PADDING_IDX, Recommender, TrainableRecommender, Vocabulary
+from cesrec_core.recommenders.protocol import PADDING_IDX, CountingRecommender, Recommender, TrainableRecommender, Vocabulary
 from cesrec_core.recommenders.registry import RECOMMENDERS, build_recommender
 
-__all__ = ["PADDING_IDX", "RECOMMENDERS", "Recommender", "TrainableRecommender", "Vocabulary", "build_recommender"]
+__all__ = [
+    "PADDING_IDX",
+    "RECOMMENDERS",
+    "CountingRecommender",
+    "Recommender",
+    "TrainableRecommender",
+    "Vocabulary",
+    "build_recommender",
+]

@@ -1,4 +1,4 @@
-"""Histories of uneven length as tensors: left padding, training windows, batches of similar length."""
+"""Histories of uneven length as tensors: left padding, training windows, batches of similar length, user vectors."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,10 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cesrec_core.recommenders.protocol import PADDING_IDX
+from cesrec_core.recommenders.protocol import PADDING_IDX, Recommender
 
 # Batches sorted together by length: enough that a batch is nearly free of padding, few enough that its members vary.
 BATCHES_PER_BUCKET = 8
+# Histories encoded at once: at 200 places and width 64, attention over them takes 60 MiB.
+ROWS_PER_BATCH = 256
 
 
 def left_pad(histories: Sequence[NDArray[np.int64]], max_items: int) -> Tensor:
@@ -54,3 +56,17 @@ def batches_by_length(lengths: NDArray[np.int64], batch_size: int, rng: np.rando
     starts = np.arange(0, len(in_order), batch_size)
     for start in rng.permutation(starts):
         yield in_order[start : start + batch_size]
+
+
+@torch.inference_mode()
+def encode_histories(model: Recommender, histories: Sequence[NDArray[np.int64]]) -> Tensor:
+    """User vectors, float32 [B, D], on the model's device; similar lengths share a batch."""
+    device = model.item_vectors().device
+    known = [items[items != 0][-model.max_history_items :] for items in histories]
+    order = np.argsort([len(items) for items in known], kind="stable")
+    vectors = torch.zeros(len(known), model.embedding_dim, device=device)
+    for start in range(0, len(order), ROWS_PER_BATCH):
+        rows = order[start : start + ROWS_PER_BATCH]
+        padded = left_pad([known[row] for row in rows], model.max_history_items)
+        vectors[torch.from_numpy(rows).to(device)] = model.encode(padded.to(device)).float()
+    return vectors

@@ -1,10 +1,18 @@
-"""Cross-entropy over the whole catalogue without ever holding one logit per position and item."""
+"""Training losses, none of which ever holds one logit per position and item.
 
+Dimensions: P positions to predict, D embedding_dim, V items, N negatives per draw, G draws of negatives.
+"""
+
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from cesrec_core.config import TrainRecommenderSection
 
 # 2 Mi float32 logits = 8 MiB: stays in or near the cache, and large temporaries cost more than arithmetic on a CPU.
 LOGITS_PER_CHUNK = 2 * 2**20
@@ -54,3 +62,115 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_states, grad_items = ctx.saved_tensors
         return grad_states * grad, grad_items * grad, None, None
+
+
+# float [P, D] states, float [V + 1, D] item vectors (row 0 is padding), int64 [P] targets in 1..V, the generator of draws.
+Loss = Callable[[Tensor, Tensor, Tensor, torch.Generator], Tensor]
+
+
+def make_loss(settings: TrainRecommenderSection, item_counts: Tensor) -> Loss:
+    """The loss that the settings name.
+
+    Args:
+        item_counts: float [V + 1], interactions of each item in the training data; entry 0 is padding.
+    """
+    if settings.loss == "cross_entropy":
+        return lambda states, item_vectors, targets, generator: full_cross_entropy(states, item_vectors, targets)
+    is_softmax = settings.loss == "sampled_softmax"
+    sampler = NegativeSampler(item_counts, settings.num_negatives, settings.popular_negatives_share if is_softmax else 0.0)
+    if is_softmax:
+        return lambda states, item_vectors, targets, generator: sampled_softmax(
+            states, item_vectors, targets, sampler.draw(len(targets), generator), sampler
+        )
+    calibration = settings.gbce_calibration if settings.loss == "gbce" else 0.0
+    return lambda states, item_vectors, targets, generator: binary_cross_entropy(
+        states, item_vectors, targets, sampler.draw(len(targets), generator), calibration
+    )
+
+
+class NegativeSampler:
+    """Draws negatives from a mixture of popularity and the uniform distribution.
+
+    Attributes:
+        probabilities: float64 [V + 1] of an item in one draw; 0 for padding.
+        num_negatives: N.
+    """
+
+    def __init__(self, item_counts: Tensor, num_negatives: int, popular_share: float) -> None:
+        counts = item_counts.double().clone()
+        counts[0] = 0.0
+        uniform = torch.full_like(counts, 1.0 / (len(counts) - 1))
+        uniform[0] = 0.0
+        self.probabilities = popular_share * counts / counts.sum().clamp(min=1.0) + (1.0 - popular_share) * uniform
+        self.probabilities /= self.probabilities.sum()
+        self.num_negatives = num_negatives
+        self._cumulative = self.probabilities.cumsum(0)
+
+    def draw(self, num_positions: int, generator: torch.Generator) -> Tensor:
+        """int64 [G, N] of item_idx, with replacement.
+
+        As many positions share a draw as it has negatives, so about one vector per position is gathered, and scoring is
+        one matrix product: gathering N vectors for each position would cost more than scoring them. With one negative
+        every position has its own, as in the original SASRec.
+        """
+        num_draws = math.ceil(num_positions / self.num_negatives)
+        device = self._cumulative.device
+        places = torch.rand(num_draws, self.num_negatives, generator=generator, dtype=torch.float64).to(device)
+        # The last cumulative sum may fall short of 1 by a rounding error.
+        return torch.searchsorted(self._cumulative, places, right=True).clamp(1, len(self._cumulative) - 1)
+
+
+def sampled_softmax(
+    states: Tensor, item_vectors: Tensor, targets: Tensor, negatives: Tensor, sampler: NegativeSampler
+) -> Tensor:
+    """Cross-entropy whose sum over all items is estimated from the negatives.
+
+    A negative counts exp(score) / (N q), the importance weight of its draw ("logQ correction", Bengio & Senecal 2008), the
+    target counts in full, and draws that hit the target count for nothing: so the estimate of the sum is unbiased.
+
+    Args:
+        states, item_vectors, targets, negatives: [P, D], [V + 1, D], [P], [G, N].
+    """
+    of_targets, of_negatives, is_target = _scores(states, item_vectors, targets, negatives)
+    log_expected = torch.log(sampler.probabilities * sampler.num_negatives).to(of_negatives.dtype)
+    corrected = (
+        of_negatives - log_expected[negatives].repeat_interleave(_positions_per_draw(targets, negatives), 0)[: len(targets)]
+    )
+    corrected = corrected.masked_fill(is_target, -torch.inf)
+    everything = torch.cat([of_targets[:, None], corrected], dim=1)  # [P, 1 + N]
+    return (everything.logsumexp(dim=1) - of_targets).mean()
+
+
+def binary_cross_entropy(
+    states: Tensor, item_vectors: Tensor, targets: Tensor, negatives: Tensor, calibration: float
+) -> Tensor:
+    """Each position's target against its negatives, one yes-or-no question per item; gBCE where calibration is above 0.
+
+    gBCE (Petrov & Macdonald 2023, arXiv 2308.07192) raises the target's probability to the power
+    1 - calibration * (1 - N / (V - 1)), which undoes the overconfidence that sampling brings. At calibration 0 this is
+    SASRec's original loss.
+
+    Args:
+        states, item_vectors, targets, negatives: [P, D], [V + 1, D], [P], [G, N].
+    """
+    of_targets, of_negatives, is_target = _scores(states, item_vectors, targets, negatives)
+    num_negatives, num_others = negatives.shape[1], max(len(item_vectors) - 2, 1)
+    power = 1.0 - calibration * (1.0 - min(1.0, num_negatives / num_others))
+    # -log sigmoid(x) = softplus(-x)
+    of_position = power * F.softplus(-of_targets) + F.softplus(of_negatives).masked_fill(is_target, 0.0).sum(dim=1)
+    return of_position.mean() / (1 + num_negatives)
+
+
+def _positions_per_draw(targets: Tensor, negatives: Tensor) -> int:
+    return math.ceil(len(targets) / len(negatives))
+
+
+def _scores(states: Tensor, item_vectors: Tensor, targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of the targets [P] and of each position's negatives [P, N], and where a negative is the target, bool [P, N]."""
+    num_positions, num_draws = len(targets), len(negatives)
+    per_draw = _positions_per_draw(targets, negatives)
+    missing = num_draws * per_draw - num_positions
+    grouped = F.pad(states, (0, 0, 0, missing)).view(num_draws, per_draw, -1)  # [G, P / G, D]
+    scores = torch.bmm(grouped, item_vectors[negatives].transpose(1, 2)).flatten(0, 1)[:num_positions]
+    of_draw = negatives.repeat_interleave(per_draw, dim=0)[:num_positions]  # [P, N]
+    return (states * item_vectors[targets]).sum(dim=1), scores, of_draw == targets[:, None]

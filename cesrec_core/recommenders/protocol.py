@@ -4,6 +4,7 @@ Dimensions: B users, L sequence length, D embedding_dim, V items. `item_idx` of 
 0 is padding, always on the left.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -66,6 +67,14 @@ class TrainableRecommender(torch.nn.Module):
     def encode(self, item_idx: Tensor) -> Tensor:
         """See `Recommender.encode`."""
         return self.states(item_idx[:, -self.max_history_items :])[:, -1]
+
+
+class CountingRecommender(TrainableRecommender):
+    """A recommender that is fitted in one go from counts, without gradients; its tensors are buffers."""
+
+    def fit_counts(self, sequences: Sequence[NDArray[np.int64]]) -> None:
+        """Fit on histories of item_idx, oldest first; 0 is an item outside the vocabulary."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

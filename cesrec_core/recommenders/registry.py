@@ -6,11 +6,21 @@ import torch
 
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.errors import ConfigError
+from cesrec_core.recommenders.esasrec import ESASRec
+from cesrec_core.recommenders.gru4rec import GRU4Rec
+from cesrec_core.recommenders.hstu import HSTU
+from cesrec_core.recommenders.markov import Markov
+from cesrec_core.recommenders.popularity import Popularity
 from cesrec_core.recommenders.protocol import TrainableRecommender
 from cesrec_core.recommenders.sasrec import SASRec
 
 RECOMMENDERS: dict[str, Callable[[list[str], TrainRecommenderSection], TrainableRecommender]] = {
     "sasrec": SASRec,
+    "esasrec": ESASRec,
+    "hstu": HSTU,
+    "gru4rec": GRU4Rec,
+    "markov": Markov,
+    "popularity": Popularity,
 }
 
 

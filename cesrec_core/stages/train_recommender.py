@@ -7,11 +7,14 @@ from cesrec_core.stages.training_process import export_dataset, keep_reason, run
 
 NAME = "train_recommender"
 TIMEOUT_MINUTES = 24 * 60
+# Values that say when to train, and with what means: neither asks for another model.
+POLICY = ("max_age_days", "max_new_interactions_share")
+MEANS = ("num_processes", "is_compiled")
 
 
 def settings(context: RunContext) -> dict[str, str]:
     """Everything whose change alone asks for training, whatever the data did."""
-    section = context.config.train_recommender.model_dump(exclude={"max_age_days", "max_new_interactions_share"})
+    section = context.config.train_recommender.model_dump(exclude={*POLICY, *MEANS})
     return {
         "train_recommender settings": short_hash(section),
         "split": context.config.dataset.split,

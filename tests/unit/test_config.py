@@ -36,6 +36,8 @@ def test_base_yaml_spells_out_every_value() -> None:
         "dataset.interactions",
         "dataset.items",
         "dataset.feedback",
+        "dataset.item_rules",
+        "dataset.user_segments",
         "warehouse.schema_name",
         "spark.master",
         "ray.address",

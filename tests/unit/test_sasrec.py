@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from cesrec_core.config import TrainRecommenderSection
+from cesrec_core.recommenders.attention import causal_mask
 from cesrec_core.recommenders.batches import batches_by_length, cut_windows, inputs_and_targets, left_pad
 from cesrec_core.recommenders.losses import full_cross_entropy
 from cesrec_core.recommenders.registry import build_recommender
-from cesrec_core.recommenders.sasrec import causal_mask
 
 
 @pytest.mark.parametrize("logits_per_chunk", [1, 3 * 11, 10**6])

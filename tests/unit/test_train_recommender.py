@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from cesrec_core.recommenders import RECOMMENDERS, checkpoint
 from cesrec_core.recommenders.artifact import load_recommender
 
 COMMAND = Path(__file__).parents[2] / "training" / "train_recommender.py"
@@ -118,6 +119,99 @@ def test_split_leave_one_out_has_no_twin_and_the_same_seed_gives_the_same_weight
     (first, first_manifest), (again, again_manifest) = models
     assert first_manifest == again_manifest
     assert np.array_equal(first.item_vectors().numpy(), again.item_vectors().numpy())
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [
+        *((model, "cross_entropy") for model in sorted(RECOMMENDERS)),
+        *(("sasrec", loss) for loss in ("sampled_softmax", "gbce", "bce")),
+    ],
+)
+def test_every_model_and_every_loss_learns_the_ring(dataset: Path, tmp_path: Path, model: str, loss: str) -> None:
+    arguments = [f"model={model}", f"loss={loss}", "max_epochs=60", "patience_epochs=60", "num_negatives=4"]
+    overrides = [argument for value in arguments for argument in ("--set", f"train_recommender.{value}")]
+    assert train(dataset, tmp_path / "out", *overrides, "--split", "leave_one_out") == 0
+    metrics = load_recommender(tmp_path / "out")[1].metrics
+    if model == "popularity":
+        assert metrics["validation_ndcg_at_10"] == metrics["popularity_ndcg_at_10"]
+    else:
+        assert metrics["validation_ndcg_at_10"] > 0.9
+
+
+@pytest.mark.parametrize("model", sorted(RECOMMENDERS))
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, model: str
+) -> None:
+    caplog.set_level("INFO")
+    arguments = [f"model={model}", "loss=sampled_softmax", "max_epochs=4", "dropout=0.3"]
+    overrides = [argument for value in arguments for argument in ("--set", f"train_recommender.{value}")]
+    assert train(dataset, tmp_path / "whole", *overrides) == 0
+
+    save, num_saved = checkpoint.save_checkpoint, 0
+
+    def save_and_fail(*args: object) -> None:
+        nonlocal num_saved
+        save(*args)
+        num_saved += 1
+        # Once while the twin is trained, once while everything is fitted.
+        if num_saved in (2, 5):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save_and_fail)
+    for _ in range(3):
+        try:
+            assert train(dataset, tmp_path / "parts", *overrides) == 0
+            break
+        except KeyboardInterrupt:
+            assert not (tmp_path / "parts").exists()
+    assert (num_saved > 4) == (model not in ("markov", "popularity"))
+    assert ("going on after epoch 2" in caplog.text) == (num_saved > 4)
+    for folder in ("", "held_out_twin"):
+        whole, parts = (load_recommender(tmp_path / name / folder)[0].state_dict() for name in ("whole", "parts"))
+        assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert not (tmp_path / "parts.checkpoint").exists()
+
+
+def test_a_checkpoint_of_something_else_is_not_continued(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    save = checkpoint.save_checkpoint
+
+    def save_and_fail(*args: object) -> None:
+        save(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_checkpoint", save_and_fail)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=3")
+    assert train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=2", "--set", "run.seed=9") == 0
+    assert "going on" not in caplog.text
+
+
+def test_two_processes_learn_what_one_does(dataset: Path, tmp_path: Path) -> None:
+    metrics = []
+    for num_processes in (1, 2):
+        out = tmp_path / str(num_processes)
+        arguments = ["--set", "train_recommender.max_epochs=15", "--split", "leave_one_out"]
+        parallel = ["--set", f"train_recommender.num_processes={num_processes}"]
+        command = [sys.executable, str(COMMAND), *command_line(dataset, out, *arguments, *parallel)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        metrics.append(json.loads(done.stdout.splitlines()[-1])["metrics"])
+    one, two = metrics
+    assert two["validation_ndcg_at_10"] == pytest.approx(one["validation_ndcg_at_10"], abs=0.02)
+    assert two["popularity_ndcg_at_10"] == one["popularity_ndcg_at_10"]
+
+
+def test_a_refit_with_the_validation_item_keeps_its_twin(dataset: Path, tmp_path: Path) -> None:
+    arguments = ["--set", "train_recommender.max_epochs=3", "--split", "leave_last_out"]
+    assert train(dataset, tmp_path / "out", *arguments) == 0
+    refit, twin = (load_recommender(tmp_path / "out" / folder)[1] for folder in ("", "held_out_twin"))
+    assert (refit.split, twin.split) == ("leave_last_out", "leave_one_out")
+    assert (refit.trained_on["num_interactions"], twin.trained_on["num_interactions"]) == (40 * 8, 40 * 7)
 
 
 def test_missing_data_is_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,67 @@
+"""Training in several processes: one per GPU, or per share of a CPU's cores. Torch's own launcher starts them."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """This process among those that train together.
+
+    Attributes:
+        rank: 0 .. size - 1; rank 0 writes files and speaks.
+        device: where this process computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def gather(self, value: object) -> list[object]:
+        """Everybody's value, in the order of ranks. A collective: every process calls it."""
+        if self.size == 1:
+            return [value]
+        values: list[object] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+
+def join_processes() -> ProcessGroup:
+    """Join the group that torchrun started, or be a group of one."""
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        share_cores()
+    return ProcessGroup(rank, size, device)
+
+
+def leave_processes() -> None:
+    """Leave the group, where there is one; the last thing a process does."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def share_cores() -> None:
+    """Share the machine's cores fairly: torchrun sets one thread per process, whatever the machine has."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def restart_under_torchrun(script: str, num_processes: int, arguments: Sequence[str]) -> None:
+    """Become torchrun with this script, unless it runs under torchrun already; does not return then."""
+    if num_processes == 1 or "RANK" in os.environ:
+        return
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", script]
+    os.execv(sys.executable, [sys.executable, *launcher, *arguments])

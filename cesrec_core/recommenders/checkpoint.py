@@ -1,0 +1,70 @@
+"""What an interrupted training needs to go on as if nothing had happened. Tensors as safetensors, the rest as JSON."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cesrec_core.artifacts import load_tensors, publishing, save_tensors
+
+PROGRESS = "progress.json"
+
+
+@dataclass
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        made_from: hash of data, settings and seed; a checkpoint of anything else is not continued.
+        losses: mean training loss in nats, one per finished epoch.
+        validation_ndcg: NDCG@10, one per finished epoch; empty where nothing was held out.
+        best_epoch: from 1; 0 before the first.
+    """
+
+    made_from: str
+    losses: list[float] = field(default_factory=list)
+    validation_ndcg: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+Weights = dict[str, Tensor]
+
+
+def save_checkpoint(
+    folder: Path, progress: Progress, model: torch.nn.Module, best: Weights, optimizer: torch.optim.Optimizer
+) -> None:
+    """Replace the checkpoint in one rename; a crash leaves the one before."""
+    names = [name for name, _ in model.named_parameters()]
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+    for place, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{key}/{names[place]}": torch.as_tensor(value) for key, value in values.items()}
+    with publishing(folder) as scratch:
+        save_tensors(scratch, tensors)
+        (scratch / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+
+
+def load_checkpoint(
+    folder: Path, made_from: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, Weights] | None:
+    """Set model and optimizer to where a training of the same thing stopped; None where there is no such checkpoint."""
+    if not (folder / PROGRESS).is_file():
+        return None
+    progress = Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+    if progress.made_from != made_from:
+        return None
+    tensors = load_tensors(folder)
+    model.load_state_dict(_with_prefix(tensors, "model/"))
+    places = {name: place for place, (name, _) in enumerate(model.named_parameters())}
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in _with_prefix(tensors, "optimizer/").items():
+        slot, name = key.split("/", 1)
+        state.setdefault(places[name], {})[slot] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return progress, _with_prefix(tensors, "best/")
+
+
+def _with_prefix(tensors: Weights, prefix: str) -> Weights:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

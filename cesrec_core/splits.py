@@ -1,0 +1,109 @@
+"""Where the histories of a dataset folder are cut for training, validation and test.
+
+The nightly job knows two of these splits (`cesrec_core.sequences`, history by history); training commands and offline
+evaluation know all four.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cesrec_core.datasets import Histories
+from cesrec_core.errors import ConfigError, InputDataError
+from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, Moment
+
+SplitName = Literal["all", "leave_one_out", "leave_last_out", "global_timeline"]
+SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
+NOWHERE = -1
+# Of all interactions, the newest that the global timeline tests on, and those before them that it validates on.
+TIMELINE_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Places in U histories; a target's input is everything before it.
+
+    Attributes:
+        training_end: int64 [U], length of the part that models may be trained on.
+        validation_at, test_at: int64 [U], place of the target; NOWHERE (-1) where the user has none.
+        boundaries: what was decided from the whole dataset, for the manifest.
+    """
+
+    name: str
+    training_end: NDArray[np.int64]
+    validation_at: NDArray[np.int64]
+    test_at: NDArray[np.int64]
+    boundaries: dict[str, int] = field(default_factory=dict)
+
+    def targets_at(self, moment: Moment) -> NDArray[np.int64]:
+        return self.validation_at if moment == "validation" else self.test_at
+
+
+def cut_histories(histories: Histories, split: str) -> Cuts:
+    """Cut all histories by a split.
+
+    `leave_one_out`: the last item is the test target, the one before it the validation target. `leave_last_out`: the same
+    test target, but the validation item is trained on. `global_timeline`: everybody is cut at the same two moments; the
+    target is a user's first item after one. `all`: nothing is held out.
+
+    Raises:
+        ConfigError: the split has another name.
+        InputDataError: a global timeline is asked for, and there are no real timestamps.
+    """
+    lengths = np.diff(histories.offsets)
+    nowhere = np.full(len(lengths), NOWHERE, np.int64)
+    if split == "all":
+        return Cuts(split, lengths, nowhere, nowhere)
+    if split == "global_timeline":
+        return _cut_at_moments(histories)
+    is_long = lengths >= MIN_ITEMS_TO_HOLD_OUT
+    last = np.where(is_long, lengths - 1, NOWHERE)
+    if split == "leave_one_out":
+        second_last = np.where(is_long, lengths - 2, NOWHERE)
+        return Cuts(split, np.where(is_long, lengths - 2, lengths), second_last, last)
+    if split == "leave_last_out":
+        return Cuts(split, np.where(is_long, lengths - 1, lengths), nowhere, last)
+    raise ConfigError(f"There is no split {split!r}. Choose one of {', '.join(SPLIT_NAMES)}.")
+
+
+def _cut_at_moments(histories: Histories) -> Cuts:
+    times = _real_timestamps(histories)
+    in_order = np.sort(times)
+    validation_from = int(in_order[int(len(times) * (1 - 2 * TIMELINE_SHARE))])
+    test_from = int(in_order[int(len(times) * (1 - TIMELINE_SHARE))])
+    num_before_validation = _count_before(histories, times, validation_from)
+    num_before_test = _count_before(histories, times, test_from)
+    lengths = np.diff(histories.offsets)
+    has_validation = (num_before_validation > 0) & (num_before_validation < num_before_test)
+    has_test = (num_before_test > 0) & (num_before_test < lengths)
+    return Cuts(
+        "global_timeline",
+        num_before_validation,
+        np.where(has_validation, num_before_validation, NOWHERE),
+        np.where(has_test, num_before_test, NOWHERE),
+        {"validation_from": validation_from, "test_from": test_from},
+    )
+
+
+def _count_before(histories: Histories, times: NDArray[np.int64], moment: int) -> NDArray[np.int64]:
+    """int64 [U]: how many items of each history are older than the moment."""
+    is_before = np.concatenate([[0], np.cumsum(times < moment)])
+    counts: NDArray[np.int64] = is_before[histories.offsets[1:]] - is_before[histories.offsets[:-1]]
+    return counts
+
+
+def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
+    if histories.timestamps is None:
+        raise InputDataError(
+            "A global timeline needs timestamps, and interactions.parquet has no column `timestamp`. Use leave_one_out."
+        )
+    longest = int(np.diff(histories.offsets).max(initial=0))
+    num_moments = len(np.unique(histories.timestamps))
+    if num_moments <= longest:
+        raise InputDataError(
+            f"A global timeline needs real timestamps, and here {len(histories)} users share {num_moments} different ones, "
+            "which only number the items of each history. Use leave_one_out."
+        )
+    return histories.timestamps

@@ -1,0 +1,58 @@
+"""Cuts by hand."""
+
+import numpy as np
+import pytest
+
+from cesrec_core.datasets import Histories
+from cesrec_core.errors import ConfigError, InputDataError
+from cesrec_core.splits import cut_histories
+
+
+def histories(*lengths: int, timestamps: list[int] | None = None) -> Histories:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    times = None if timestamps is None else np.array(timestamps, np.int64)
+    return Histories([f"u{user}" for user in range(len(lengths))], np.zeros(offsets[-1], np.int32), offsets, times)
+
+
+@pytest.mark.parametrize(
+    ("split", "training_end", "validation_at", "test_at"),
+    [
+        ("all", [2, 3, 5], [-1, -1, -1], [-1, -1, -1]),
+        ("leave_one_out", [2, 1, 3], [-1, 1, 3], [-1, 2, 4]),
+        ("leave_last_out", [2, 2, 4], [-1, -1, -1], [-1, 2, 4]),
+    ],
+)
+def test_by_place(split: str, training_end: list[int], validation_at: list[int], test_at: list[int]) -> None:
+    cuts = cut_histories(histories(2, 3, 5), split)
+    assert cuts.training_end.tolist() == training_end
+    assert cuts.targets_at("validation").tolist() == validation_at
+    assert cuts.targets_at("test").tolist() == test_at
+
+
+def test_by_moment() -> None:
+    """20 interactions at 0..19: validation from 16, test from 18. The third user comes too late to have a past."""
+    first, second, third = [0, 2, 4, 6, 8, 10, 16, 18], [1, 3, 5, 7, 9, 11, 12, 13, 14, 17], [15, 19]
+    cuts = cut_histories(histories(8, 10, 2, timestamps=[*first, *second, *third]), "global_timeline")
+    assert cuts.boundaries == {"validation_from": 16, "test_from": 18}
+    assert cuts.training_end.tolist() == [6, 9, 1]
+    assert cuts.validation_at.tolist() == [6, 9, -1]
+    assert cuts.test_at.tolist() == [7, -1, 1]
+
+
+def test_a_user_without_a_past_is_nobodys_target() -> None:
+    cuts = cut_histories(histories(10, 10, timestamps=[*range(10), *range(10, 20)]), "global_timeline")
+    assert cuts.training_end.tolist() == [10, 6]
+    late = cut_histories(histories(18, 2, timestamps=[*range(18), 18, 19]), "global_timeline")
+    assert late.test_at.tolist() == [-1, -1]
+
+
+def test_numbered_items_are_not_real_timestamps() -> None:
+    with pytest.raises(InputDataError, match=r"2 users share 5 different ones.*Use leave_one_out"):
+        cut_histories(histories(5, 4, timestamps=[0, 1, 2, 3, 4, 0, 1, 2, 3]), "global_timeline")
+    with pytest.raises(InputDataError, match="no column `timestamp`"):
+        cut_histories(histories(5, 4), "global_timeline")
+
+
+def test_unknown_splits_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no split 'random'.*leave_last_out"):
+        cut_histories(histories(3), "random")
