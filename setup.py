@@ -35,6 +35,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",
         "import-linter>=2.1",
+        "pytrec-eval-terrier>=0.5.7",
         "mypy>=1.11",
         "ruff>=0.6",
         "types-PyYAML",

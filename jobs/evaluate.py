@@ -1,15 +1,26 @@
-"""spark-submit jobs/evaluate.py: what the feedback is worth, on items that no model has seen."""
+"""spark-submit jobs/evaluate.py: what the feedback is worth, on items that no model has seen.
+
+python jobs/evaluate.py --dataset FOLDER --artifact FOLDER: how good one recommender is, without Spark.
+"""
 
 import sys
 
 from cesrec_core.stages.command_line import configuration, finish, parser_for
 from cesrec_core.stages.evaluate import run_evaluation
+from cesrec_core.stages.evaluate_recommender import add_arguments, evaluates_recommender, run_recommender_evaluation
 
 DESCRIPTION = """\
 Measure the models that the nightly job trained: the base recommender, the base re-ranked by the same feedback, histories
 without their outliers, and CESRec. Weights are chosen on validation items, figures come from test items, each with a 95 %
-bootstrap interval over users. Needs models trained with dataset.split leave_one_out, as the demo's are."""
+bootstrap interval over users. Needs models trained with dataset.split leave_one_out, as the demo's are.
+
+With --dataset and --artifact: measure one recommender that training/train_recommender.py wrote, on the items its split
+held back, in whole and by history length, popularity and taste; with --against, test it against another on the same users."""
 
 if __name__ == "__main__":
-    arguments = parser_for(DESCRIPTION).parse_args()
-    sys.exit(finish("evaluate", lambda: run_evaluation(configuration(arguments))))
+    parser = parser_for(DESCRIPTION)
+    add_arguments(parser)
+    options = parser.parse_args()
+    if evaluates_recommender(parser, options):
+        sys.exit(finish("evaluate", lambda: run_recommender_evaluation(configuration(options), options)))
+    sys.exit(finish("evaluate", lambda: run_evaluation(configuration(options))))

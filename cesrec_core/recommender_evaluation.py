@@ -1,0 +1,224 @@
+"""How good a recommender is on items it has not seen, and for whom: ranks of one target per user, in whole and by group.
+
+Full ranking with seen items filtered comes first; the target against uniform negatives stands beside it, since many
+papers report nothing else, and reorders methods (Krichene & Rendle, KDD 2020).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cesrec_core.artifacts import Manifest
+from cesrec_core.datasets import Catalogue, Dataset
+from cesrec_core.errors import ArtifactError, InputDataError
+from cesrec_core.item_lists import ItemLists
+from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, reciprocal_ranks, sample_negatives, sampled_ranks
+from cesrec_core.product_search import top_products
+from cesrec_core.recommenders.batches import encode_histories
+from cesrec_core.recommenders.protocol import Recommender
+from cesrec_core.recommenders.training_data import SCORES_PER_BLOCK
+from cesrec_core.sequences import Moment
+from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
+from cesrec_core.splits import NOWHERE, Cuts, cut_histories
+
+TOP_K = 10
+NUM_GROUPS = 4
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Everybody who has a target at one moment, U users.
+
+    Attributes:
+        inputs: histories before the target, in item_idx of the recommender; 0 is an item it does not know.
+        target_idx: int64 [U]; 0 where the recommender does not know the target.
+        groups: for each property of a user, int64 [U], 0 .. NUM_GROUPS - 1, ascending in that property.
+        counts: int64 [V + 1], training interactions of each item.
+        num_training_users: users with a training part.
+    """
+
+    user_ids: list[str]
+    inputs: ItemLists
+    target_idx: NDArray[np.int64]
+    groups: dict[str, NDArray[np.int64]]
+    counts: NDArray[np.int64]
+    num_training_users: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one recommender did for the users of the cases.
+
+    Attributes:
+        full, sampled: int64 [U] ranks under the two protocols.
+        lists: int64 [U, TOP_K] item_idx.
+    """
+
+    full: Ranks
+    sampled: Ranks
+    lists: NDArray[np.int64]
+
+
+def cases_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], moment: Moment) -> Cases:
+    """The users that an artifact can be tested on.
+
+    Raises:
+        ArtifactError: the artifact saw its targets, or was trained on other data.
+        InputDataError: nobody has a target.
+    """
+    cuts = _cuts_of(dataset, manifest, moment)
+    histories = dataset.histories
+    users = np.flatnonzero(cuts.targets_at(moment) != NOWHERE).tolist()
+    if not users:
+        raise InputDataError(f"No user has a {moment} target under split {cuts.name!r}. Bring longer histories.")
+    idx_of = {item_id: idx for idx, item_id in enumerate(item_ids, start=1)}
+    idx_of_code = np.array([idx_of.get(item_id, 0) for item_id in dataset.catalogue.item_ids], np.int64)
+    ends = cuts.targets_at(moment)
+    inputs = [histories[user][: ends[user]] for user in users]
+    targets = np.array([histories[user][ends[user]] for user in users], np.int64)
+    training = np.concatenate([histories[user][:end] for user, end in enumerate(cuts.training_end)])
+    count_of_code = np.bincount(training, minlength=len(dataset.catalogue))
+    counts = np.bincount(idx_of_code, weights=count_of_code, minlength=len(item_ids) + 1).astype(np.int64)
+    counts[0] = 0
+    properties = {
+        "history length": np.array([len(items) for items in inputs], np.float64),
+        "popularity of the target": count_of_code[targets].astype(np.float64),
+    }
+    if any(dataset.catalogue.attributes):
+        properties["entropy of taste"] = np.array([attribute_entropy(items, dataset.catalogue) for items in inputs])
+    return Cases(
+        user_ids=[histories.user_ids[user] for user in users],
+        inputs=ItemLists.of([idx_of_code[items] for items in inputs]),
+        target_idx=idx_of_code[targets],
+        groups={name: quartiles(values) for name, values in properties.items()},
+        counts=counts,
+        num_training_users=int((cuts.training_end > 0).sum()),
+    )
+
+
+def _cuts_of(dataset: Dataset, manifest: Manifest, moment: Moment) -> Cuts:
+    name = f"Artifact {manifest.artifact_id}"
+    if manifest.split == "all":
+        raise ArtifactError(
+            f"{name} was trained on everything, the items to be predicted included. Evaluate its held_out_twin instead."
+        )
+    cuts = cut_histories(dataset.histories, manifest.split)
+    if (cuts.targets_at(moment) == NOWHERE).all() and manifest.split == "leave_last_out":
+        raise ArtifactError(f"{name} was trained on the validation items ({manifest.split}). Evaluate it on test items.")
+    known = {key: manifest.trained_on.get(key) for key in ("num_interactions", *cuts.boundaries)}
+    here = {"num_interactions": int(cuts.training_end.sum()), **cuts.boundaries}
+    if known != here:
+        raise ArtifactError(f"{name} was trained on other data: its manifest says {known}, this folder gives {here}.")
+    return cuts
+
+
+def attribute_entropy(item_codes: NDArray[np.int32], catalogue: Catalogue) -> float:
+    """Entropy in bits of the attributes of a history's items: how diverse a taste is."""
+    attributes = [attribute for code in item_codes for attribute in catalogue.attributes[code]]
+    if not attributes:
+        return 0.0
+    _, counts = np.unique(attributes, return_counts=True)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def quartiles(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Group 0 .. 3 of each value; equal values share a group, so groups may differ in size or be empty."""
+    borders = np.quantile(values, np.arange(1, NUM_GROUPS) / NUM_GROUPS)
+    return np.searchsorted(borders, values, side="left").astype(np.int64)
+
+
+@torch.inference_mode()
+def measure(model: Recommender, cases: Cases, num_negatives: int, seed: int, advance: Advance = lambda _: None) -> Measured:
+    """Rank every target, and list the top 10 of every user; block by block."""
+    item_vectors = model.item_vectors()
+    allowed = torch.ones(len(item_vectors), dtype=torch.bool, device=item_vectors.device)
+    interacted = [np.append(items, target) for items, target in zip(cases.inputs, cases.target_idx, strict=True)]
+    negatives = sample_negatives(len(item_vectors) - 1, interacted, num_negatives, seed)
+    rows = max(1, SCORES_PER_BLOCK // len(item_vectors))
+    full, sampled, lists = [], [], []
+    for start in range(0, len(cases.inputs), rows):
+        seen = cases.inputs.rows(start, start + rows)
+        targets = cases.target_idx[start : start + rows]
+        vectors = encode_histories(model, list(seen))
+        scores = (vectors @ item_vectors.T).cpu().numpy()
+        full.append(full_ranks(scores, targets, list(seen)))
+        sampled.append(sampled_ranks(scores, targets, negatives[start : start + rows]))
+        lists.append(top_products(vectors, item_vectors, seen, allowed, TOP_K).item_idx.cpu().numpy())
+        advance(len(targets))
+    return Measured(np.concatenate(full), np.concatenate(sampled), np.concatenate(lists))
+
+
+PER_USER: dict[str, Callable[[Measured], NDArray[np.float64]]] = {
+    "HR@5": lambda measured: hits(measured.full, 5),
+    "NDCG@5": lambda measured: ndcg(measured.full, 5),
+    "HR@10": lambda measured: hits(measured.full, 10),
+    "NDCG@10": lambda measured: ndcg(measured.full, 10),
+    "MRR": lambda measured: reciprocal_ranks(measured.full),
+    "HR@10 sampled": lambda measured: hits(measured.sampled, 10),
+    "NDCG@10 sampled": lambda measured: ndcg(measured.sampled, 10),
+}
+
+
+def summarise(measured: Measured, cases: Cases, num_samples: int, seed: int) -> dict[str, Interval]:
+    """Every figure over all users, with its 95 % bootstrap interval."""
+    return {name: bootstrap_interval(values(measured), num_samples, seed) for name, values in PER_USER.items()}
+
+
+def by_group(measured: Measured, cases: Cases, num_samples: int, seed: int) -> dict[str, list[tuple[int, Interval]]]:
+    """NDCG@10 by quartile of each property: number of users and interval; quartiles that tie together are left out."""
+    values = ndcg(measured.full, 10)
+    result: dict[str, list[tuple[int, Interval]]] = {}
+    for name, groups in cases.groups.items():
+        members = [values[groups == group] for group in range(NUM_GROUPS)]
+        result[name] = [(len(group), bootstrap_interval(group, num_samples, seed)) for group in members if len(group)]
+    return result
+
+
+def coverage(lists: NDArray[np.int64], num_items: int) -> float:
+    """Share of the vocabulary that stands in at least one list."""
+    return len(np.unique(lists[lists > 0])) / num_items
+
+
+def novelty(lists: NDArray[np.int64], counts: NDArray[np.int64], num_users: int) -> float:
+    """Mean of -log2(share of users who had the item) over all recommended items (mean inverse user frequency, in bits)."""
+    shown = lists[lists > 0]
+    return float(-np.log2(np.maximum(counts[shown], 1) / num_users).mean()) if len(shown) else 0.0
+
+
+def compare(variant: Measured, baseline: Measured, num_samples: int, seed: int) -> dict[str, PairedTest]:
+    """Two recommenders on the same users: variant minus baseline."""
+    return {
+        name: paired_test(values(variant), values(baseline), num_samples, seed)
+        for name, values in PER_USER.items()
+        if name in ("HR@10", "NDCG@10", "MRR")
+    }
+
+
+def as_text(
+    title: str,
+    overall: Mapping[str, Interval],
+    of_lists: Mapping[str, float],
+    groups: Mapping[str, Sequence[tuple[int, Interval]]],
+    tests: Mapping[str, PairedTest],
+) -> str:
+    """All figures as Markdown."""
+    lines = [f"### {title}", "", "| measure | mean [95 % interval] |", "|---|---|"]
+    lines += [f"| {name} | {_interval(interval)} |" for name, interval in overall.items()]
+    lines += [f"| {name} | {value:.4f} |" for name, value in of_lists.items()]
+    lines += ["", "| NDCG@10 by quartile of | lowest | | | highest |", "|---|---|---|---|---|"]
+    for name, of_groups in groups.items():
+        cells = [f"{interval.mean:.4f} ({size} users)" for size, interval in of_groups]
+        lines.append(f"| {name} | " + " | ".join(cells + [""] * (NUM_GROUPS - len(cells))) + " |")
+    for name, test in tests.items():
+        d = test.difference
+        lines += ["", f"{name} minus the other's: {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}"]
+    return "\n".join(lines)
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

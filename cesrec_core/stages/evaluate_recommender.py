@@ -1,0 +1,94 @@
+"""Offline evaluation of one recommender artifact on a dataset folder, without Spark, Ray or a warehouse."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cesrec_core.config import Config
+from cesrec_core.datasets import read_dataset
+from cesrec_core.errors import ArtifactError
+from cesrec_core.progress import progress
+from cesrec_core.recommender_evaluation import (
+    Cases,
+    Measured,
+    as_text,
+    by_group,
+    cases_of,
+    compare,
+    coverage,
+    measure,
+    novelty,
+    summarise,
+)
+from cesrec_core.recommenders.artifact import load_recommender
+from cesrec_core.sequences import Moment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", type=Path, help="folder with interactions.parquet and items.parquet")
+    parser.add_argument("--artifact", type=Path, help="folder of a recommender artifact, or of its held_out_twin")
+    parser.add_argument("--against", type=Path, help="another recommender artifact, for a paired test")
+    parser.add_argument("--moment", choices=("validation", "test"), default="test", help="which items (default: test)")
+
+
+def evaluates_recommender(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool:
+    """Whether the command line asks for a single recommender; ends the program where it asks for half of it."""
+    if (options.dataset is None) != (options.artifact is None) or (options.against and not options.artifact):
+        parser.error("--dataset and --artifact go together, and --against needs both")
+    return options.artifact is not None
+
+
+def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> dict[str, Any]:
+    """Print the figures of an artifact, and of its difference to another, and return them.
+
+    Raises:
+        ArtifactError: an artifact saw its targets, or the two were not trained by the same split.
+    """
+    artifact: Path = options.artifact
+    against: Path | None = options.against
+    moment: Moment = options.moment
+    dataset = read_dataset(options.dataset)
+    section, seed = config.evaluate, config.run.seed
+
+    def measured(folder: Path) -> tuple[str, Cases, Measured]:
+        model, manifest = load_recommender(folder)
+        cases = cases_of(dataset, manifest, model.item_ids, moment)
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        with progress(f"evaluate {folder.name}", len(cases.user_ids), "users") as advance:
+            return manifest.split, cases, measure(model, cases, section.num_negatives, seed, advance)
+
+    split, cases, of_artifact = measured(artifact)
+    tests = {}
+    if against is not None:
+        other_split, other_cases, of_other = measured(against)
+        if other_cases.user_ids != cases.user_ids:
+            raise ArtifactError(
+                f"{artifact} ({split}) and {against} ({other_split}) are tested on different users and cannot be paired. "
+                "Train both with one split."
+            )
+        tests = compare(of_artifact, of_other, section.num_bootstrap_samples, seed)
+    overall = summarise(of_artifact, cases, section.num_bootstrap_samples, seed)
+    of_lists = {
+        "coverage@10": coverage(of_artifact.lists, len(cases.counts) - 1),
+        "novelty@10, bits": novelty(of_artifact.lists, cases.counts, cases.num_training_users),
+    }
+    groups = by_group(of_artifact, cases, section.num_bootstrap_samples, seed)
+    title = f"{artifact.name}: {moment} items of {len(cases.user_ids)} users ({split}), full ranking, seen items filtered"
+    print(as_text(title, overall, of_lists, groups, tests) + "\n", flush=True)
+    return {
+        "status": "done",
+        "artifact": str(artifact),
+        "split": split,
+        "moment": moment,
+        "num_users": len(cases.user_ids),
+        "metrics": {name: dataclasses.asdict(interval) for name, interval in overall.items()} | of_lists,
+        "groups": {
+            name: [{"num_users": size, **dataclasses.asdict(interval)} for size, interval in of_groups]
+            for name, of_groups in groups.items()
+        },
+        "against": None if against is None else str(against),
+        "tests": {name: dataclasses.asdict(test) for name, test in tests.items()},
+    }

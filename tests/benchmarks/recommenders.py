@@ -1,0 +1,91 @@
+"""Every base recommender on one dataset folder: trained, then measured on test items by full ranking.
+
+    python tests/benchmarks/recommenders.py --dataset FOLDER --work FOLDER [--variant NAME ...] [--config FILE] [--set ...]
+
+A variant is a model, or model/loss. The work folder keeps the artifacts; what lies there finished is not trained again.
+Prints a table, and one JSON object on the last line.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HEADER = """\
+| recommender | HR@10 | NDCG@10 | MRR | coverage@10 | novelty@10, bits | best epoch | s |
+|---|---|---|---|---|---|---|---|"""
+ROOT = Path(__file__).parents[2]
+VARIANTS = (
+    "popularity",
+    "markov",
+    "gru4rec",
+    "sasrec/bce",
+    "sasrec/gbce",
+    "sasrec/sampled_softmax",
+    "sasrec",
+    "esasrec/sampled_softmax",
+    "esasrec",
+    "hstu",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--variant", dest="variants", action="append", help="default: all")
+    parser.add_argument("--split", default="leave_one_out")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="train_recommender.key=value")
+    options = parser.parse_args()
+    results = {}
+    for variant in options.variants or VARIANTS:
+        out = options.work / variant.replace("/", "_")
+        seconds = train(options, variant, out) if not (out / "manifest.json").exists() else None
+        results[variant] = {"seconds": seconds, **evaluate(options.dataset, out)}
+        print(row(variant, results[variant]), file=sys.stderr, flush=True)
+    print(HEADER)
+    print("\n".join(row(variant, result) for variant, result in results.items()))
+    print(json.dumps(results))
+    return 0
+
+
+def train(options: argparse.Namespace, variant: str, out: Path) -> float:
+    model, _, loss = variant.partition("/")
+    values = [f"train_recommender.model={model}", f"train_recommender.loss={loss or 'cross_entropy'}"]
+    if loss == "bce":
+        values.append("train_recommender.num_negatives=1")
+    command = [sys.executable, str(ROOT / "training" / "train_recommender.py"), "--dataset", str(options.dataset)]
+    command += ["--out", str(out), "--split", options.split]
+    command += ["--config", str(options.config)] if options.config else []
+    for value in (*values, *options.overrides):
+        command += ["--set", value]
+    started = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return round(time.monotonic() - started, 1)
+
+
+def evaluate(dataset: Path, artifact: Path) -> dict[str, Any]:
+    command = [sys.executable, str(ROOT / "jobs" / "evaluate.py"), "--dataset", str(dataset), "--artifact", str(artifact)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    best = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))["metrics"]["best_epoch"]
+    return {"num_users": summary["num_users"], "best_epoch": int(best), "metrics": summary["metrics"]}
+
+
+def row(variant: str, result: dict[str, Any]) -> str:
+    metrics = result["metrics"]
+    cells = [
+        f"{metrics[name]['mean']:.4f} [{metrics[name]['low']:.4f}, {metrics[name]['high']:.4f}]"
+        for name in ("HR@10", "NDCG@10")
+    ]
+    cells += [f"{metrics['MRR']['mean']:.4f}", f"{metrics['coverage@10']:.3f}", f"{metrics['novelty@10, bits']:.2f}"]
+    seconds = "" if result["seconds"] is None else f"{result['seconds']:.0f}"
+    return f"| {variant} | " + " | ".join([*cells, str(result["best_epoch"]), seconds]) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Offline evaluation of a recommender: figures by hand on a world small enough, refusals, and an independent library."""
+
+import argparse
+import dataclasses
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import pytrec_eval
+import torch
+
+from cesrec_core.artifacts import Manifest
+from cesrec_core.config import load_config
+from cesrec_core.datasets import Catalogue, read_dataset
+from cesrec_core.errors import ArtifactError
+from cesrec_core.item_lists import ItemLists
+from cesrec_core.metrics import full_ranks, hits, ndcg, reciprocal_ranks
+from cesrec_core.recommender_evaluation import Cases, attribute_entropy, cases_of, coverage, measure, novelty, quartiles
+from cesrec_core.recommenders import TrainableRecommender
+from cesrec_core.stages.evaluate_recommender import run_recommender_evaluation
+
+COMMAND = Path(__file__).parents[2] / "training" / "train_recommender.py"
+NUM_USERS, NUM_ITEMS = 30, 12
+
+
+def moment(user: int, step: int) -> int:
+    return 13 * user + 40 * step
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 users walk round a ring of 12 items, each starting at a moment of their own. Even items are Blue, odd ones Red."""
+    folder = tmp_path_factory.mktemp("walks")
+    rows = [
+        (f"u{user:02d}", f"i{(user + step) % NUM_ITEMS:02d}", moment(user, step))
+        for user in range(NUM_USERS)
+        for step in range(8)
+    ]
+    users, items, times = zip(*rows, strict=True)
+    pq.write_table(pa.table({"user_id": users, "item_id": items, "timestamp": times}), folder / "interactions.parquet")
+    ids = [f"i{item:02d}" for item in range(NUM_ITEMS)]
+    attributes = [["Red" if item % 2 else "Blue"] for item in range(NUM_ITEMS)]
+    pq.write_table(pa.table({"item_id": ids, "title": ids, "attributes": attributes}), folder / "items.parquet")
+    return folder
+
+
+def train(dataset: Path, out: Path, model: str, split: str) -> Path:
+    small = ["--set", f"train_recommender.model={model}", "--set", "train_recommender.embedding_dim=12"]
+    arguments = ["--dataset", str(dataset), "--out", str(out), "--split", split, *small]
+    assert runpy.run_path(str(COMMAND))["main"](arguments) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def artifacts(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("artifacts")
+    pairs = [("markov", "leave_one_out"), ("popularity", "leave_one_out"), ("markov", "leave_last_out"), ("markov", "all")]
+    return {f"{model} {split}": train(dataset, folder / f"{model}_{split}", model, split) for model, split in pairs}
+
+
+def evaluate(dataset: Path, artifact: Path, **options: object) -> dict:
+    config = load_config(None, ["evaluate.num_bootstrap_samples=200", "evaluate.num_negatives=3"])
+    asked = {"dataset": dataset, "artifact": artifact, "against": None, "moment": "test", **options}
+    return run_recommender_evaluation(config, argparse.Namespace(**asked))
+
+
+def test_a_chain_knows_the_ring_and_popularity_does_not(dataset: Path, artifacts: dict[str, Path]) -> None:
+    chain, popular = artifacts["markov leave_one_out"], artifacts["popularity leave_one_out"]
+    result = evaluate(dataset, chain, against=popular)
+    assert result["num_users"] == NUM_USERS
+    assert result["metrics"]["HR@5"]["mean"] == result["metrics"]["NDCG@10"]["mean"] == 1.0
+    assert result["metrics"]["HR@10 sampled"]["mean"] == 1.0
+    assert result["tests"]["NDCG@10"]["difference"]["low"] > 0
+    assert result["tests"]["NDCG@10"]["p_value"] < 0.01
+    assert evaluate(dataset, popular)["metrics"]["NDCG@10"]["mean"] < 1.0
+    sizes = [[group["num_users"] for group in groups] for groups in result["groups"].values()]
+    assert all(sum(of_property) == NUM_USERS for of_property in sizes)
+
+
+def test_test_inputs_hold_the_validation_item(dataset: Path) -> None:
+    whole = read_dataset(dataset)
+    ids = whole.catalogue.item_ids
+    manifest = Manifest("recommender", "r", "leave_one_out", trained_on={"num_interactions": NUM_USERS * 6})
+    for moment, length in (("validation", 6), ("test", 7)):
+        cases = cases_of(whole, manifest, ids, moment)
+        assert {len(items) for items in cases.inputs} == {length}
+        assert cases.inputs[0].tolist() == list(range(1, length + 1))
+        assert cases.target_idx[0] == length + 1
+    assert cases.counts.sum() == NUM_USERS * 6
+    assert cases.num_training_users == NUM_USERS
+
+
+def test_global_timeline_tests_the_newest_moments(dataset: Path, tmp_path: Path) -> None:
+    out = train(dataset, tmp_path / "timeline", "markov", "global_timeline")
+    result = evaluate(dataset, out)
+    in_order = sorted(moment(user, step) for user in range(NUM_USERS) for step in range(8))
+    test_from = in_order[NUM_USERS * 8 * 9 // 10]
+    assert result["split"] == "global_timeline"
+    assert result["num_users"] == sum(moment(user, 0) < test_from <= moment(user, 7) for user in range(NUM_USERS)) > 3
+
+
+@pytest.mark.parametrize(
+    ("artifact", "options", "message"),
+    [
+        ("markov all", {}, "trained on everything.*held_out_twin"),
+        ("markov leave_last_out", {"moment": "validation"}, "trained on the validation items"),
+    ],
+)
+def test_artifacts_that_saw_their_targets_are_refused(
+    dataset: Path, artifacts: dict[str, Path], artifact: str, options: dict, message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        evaluate(dataset, artifacts[artifact], **options)
+
+
+def test_the_twin_and_the_refit_are_tested_on_the_same_items(dataset: Path, artifacts: dict[str, Path]) -> None:
+    refit = artifacts["markov leave_last_out"]
+    result = evaluate(dataset, refit, against=refit / "held_out_twin")
+    assert (result["split"], result["num_users"]) == ("leave_last_out", NUM_USERS)
+
+
+def test_other_data_is_refused(dataset: Path, artifacts: dict[str, Path], tmp_path: Path) -> None:
+    table = pq.read_table(dataset / "interactions.parquet")
+    pq.write_table(table.slice(8), tmp_path / "interactions.parquet")
+    pq.write_table(pq.read_table(dataset / "items.parquet"), tmp_path / "items.parquet")
+    with pytest.raises(ArtifactError, match=r"trained on other data.*180.*174"):
+        evaluate(tmp_path, artifacts["markov leave_one_out"])
+
+
+def test_the_job_prints_json_last(
+    dataset: Path, artifacts: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = COMMAND.parents[1] / "jobs" / "evaluate.py"
+    arguments = ["--dataset", str(dataset), "--artifact", str(artifacts["markov leave_one_out"])]
+    monkeypatch.chdir(job.parents[1])
+    monkeypatch.setattr("sys.argv", [str(job), *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(job), run_name="__main__")
+    assert end.value.code == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["job"] == "evaluate"
+    assert summary["metrics"]["HR@10"]["mean"] == 1.0
+
+
+class FixedScores(TrainableRecommender):
+    """The state of a user is their newest item's row of a table of scores."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        super().__init__([f"i{item:03d}" for item in range(table.shape[1])], 5, table.shape[1])
+        self.table = torch.from_numpy(np.vstack([np.zeros_like(table[:1]), table]))
+
+    def states(self, item_idx: torch.Tensor) -> torch.Tensor:
+        return self.table[item_idx]
+
+    def item_vectors(self) -> torch.Tensor:
+        return torch.cat([torch.zeros(1, self.embedding_dim), torch.eye(self.embedding_dim)])
+
+
+def test_metrics_are_those_of_trec_eval() -> None:
+    """NIST's trec_eval on the very scores; seen items are not among its documents."""
+    rng = np.random.default_rng(0)
+    num_users = num_items = 60
+    scores = rng.normal(size=(num_items, num_items)).astype(np.float32)
+    inputs = [np.array([3, 7, user + 1])[: 1 + user % 3][::-1].copy() for user in range(num_users)]
+    targets = np.array([next(i for i in rng.permutation(num_items) + 1 if i not in inputs[user]) for user in range(num_users)])
+    rows = np.stack([scores[items[-1] - 1] for items in inputs])
+    ranks = full_ranks(np.hstack([np.zeros((num_users, 1), np.float32), rows]), targets, inputs)
+    run = {
+        f"u{user}": {f"i{idx}": float(rows[user, idx - 1]) for idx in range(1, num_items + 1) if idx not in inputs[user]}
+        for user in range(num_users)
+    }
+    truth = {f"u{user}": {f"i{target}": 1} for user, target in enumerate(targets)}
+    oracle = pytrec_eval.RelevanceEvaluator(truth, {"ndcg_cut.5,10", "success.5,10", "recip_rank"}).evaluate(run)
+    for name, values in (
+        ("ndcg_cut_5", ndcg(ranks, 5)),
+        ("ndcg_cut_10", ndcg(ranks, 10)),
+        ("success_5", hits(ranks, 5)),
+        ("success_10", hits(ranks, 10)),
+        ("recip_rank", reciprocal_ranks(ranks)),
+    ):
+        assert values.tolist() == pytest.approx([oracle[f"u{user}"][name] for user in range(num_users)], abs=1e-6)
+
+    cases = Cases([], ItemLists.of(inputs), targets, {}, np.ones(num_items + 1, np.int64), num_users)
+    measured = measure(FixedScores(scores), cases, num_negatives=20, seed=0)
+    assert measured.full.tolist() == ranks.tolist()
+    assert [target in shown for target, shown in zip(targets, measured.lists, strict=True)] == (ranks <= 10).tolist()
+    assert (measured.sampled <= measured.full).all()
+
+
+def test_lists_by_hand() -> None:
+    lists = np.array([[1, 2], [1, 0]])
+    assert coverage(lists, 4) == 0.5
+    # Shares 1/2, 1/8, 1/2 of 8 users: 1, 3 and 1 bits.
+    assert novelty(lists, np.array([0, 4, 1, 0, 0]), 8) == pytest.approx(5 / 3)
+    assert novelty(np.zeros((2, 2), np.int64), np.ones(5, np.int64), 8) == 0.0
+
+
+def test_entropy_and_quartiles_by_hand() -> None:
+    catalogue = Catalogue(["a", "b", "c"], ["A", "B", "C"], [("x",), ("y",), ("x", "y")])
+    assert attribute_entropy(np.array([0, 0]), catalogue) == 0.0
+    assert attribute_entropy(np.array([0, 1]), catalogue) == 1.0
+    assert attribute_entropy(np.array([0, 0, 2]), catalogue) == pytest.approx(0.8112781)
+    assert attribute_entropy(np.array([], np.int64), dataclasses.replace(catalogue, attributes=[(), (), ()])) == 0.0
+    assert quartiles(np.array([5.0, 1.0, 4.0, 2.0, 3.0, 6.0, 7.0, 8.0])).tolist() == [2, 0, 1, 0, 1, 2, 3, 3]
+    assert quartiles(np.ones(4)).tolist() == [0, 0, 0, 0]
