@@ -33,11 +33,12 @@ DELTA_GROUPS = ("io.delta_", "io.unitycatalog_")
 
 # Written into pyspark's own conf folder, so that a bare spark-submit finds it: neither the driver's memory nor what is
 # logged before the job's own code runs can be set later. The JVM's second compiler pays off after minutes of the same
-# work; in jobs this short its threads only take the cores from the work itself.
+# work; in jobs this short its threads only take the cores from the work itself. Without it the JVM keeps but 48 MiB of
+# compiled code, which Spark's generated classes fill within minutes; from then on it throws code away and compiles again.
 SPARK_CONF = {
     "spark-defaults.conf": """\
 spark.driver.memory 2g
-spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1
+spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m
 spark.ui.showConsoleProgress false
 """,
     "log4j2.properties": """\
@@ -55,11 +56,11 @@ appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n
 def main() -> int:
     parts: dict[str, tuple[Path, Callable[[Path], None]]] = {
         "Delta for Spark": (Path(pyspark.__file__).parent / "jars" / delta_jar_name(), place_delta_jars),
-        "Spark's defaults": (Path(pyspark.__file__).parent / "conf" / "log4j2.properties", write_spark_conf),
         "MovieLens-100K": (DATASET, extract_dataset),
         "all-MiniLM-L6-v2": (SENTENCE_MODEL, extract_sentence_model),
         "SmolLM2-135M-Instruct": (LANGUAGE_MODEL, convert_language_model),
     }
+    write_spark_conf(Path(pyspark.__file__).parent / "conf")
     for name, (result, make) in parts.items():
         if result.exists():
             print(f"{name}: already in place")
@@ -98,9 +99,10 @@ def place_delta_jars(result: Path) -> None:
             _place(result.with_name(jar.name), functools.partial(shutil.copyfile, jar))
 
 
-def write_spark_conf(result: Path) -> None:
+def write_spark_conf(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     for name, text in SPARK_CONF.items():
-        result.with_name(name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def extract_dataset(result: Path) -> None:
