@@ -23,7 +23,7 @@ from cesrec_core.feedback.vocabulary import Vocabulary as CatalogueVocabulary
 from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, sample_negatives, sampled_ranks
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import drop_masked
-from cesrec_core.ranking import FeedbackMatch, base_scores, top_k
+from cesrec_core.ranking import FeedbackMatch, base_scores
 from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest
 from cesrec_core.scoring import Scorer
 from cesrec_core.sequences import Moment, input_and_target
@@ -109,7 +109,7 @@ class Evaluator:
         codes = [np.asarray(cut[user][0], dtype=np.int64) for user in users]
         targets = [int(cut[user][1]) for user in users]
         known = [[item_ids[code] for code in history] for history in codes]
-        shown = self._shown(known)
+        shown = self.scorer.top_items(self.scorer.read(known), NUM_SHOWN)
         utterances = [self._say(*row) for row in zip(users, targets, shown, strict=True)]
         limit = self.config.understand_feedback.max_utterance_characters
         signals = [understand(said, items, self.words, limit) for said, items in zip(utterances, shown, strict=True)]
@@ -120,11 +120,6 @@ class Evaluator:
     def parts(self, cases: Cases, advance: Advance = lambda amount: None) -> "Parts":
         """Everything that a variant may be made of, for these users."""
         return Parts(self, cases, advance)
-
-    def _shown(self, histories: list[list[str]]) -> list[list[str]]:
-        vectors = self.scorer.encode(histories)
-        best, _ = top_k(vectors, self.scorer.item_vectors, self.scorer.seen(histories), self.scorer.allowed, NUM_SHOWN)
-        return [self.scorer.vocabulary.decode(row) for row in best.numpy()]
 
     def _say(self, user: int, target: int, shown: list[str]) -> str:
         attributes = self.features.catalogue.attributes
@@ -197,7 +192,9 @@ class Parts:
         """The base recommender's log-probabilities after one kind of sequence."""
         if sequence not in self._base:
             scorer = self.evaluator.scorer
-            self._base[sequence] = base_scores(scorer.encode(self._sequences(sequence)), scorer.item_vectors, scorer.allowed)
+            self._base[sequence] = base_scores(
+                scorer.encode(scorer.read(self._sequences(sequence))), scorer.item_vectors, scorer.allowed
+            )
         return self._base[sequence]
 
     @cached_property
@@ -222,15 +219,15 @@ class Parts:
 
     def full_ranks(self, variant: Variant, weights: Weights) -> Ranks:
         scorer = self.evaluator.scorer
-        seen = scorer.seen(self.cases.histories)
-        return full_ranks(self.scores(variant, weights), self.cases.target_idx, seen, scorer.allowed.numpy())
+        seen = scorer.read(self.cases.histories).idx
+        return full_ranks(self.scores(variant, weights), self.cases.target_idx, list(seen), scorer.allowed.numpy())
 
     def sampled_ranks(self, variant: Variant, weights: Weights) -> Ranks:
         scorer = self.evaluator.scorer
         config = self.evaluator.config
         interacted = [
             np.append(seen, target)
-            for seen, target in zip(scorer.seen(self.cases.histories), self.cases.target_idx, strict=True)
+            for seen, target in zip(scorer.read(self.cases.histories).idx, self.cases.target_idx, strict=True)
         ]
         negatives = sample_negatives(len(scorer.vocabulary), interacted, config.evaluate.num_negatives, config.run.seed)
         return sampled_ranks(self.scores(variant, weights), self.cases.target_idx, negatives)

@@ -14,9 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Scores held at once: 16 Mi float32 = 64 MiB.
-SCORES_PER_BLOCK = 16 * 2**20
-
 
 @dataclass(frozen=True)
 class FeedbackMatch:
@@ -50,40 +47,22 @@ def base_scores(user_vectors: Tensor, item_vectors: Tensor, allowed: Tensor) -> 
     return scores.masked_fill_(is_closed, -torch.inf).log_softmax(dim=1)
 
 
-def top_k(
-    user_vectors: Tensor,
-    item_vectors: Tensor,
-    seen: Sequence[NDArray[np.int64]],
-    allowed: Tensor,
-    k: int,
-    extra_scores: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The k best items of each user, exactly: every item is scored, block by block of users.
+def top_k(scores: Tensor, seen: Sequence[NDArray[np.int64]], k: int) -> tuple[Tensor, Tensor]:
+    """The k best items of each user by scores that are made already; `product_search` is for scores that are products.
 
     Args:
-        user_vectors: float32 [B, D].
-        item_vectors: float32 [V + 1, D]; row 0 is padding.
+        scores: float32 [B, V + 1], -inf where an item may not be recommended, and for padding (column 0).
         seen: B arrays of item_idx that the user must not be shown again.
-        allowed: bool [V + 1], True where an item may be recommended.
         k: length of the lists.
-        extra_scores: float32 [B, V + 1], added to `base_scores`: weight times match, say.
 
     Returns:
         item_idx int64 [B, k] and scores float32 [B, k], best first, equal scores by item_idx ascending. Where a user has
         fewer candidates, the end holds item_idx 0 and score -inf.
     """
-    rows = max(1, SCORES_PER_BLOCK // len(item_vectors))
-    item_idx = torch.zeros(len(user_vectors), k, dtype=torch.int64, device=item_vectors.device)
-    scores = torch.full((len(user_vectors), k), -torch.inf, device=item_vectors.device)
-    for start in range(0, len(user_vectors), rows):
-        block = slice(start, start + rows)
-        total = base_scores(user_vectors[block], item_vectors, allowed)
-        if extra_scores is not None:
-            total += extra_scores[block]
-        for row, items in enumerate(seen[block]):
-            total[row, torch.as_tensor(items, device=total.device)] = -torch.inf
-        item_idx[block], scores[block] = _best(total, k)
-    return item_idx, scores
+    open_scores = scores.clone()
+    for row, items in enumerate(seen):
+        open_scores[row, torch.as_tensor(items, device=scores.device)] = -torch.inf
+    return _best(open_scores, k)
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

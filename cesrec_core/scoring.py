@@ -4,31 +4,87 @@ Dimensions: B users, V items of the recommender's vocabulary (column 0 = padding
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from cesrec_core.catalogue import CatalogueFeatures
+from cesrec_core.item_lists import ItemLists
+from cesrec_core.product_search import top_products
 from cesrec_core.ranking import FeedbackMatch, feedback_match
 from cesrec_core.recommenders import Recommender, Vocabulary
-from cesrec_core.recommenders.batches import left_pad
+from cesrec_core.recommenders.batches import encode_histories
+
+
+@dataclass(frozen=True)
+class ReadHistories:
+    """Histories of B users as the scorer reads them.
+
+    Attributes:
+        idx: item_idx in the scorer's vocabulary; other items are left out.
+        codes: catalogue codes; items outside the catalogue are left out.
+    """
+
+    idx: ItemLists
+    codes: ItemLists
+
+    def __len__(self) -> int:
+        return len(self.idx)
 
 
 class Scorer:
-    """Encodes histories and matches words, over the items that the recommender knows."""
+    """Encodes histories and matches words, over the items that the recommender knows.
 
-    def __init__(self, recommender: Recommender, features: CatalogueFeatures) -> None:
+    Args:
+        include_cold_items: whether items that the recommender has never seen join its vocabulary, at the end, each with its
+            aligned vector: the Adapter puts it where an item of such a text would have been learned.
+    """
+
+    def __init__(self, recommender: Recommender, features: CatalogueFeatures, include_cold_items: bool = False) -> None:
         self.recommender = recommender
         self.features = features
-        self.vocabulary = Vocabulary(recommender.item_ids)
-        self.item_vectors = recommender.item_vectors()  # [V + 1, D]
         code_of = features.catalogue.code_of
+        known = set(recommender.item_ids)
+        cold = [item_id for item_id in features.catalogue.item_ids if include_cold_items and item_id not in known]
+        self.num_known = len(recommender.item_ids)
+        self.vocabulary = Vocabulary([*recommender.item_ids, *cold])
+        item_ids = self.vocabulary.item_ids
+        cold_vectors = torch.from_numpy(features.aligned[features.codes(cold)]).to(recommender.item_vectors())
+        self.item_vectors = torch.cat([recommender.item_vectors(), cold_vectors])  # [V + 1, D]
         # Items that the catalogue no longer lists get code 0 and are never allowed.
-        self.codes = np.array([0, *(code_of.get(item_id, 0) for item_id in recommender.item_ids)])  # [V + 1]
-        is_listed = np.array([False, *(item_id in code_of for item_id in recommender.item_ids)])
+        self.codes = np.array([0, *(code_of.get(item_id, 0) for item_id in item_ids)])  # [V + 1]
+        is_listed = np.array([False, *(item_id in code_of for item_id in item_ids)])
         self.allowed = torch.from_numpy(is_listed & features.is_active[self.codes])  # bool [V + 1]
+
+    @cached_property
+    def vocabulary_array(self) -> pa.Array:
+        """The vocabulary as Arrow strings."""
+        return pa.array(self.vocabulary.item_ids, pa.string())
+
+    @cached_property
+    def _catalogue_array(self) -> pa.Array:
+        return pa.array(self.features.catalogue.item_ids, pa.string())
+
+    def read(self, histories: Sequence[list[str]] | pa.ListArray | pa.ChunkedArray) -> ReadHistories:
+        """Item keys -> numbers, for B histories, oldest item first."""
+        lists = histories if isinstance(histories, pa.Array | pa.ChunkedArray) else pa.array(histories, pa.list_(pa.string()))
+        if isinstance(lists, pa.ChunkedArray):
+            lists = lists.combine_chunks()
+        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        keys = lists.flatten()
+
+        def numbered(value_set: pa.Array) -> ItemLists:
+            places = pc.fill_null(pc.index_in(keys, value_set=value_set), -1).to_numpy(zero_copy_only=False)
+            return ItemLists(places.astype(np.int64), offsets).without(-1)
+
+        places = numbered(self.vocabulary_array)
+        return ReadHistories(ItemLists(places.idx + 1, places.offsets), numbered(self._catalogue_array))
 
     @cached_property
     def item_attributes(self) -> Tensor:
@@ -50,24 +106,25 @@ class Scorer:
         return {attribute: place for place, attribute in enumerate(self.features.attribute_names)}
 
     @torch.inference_mode()
-    def encode(self, histories: Sequence[list[str]]) -> Tensor:
+    def encode(self, histories: ReadHistories) -> Tensor:
         """User vectors, float32 [B, D].
 
         A user none of whose items the recommender knows is represented by the mean of their items' aligned vectors: the
         Adapter puts them into the same space.
         """
-        indices = [self.vocabulary.encode(history) for history in histories]
-        vectors = self.recommender.encode(left_pad(indices, self.recommender.max_history_items))
-        for user, known in enumerate(indices):
-            if len(known) == 0:
-                codes = self.features.codes(histories[user])
-                aligned = self.features.aligned[codes].mean(axis=0) if len(codes) else np.zeros(vectors.shape[1], np.float32)
-                vectors[user] = torch.from_numpy(aligned)
+        known = [items[items <= self.num_known] for items in histories.idx]
+        vectors = encode_histories(self.recommender, known)
+        for user in (user for user, items in enumerate(known) if not len(items)):
+            codes = histories.codes[user]
+            aligned = self.features.aligned[codes].mean(axis=0) if len(codes) else np.zeros(vectors.shape[1], np.float32)
+            vectors[user] = torch.from_numpy(aligned)
         return vectors
 
-    def seen(self, histories: Sequence[list[str]]) -> list[np.ndarray]:
-        """item_idx of each history, for removal from its list."""
-        return [self.vocabulary.encode(history) for history in histories]
+    def top_items(self, histories: ReadHistories, k: int) -> list[list[str]]:
+        """The base recommender's k best items for each user, best first, as keys; what they have had is left out."""
+        vectors, allowed = self.encode(histories), self.allowed.to(self.item_vectors.device)
+        found = top_products(vectors, self.item_vectors, histories.idx, allowed, k)
+        return [self.vocabulary.decode(row) for row in found.item_idx.cpu().numpy()]
 
     def match(self, wanted: Sequence[Sequence[str]], unwanted: Sequence[Sequence[str]]) -> FeedbackMatch:
         """Match of B users' words with all items; attributes that the catalogue does not have count for nothing."""

@@ -1,10 +1,12 @@
 """The worker of recommend."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -14,33 +16,52 @@ from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.constructor.artifact import load_constructor
 from cesrec_core.constructor.construction import ConstructionRequest, next_place_scores
+from cesrec_core.item_lists import ItemLists
+from cesrec_core.item_rules import ItemRules
+from cesrec_core.product_search import top_products
 from cesrec_core.ranking import base_scores, top_k
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import RECOMMENDATIONS
-from cesrec_core.scoring import Scorer
+from cesrec_core.scoring import ReadHistories, Scorer
 
 PSEUDO_ITEM_IDS = "pseudo_item_ids"
 
 
 class Recommend:
-    """user_id, item_ids, pseudo_item_ids, round, utterance, wanted_attributes, unwanted_attributes -> recommendations.
+    """user_id, item_ids, segments, pseudo_item_ids, round, utterance, (un)wanted_attributes -> recommendations.
 
-    All but the first two are null for users without feedback, who get the base recommender on their own history.
+    Segments are null for users in none. All after them is null for users without feedback, who get the base recommender on
+    their own history.
+
+    Args:
+        rules_file: Parquet of rule, segment, item_id; None where there are no allow- or block-lists.
     """
 
     def __init__(
-        self, recommender_folder: Path, constructor_folder: Path, catalogue_folder: Path, config: Config, run_id: str
+        self,
+        recommender_folder: Path,
+        constructor_folder: Path,
+        catalogue_folder: Path,
+        rules_file: Path | None,
+        config: Config,
+        run_id: str,
     ) -> None:
         self.recommender_folder = recommender_folder
         self.constructor_folder = constructor_folder
         self.catalogue_folder = catalogue_folder
+        self.rules_file = rules_file
         self.config = config
         self.run_id = run_id
 
     def setup(self) -> None:
         features = CatalogueFeatures.load(self.catalogue_folder)
         recommender, _ = load_recommender(self.recommender_folder)
-        self.scorer = Scorer(recommender, features)
+        self.scorer = Scorer(recommender.to(device_of_worker()), features, self.config.recommend.include_cold_items)
+        self.rules = ItemRules()
+        if self.rules_file is not None:
+            rows = pq.read_table(self.rules_file, columns=[c.RULE, c.SEGMENT, c.ITEM_ID]).to_pylist()
+            triples = ((row[c.RULE], row[c.SEGMENT], row[c.ITEM_ID]) for row in rows)
+            self.rules = ItemRules.from_rows(triples, self.scorer.vocabulary.idx_of)
         self.constructor = None
         if self.config.recommend.constructor_weight > 0:
             base = Path(self.config.finetune_constructor.model_path)
@@ -48,63 +69,95 @@ class Recommend:
             self.constructor = constructor.to(device_of_worker())
 
     def process(self, shard: pa.Table) -> pa.Table:
+        tables = [
+            part
+            for users, allowed in self._by_segments(shard)
+            for part in self._of_segment(users, allowed & self.scorer.allowed)
+            if len(part)
+        ]
+        return pa.concat_tables(tables) if tables else RECOMMENDATIONS.arrow_schema().empty_table()
+
+    def _by_segments(self, shard: pa.Table) -> Iterator[tuple[pa.Table, Tensor]]:
+        """Users with the same segments together, and what the rules allow them."""
+        keys = ["\x1f".join(sorted(segments or [])) for segments in shard[c.SEGMENTS].to_pylist()]
+        for key in sorted(set(keys)):
+            is_member = pa.array([other == key for other in keys])
+            allowed = self.rules.allowed(key.split("\x1f") if key else [], len(self.scorer.vocabulary))
+            yield shard.filter(is_member), torch.from_numpy(allowed)
+
+    def _of_segment(self, users: pa.Table, allowed: Tensor) -> Iterator[pa.Table]:
+        has_words = pc.is_valid(users[c.UTTERANCE])
+        silent, speaking = users.filter(pc.invert(has_words)), users.filter(has_words)
         size = self.config.recommend.batch_size
-        rows = [row for start in range(0, len(shard), size) for row in self._batch(shard.slice(start, size).to_pylist())]
-        return pa.Table.from_pylist(rows, schema=RECOMMENDATIONS.arrow_schema())
+        for start in range(0, len(silent), size):
+            yield self._silent(silent.slice(start, size), allowed)
+        for start in range(0, len(speaking), size):
+            yield self._speaking(speaking.slice(start, size), allowed)
 
     @torch.inference_mode()
-    def _batch(self, users: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        vectors = self.scorer.encode([user[PSEUDO_ITEM_IDS] or user[c.ITEM_IDS] for user in users])
-        said, heard = self._feedback_scores(users), self._constructor_scores(users)
-        parts = [part for part in (said, heard) if part is not None]
-        extra = torch.stack(parts).sum(dim=0) if parts else None
-        # What a user has had stays seen, whatever the pseudo-sequence put in its place.
-        seen = self.scorer.seen([user[c.ITEM_IDS] for user in users])
-        chosen, totals = top_k(vectors, self.scorer.item_vectors, seen, self.scorer.allowed, self.config.recommend.top_k, extra)
-        base = base_scores(vectors, self.scorer.item_vectors, self.scorer.allowed).gather(1, chosen)
-        for row, user in enumerate(users):
-            for place in range(chosen.shape[1]):
-                idx = int(chosen[row, place])
-                if idx == 0:
-                    break
-                yield {
-                    c.RUN_ID: self.run_id,
-                    c.USER_ID: user[c.USER_ID],
-                    c.RANK: place + 1,
-                    c.ITEM_ID: self.scorer.vocabulary.item_ids[idx - 1],
-                    c.SCORE: float(totals[row, place]),
-                    c.BASE_SCORE: float(base[row, place]),
-                    c.FEEDBACK_SCORE: 0.0 if said is None else float(said[row, idx]),
-                    c.CONSTRUCTOR_SCORE: 0.0 if heard is None else float(heard[row, idx]),
-                    c.ROUND: user[c.ROUND] or 0,
-                }
+    def _silent(self, users: pa.Table, allowed: Tensor) -> pa.Table:
+        read, seen = self._read(users)
+        vectors = self.scorer.encode(read)
+        items, top_k = self.scorer.item_vectors, self.config.recommend.top_k
+        found = top_products(vectors, items, seen, allowed.to(items.device), top_k, is_normalised=True)
+        if found.log_normaliser is None:
+            raise RuntimeError("the search was asked for its normaliser and gave none")
+        base = (found.products - found.log_normaliser[:, None]).float().cpu()
+        nothing = torch.zeros_like(base)
+        return self._rows(users, found.item_idx.cpu(), base, nothing, nothing)
 
-    def _feedback_scores(self, users: Sequence[dict[str, Any]]) -> Tensor | None:
-        """Weighted match of words and items, [B, V + 1]; None where nobody in the batch said anything."""
-        if not any(user[c.UTTERANCE] for user in users):
-            return None
+    @torch.inference_mode()
+    def _speaking(self, users: pa.Table, allowed: Tensor) -> pa.Table:
+        read, seen = self._read(users)
+        items = self.scorer.item_vectors
+        base = base_scores(self.scorer.encode(read), items, allowed.to(items.device)).cpu()
+        said, heard = self._feedback_scores(users), self._constructor_scores(users, read)
+        chosen, _ = top_k(base + said + heard, list(seen), self.config.recommend.top_k)
+        return self._rows(users, chosen, *(part.gather(1, chosen) for part in (base, said, heard)))
+
+    def _read(self, users: pa.Table) -> tuple[ReadHistories, ItemLists]:
+        """The history that is read, and what a user has had: that stays seen, whatever the pseudo-sequence put in its place."""
+        seen = self.scorer.read(users[c.ITEM_IDS])
+        rewritten = pc.coalesce(users[PSEUDO_ITEM_IDS], users[c.ITEM_IDS])
+        return self.scorer.read(rewritten), seen.idx
+
+    def _rows(self, users: pa.Table, chosen: Tensor, base: Tensor, said: Tensor, heard: Tensor) -> pa.Table:
+        """One row for each place of the lists that holds an item; all [B, k]."""
+        rows, places = np.nonzero(chosen.numpy())
+        values = {name: part.numpy()[rows, places] for name, part in (("base", base), ("said", said), ("heard", heard))}
+        columns = {
+            c.RUN_ID: pa.repeat(self.run_id, len(rows)),
+            c.USER_ID: users[c.USER_ID].take(rows),
+            c.RANK: places + 1,
+            c.ITEM_ID: self.scorer.vocabulary_array.take(chosen.numpy()[rows, places] - 1),
+            c.SCORE: values["base"] + values["said"] + values["heard"],
+            c.BASE_SCORE: values["base"],
+            c.FEEDBACK_SCORE: values["said"],
+            c.CONSTRUCTOR_SCORE: values["heard"],
+            c.ROUND: pc.fill_null(users[c.ROUND], 0).take(rows),
+        }
+        schema = RECOMMENDATIONS.arrow_schema()
+        return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+    def _feedback_scores(self, users: pa.Table) -> Tensor:
+        """Weighted match of words and items, [B, V + 1]."""
         weights = self.config.recommend
-        match = self.scorer.match(
-            [user[c.WANTED_ATTRIBUTES] or [] for user in users], [user[c.UNWANTED_ATTRIBUTES] or [] for user in users]
-        )
+        match = self.scorer.match(users[c.WANTED_ATTRIBUTES].to_pylist(), users[c.UNWANTED_ATTRIBUTES].to_pylist())
         return weights.attribute_weight * match.attributes + weights.aligned_weight * match.aligned
 
-    def _constructor_scores(self, users: Sequence[dict[str, Any]]) -> Tensor | None:
-        """Weighted log-probabilities of the next place, [B, V + 1]; zeros for users without feedback."""
-        speaking = [row for row, user in enumerate(users) if user[c.UTTERANCE]]
-        if self.constructor is None or not speaking:
-            return None
-        newest = self.constructor.settings.history_items
-        features = self.scorer.features
-        requests = []
-        for row in speaking:
-            codes = features.codes(users[row][PSEUDO_ITEM_IDS] or users[row][c.ITEM_IDS])[-newest:]
-            requests.append(ConstructionRequest(codes, [], users[row][c.UTTERANCE], features.is_active))
+    def _constructor_scores(self, users: pa.Table, read: ReadHistories) -> Tensor:
+        """Weighted log-probabilities of the next place, [B, V + 1]."""
         result = torch.zeros(len(users), len(self.scorer.codes))
+        if self.constructor is None:
+            return result
+        newest = self.constructor.settings.history_items
+        is_active = self.scorer.features.is_active
+        requests = [
+            ConstructionRequest(codes[-newest:], [], said, is_active)
+            for codes, said in zip(read.codes, users[c.UTTERANCE].to_pylist(), strict=True)
+        ]
         size = self.config.construct_pseudo_sequences.batch_size
-        for start in range(0, len(speaking), size):
+        for start in range(0, len(requests), size):
             scores = next_place_scores(self.constructor, requests[start : start + size], size)
-            result[speaking[start : start + size]] = self.config.recommend.constructor_weight * self.scorer.from_catalogue(
-                scores
-            )
-        return result
+            result[start : start + size] = self.scorer.from_catalogue(scores)
+        return self.config.recommend.constructor_weight * result

@@ -11,7 +11,6 @@ from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import SimulateFeedbackSection
 from cesrec_core.feedback.simulator import simulate_utterance
-from cesrec_core.ranking import top_k
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import FEEDBACK
 from cesrec_core.scoring import Scorer
@@ -44,10 +43,7 @@ class SimulateFeedback:
 
     def process(self, shard: pa.Table) -> pa.Table:
         users = shard[c.USER_ID].to_pylist()
-        histories = shard[c.ITEM_IDS].to_pylist()
-        vectors = self.scorer.encode(histories)
-        shown, _ = top_k(vectors, self.scorer.item_vectors, self.scorer.seen(histories), self.scorer.allowed, NUM_SHOWN)
-        lists = [self.scorer.vocabulary.decode(row) for row in shown.numpy()]
+        lists = self.scorer.top_items(self.scorer.read(shard[c.ITEM_IDS]), NUM_SHOWN)
         targets = shard[c.TARGET_ITEM_ID].to_pylist()
         columns = {
             c.FEEDBACK_ID: [self._key(user) for user in users],

@@ -64,6 +64,15 @@ RAW_COLUMNS: dict[str, tuple[RawColumn, ...]] = {
         RawColumn(c.SOURCE, _TEXT),
         RawColumn(POSITION, _WHOLE),
     ),
+    "item_rules": (
+        RawColumn(c.RULE, _TEXT, is_required=True),
+        RawColumn(c.ITEM_ID, _IDS, is_required=True),
+        RawColumn(c.SEGMENT, _IDS),
+    ),
+    "user_segments": (
+        RawColumn(c.USER_ID, _IDS, is_required=True),
+        RawColumn(c.SEGMENT, _IDS, is_required=True),
+    ),
 }
 
 

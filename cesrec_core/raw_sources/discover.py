@@ -18,14 +18,14 @@ PATTERNS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("items", *("items" + ending for ending in _ENDINGS)),
         ("*.item", "movies.dat", "movies.csv", "meta*.json.gz", "meta*.json"),
     ),
-    "feedback": (("feedback", *("feedback" + ending for ending in _ENDINGS)),),
+    **{kind: ((kind, *(kind + ending for ending in _ENDINGS)),) for kind in ("feedback", "item_rules", "user_segments")},
 }
 
 REQUIRED = ("interactions", "items")
 
 
 def find_sources(folder: Path) -> dict[str, str]:
-    """The location of each kind of source in a dataset folder; `feedback` only where there is some.
+    """The location of each kind of source in a dataset folder; those that are not required only where there are some.
 
     Raises:
         InputDataError: there is no such folder, a required source is missing, or one could be either of two files.

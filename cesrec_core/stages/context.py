@@ -102,7 +102,7 @@ class Stage:
         fingerprint: what its outcome depends on, by name; the stage is skipped while nothing of it changes. None for
             stages whose rows belong to one run: every run writes its own.
         good_enough: for training: says why the artifact in force is kept although its data moved on, or None.
-        check: raises where the configuration names something that is not there; asked of all stages before any runs.
+        check: raises where the configuration or a source names something unusable; asked of all stages before any runs.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Stage:
     run: Callable[[RunContext], StageResult]
     fingerprint: Callable[[RunContext], dict[str, str]] | None = None
     good_enough: Callable[[RunContext], str | None] | None = None
-    check: Callable[[Config], None] | None = None
+    check: Callable[["RunContext"], None] | None = None
 
 
 @dataclass(frozen=True)

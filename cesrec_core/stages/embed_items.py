@@ -7,7 +7,6 @@ from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.actors.embed_items import EmbedItems
-from cesrec_core.config import Config
 from cesrec_core.extractor import check_model_folder, extractor_id
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -18,8 +17,8 @@ def fingerprint(context: RunContext) -> dict[str, str]:
     return {"items": str(context.warehouse.version(ITEMS)), "extractor": extractor_id(context.config.embed_items)}
 
 
-def check(config: Config) -> None:
-    check_model_folder(Path(config.embed_items.model_path), "embed_items.model_path")
+def check(context: RunContext) -> None:
+    check_model_folder(Path(context.config.embed_items.model_path), "embed_items.model_path")
 
 
 def missing_texts(context: RunContext, extractor: str) -> DataFrame:

@@ -73,7 +73,7 @@ def _evaluator(context: RunContext) -> Evaluator:
     recommender, _ = load_recommender(context.artifact("recommender")[0])
     base = Path(context.config.finetune_constructor.model_path)
     constructor = load_constructor(context.artifact("constructor")[0], base, features.for_constructor())
-    return Evaluator(Scorer(recommender, features), constructor, context.config)
+    return Evaluator(Scorer(recommender, features, context.config.recommend.include_cold_items), constructor, context.config)
 
 
 def _measured(evaluator: Evaluator, cases: Cases) -> Parts:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from cesrec_core.catalogue import FEATURES_FILE
-from cesrec_core.config import Config
 from cesrec_core.extractor import check_model_folder, extractor_id, model_identity
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEMS, USER_SEQUENCES
@@ -16,8 +15,8 @@ NAME = "finetune_constructor"
 ANY_SHARE = 1.0
 
 
-def check(config: Config) -> None:
-    check_model_folder(Path(config.finetune_constructor.model_path), f"{NAME}.model_path")
+def check(context: RunContext) -> None:
+    check_model_folder(Path(context.config.finetune_constructor.model_path), f"{NAME}.model_path")
 
 
 def settings(context: RunContext) -> dict[str, str]:

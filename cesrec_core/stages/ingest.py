@@ -14,7 +14,7 @@ from cesrec_core.delta_io.shards import read_parquet
 from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.frames.ingest import clean_feedback, clean_interactions, clean_items
 from cesrec_core.hashing import content_hash, short_hash
-from cesrec_core.raw_sources.discover import find_sources
+from cesrec_core.raw_sources.discover import PATTERNS, find_sources
 from cesrec_core.raw_sources.formats import read_source, recognise
 from cesrec_core.raw_sources.tables import newest_version
 from cesrec_core.schemas import FEEDBACK, INTERACTIONS, ITEMS, QUARANTINE
@@ -24,13 +24,13 @@ TABLE_OF = {"items": ITEMS, "interactions": INTERACTIONS, "feedback": FEEDBACK}
 
 
 def locate_sources(section: DatasetSection) -> dict[str, str]:
-    """Location of each raw source, by kind; feedback may be absent.
+    """Location of each raw source, by kind; all but interactions and items may be absent.
 
     Raises:
         ConfigError: neither a folder nor single sources are configured, or a location cannot be one.
         InputDataError: the folder is missing or incomplete.
     """
-    named = {kind: location for kind in TABLE_OF if (location := getattr(section, kind)) is not None}
+    named = {kind: location for kind in PATTERNS if (location := getattr(section, kind)) is not None}
     found = find_sources(Path(section.path)) if section.path is not None else {}
     sources = {**found, **named}
     for kind in ("interactions", "items"):
@@ -92,7 +92,7 @@ def _park(context: RunContext) -> dict[str, DataFrame]:
     """Clean every source once, into Parquet: what follows reads the same rows however often it looks."""
     folder = context.stage_path("ingest")
     shutil.rmtree(folder, ignore_errors=True)
-    raw = {kind: _read_pinned(context, kind) for kind in context.sources}
+    raw = {kind: read_pinned(context, kind) for kind in context.sources if kind in TABLE_OF}
     refused_frames = []
     parked: dict[str, DataFrame] = {}
 
@@ -115,7 +115,8 @@ def _park(context: RunContext) -> dict[str, DataFrame]:
     return parked
 
 
-def _read_pinned(context: RunContext, kind: str) -> DataFrame:
+def read_pinned(context: RunContext, kind: str) -> DataFrame:
+    """A raw source as this run has pinned it."""
     kind_of_pin, _, value = context.inputs[kind].partition(":")
     version = int(value) if kind_of_pin == "version" else None
     return read_source(context.spark, kind, context.sources[kind], version)

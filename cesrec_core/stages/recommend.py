@@ -1,14 +1,19 @@
 """recommend: pseudo-sequences, or histories where nothing was said -> the top items of every user."""
 
+from pathlib import Path
+
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.actors.recommend import PSEUDO_ITEM_IDS, Recommend
+from cesrec_core.errors import InputDataError
 from cesrec_core.frames.histories import observed_histories
+from cesrec_core.frames.item_rules import clean_rules, segments_by_user, unusable_rules
 from cesrec_core.schemas import FEEDBACK_SIGNALS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.ingest import read_pinned
 from cesrec_core.stages.map_table import map_frame
 from cesrec_core.stages.understand_feedback import feedback_of_run, signals_of_run
 
@@ -19,9 +24,11 @@ def run(context: RunContext) -> StageResult:
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
     users = histories.select(c.USER_ID, c.ITEM_IDS).join(_latest_rounds(context), on=c.USER_ID, how="left")
     users = users.join(_latest_words(context), on=c.USER_ID, how="left")
+    users = users.join(_segments(context), on=c.USER_ID, how="left")
     recommender_folder, _ = context.artifact("recommender")
     constructor_folder, _ = context.artifact("constructor")
-    worker = Recommend(recommender_folder, constructor_folder, export_features(context), context.config, context.run_id)
+    folders = (recommender_folder, constructor_folder, export_features(context), _export_rules(context))
+    worker = Recommend(*folders, context.config, context.run_id)
     recommended = map_frame(context, NAME, users, c.USER_ID, worker, RECOMMENDATIONS)
     if recommended is None:
         return StageResult({"users": 0})
@@ -44,9 +51,42 @@ def _latest_words(context: RunContext) -> DataFrame:
     return latest.select(c.USER_ID, c.UTTERANCE, c.WANTED_ATTRIBUTES, c.UNWANTED_ATTRIBUTES)
 
 
+def _segments(context: RunContext) -> DataFrame:
+    """user_id, segments: of those users who have any."""
+    if "user_segments" not in context.sources:
+        return context.spark.createDataFrame([], f"{c.USER_ID} string, {c.SEGMENTS} array<string>")
+    return segments_by_user(read_pinned(context, "user_segments"))
+
+
+def _export_rules(context: RunContext) -> Path | None:
+    """Allow- and block-lists as Parquet for the workers; None where there are none."""
+    if "item_rules" not in context.sources:
+        return None
+    folder = context.stage_path(NAME) / "item_rules"
+    clean_rules(read_pinned(context, "item_rules")).coalesce(1).write.mode("overwrite").parquet(str(folder))
+    return folder
+
+
+def check(context: RunContext) -> None:
+    """A block-list with a row that cannot be read would let through what it was meant to stop.
+
+    Raises:
+        InputDataError: a row of the item rules has no known rule, or no item.
+    """
+    if "item_rules" not in context.sources:
+        return
+    num_unusable = unusable_rules(read_pinned(context, "item_rules")).count()
+    if num_unusable:
+        raise InputDataError(
+            f"{context.sources['item_rules']}: {num_unusable} rows cannot be used. Each needs a rule, allow or block, and an "
+            "item_id. No table was changed."
+        )
+
+
 STAGE = Stage(
     name=NAME,
     reads=(USER_SEQUENCES.name, PSEUDO_SEQUENCES.name, FEEDBACK_SIGNALS.name, "recommender", "constructor"),
     writes=(RECOMMENDATIONS.name,),
     run=run,
+    check=check,
 )

@@ -104,11 +104,11 @@ def check_wiring(stages: Sequence[Stage]) -> None:
         raise ConfigError(f"No stage writes {unwritten[0]}. Put its writer into the list.")
 
 
-def check_all(stages: Sequence[Stage], config: Config) -> None:
+def check_all(stages: Sequence[Stage], context: RunContext) -> None:
     """Find out now what would stop a stage later, when tables have been changed and hours gone."""
     for stage in stages:
         if stage.check is not None:
-            stage.check(config)
+            stage.check(context)
 
 
 def plan(stages: Sequence[Stage], context: RunContext) -> list[tuple[Stage, Decision]]:
@@ -178,7 +178,7 @@ def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
     if previous is not None and previous.status in ("published", "finished") and stages[-1].name == "publish":
         log.info("Run %s is done already: same date, inputs, configuration and code. Nothing to do.", context.run_id)
         return {"run_id": context.run_id, "status": "nothing_to_do", "seconds": {"total": round(time.monotonic() - started, 2)}}
-    check_all(stages, context.config)
+    check_all(stages, context)
     seconds: dict[str, float] = {}
     skipped: dict[str, str] = {}
     started_at = dt.datetime.now(dt.UTC)
@@ -219,7 +219,7 @@ def run_job(config: Config, stages: Sequence[Stage], is_dry_run: bool, app_name:
         context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
         if not is_dry_run:
             return execute(stages, context)
-        check_all(stages, config)
+        check_all(stages, context)
         decisions = plan(stages, context)
         print(describe_plan(decisions, context), flush=True)
         planned = [stage.name for stage, decision in decisions if decision.is_needed]

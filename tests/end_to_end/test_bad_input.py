@@ -53,6 +53,13 @@ def test_a_missing_folder(first_night, tmp_path: Path) -> None:
     assert "nowhere" in str(error) and "dataset.path" in str(error)
 
 
+def test_a_block_list_with_a_misspelt_rule(first_night, dataset: Path) -> None:
+    (dataset / "item_rules.csv").write_text("rule,item_id\nblock,toy-01\nblok,toy-02\n", encoding="utf-8")
+    error = refusal(first_night[0], f"dataset.path={dataset}")
+    assert error.exit_code == 3
+    assert "item_rules.csv: 1 rows cannot be used" in str(error) and "allow or block" in str(error)
+
+
 @pytest.mark.parametrize("kind", ["items", "interactions"])
 def test_an_empty_table(first_night, dataset: Path, kind: str) -> None:
     spoil(dataset / f"{kind}.parquet", lambda table: table.slice(0, 0))

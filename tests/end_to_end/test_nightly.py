@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -213,7 +214,7 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     catalogue = export_features(context)
     folders = context.artifact("recommender")[0], context.artifact("constructor")[0]
     constructing = ConstructPseudoSequences(folders[1], catalogue, context.config, "run")
-    recommending = Recommend(*folders, catalogue, context.config, "run")
+    recommending = Recommend(*folders, catalogue, None, context.config, "run")
     understanding = UnderstandFeedback(catalogue, 1000)
     for worker in (constructing, recommending, understanding):
         worker.setup()
@@ -225,7 +226,7 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
         remark = {"round": 1, "utterance": words, **signals}
         asked = pa.Table.from_pylist([{**user, "masked_positions": row["masked_positions"], "said": [remark]}])
         rewritten = constructing.process(asked).to_pylist()[0]["item_ids"]
-        ranked = pa.Table.from_pylist([{**user, **remark, "pseudo_item_ids": rewritten}])
+        ranked = pa.Table.from_pylist([{**user, **remark, "segments": None, "pseudo_item_ids": rewritten}])
         answers.append((rewritten, [entry["item_id"] for entry in recommending.process(ranked).to_pylist()]))
     (plush_history, plush_list), (racing_history, racing_list) = answers
     assert plush_history != racing_history
@@ -245,7 +246,7 @@ def test_the_whole_list_is_wired() -> None:
     check_wiring(NIGHTLY)
 
 
-SECOND_NIGHT = "run.run_date='2026-03-03'"
+SECOND_NIGHT = ("run.run_date='2026-03-03'", "recommend.include_cold_items=true")
 NEW_WORDS = [
     feedback_row(1, "person-01", "Less puzzle, more craft please.", "2026-03-03"),
     feedback_row(2, "person-07", "Hmm, I don't know.", "2026-03-03"),
@@ -254,7 +255,8 @@ NEW_WORDS = [
 
 @pytest.fixture(scope="module")
 def second_night(new_world, first_night: tuple[World, dict[str, Any]]) -> tuple[World, dict[str, Any]]:
-    """The next date: one new interaction, one new item, words in a file and words that an application put into the table.
+    """The next date: one new interaction, one new item, words in a file and words that an application put into the table,
+    allow- and block-lists.
 
     The run crashes in recommend and is started again; the summary is that of the second start.
     """
@@ -263,10 +265,11 @@ def second_night(new_world, first_night: tuple[World, dict[str, Any]]) -> tuple[
     for part in ("models", "warehouse"):
         shutil.rmtree(world.folder / part, ignore_errors=True)
         shutil.copytree(first.folder / part, world.folder / part)
-    moment = world.open(SECOND_NIGHT).run_end.replace(day=2)
+    moment = world.open(*SECOND_NIGHT).run_end.replace(day=2)
     append_interactions(world.folder, [{"user_id": "person-03", "item_id": "toy-00", "timestamp": moment}])
     append_items(world.folder, [item_row(NUM_ITEMS)])
     write_feedback(world.folder, NEW_WORDS)
+    write_rules(world.folder)
     say_in_the_table(world, "from-the-app", "person-05", "no more racing, something with craft")
 
     def crash(context: RunContext) -> StageResult:
@@ -274,11 +277,20 @@ def second_night(new_world, first_night: tuple[World, dict[str, Any]]) -> tuple[
 
     broken = [dataclasses.replace(stage, run=crash) if stage.name == "recommend" else stage for stage in NIGHTLY]
     with pytest.raises(InputDataError, match="power"):
-        world.run(SECOND_NIGHT, stages=broken)
-    run_id = world.open(SECOND_NIGHT).run_id
+        world.run(*SECOND_NIGHT, stages=broken)
+    run_id = world.open(*SECOND_NIGHT).run_id
     assert world.table("runs").where(F.col("run_id") == run_id).first()["status"] == "failed"
     assert latest_published(world.warehouse) == first_night[1]["run_id"]
-    return world, world.run(SECOND_NIGHT)
+    return world, world.run(*SECOND_NIGHT)
+
+
+def write_rules(folder: Path) -> None:
+    """Nobody gets toy-02; collectors, the first six people, get nothing but the new toy and the first half."""
+    of_collectors = [f"allow,toy-{number:02d},collectors" for number in (*range(NUM_ITEMS // 2), NUM_ITEMS)]
+    rules = ["rule,item_id,segment", "block,toy-02,", *of_collectors]
+    (folder / "dataset" / "item_rules.csv").write_text("\n".join(rules) + "\n", encoding="utf-8")
+    members = ["user_id,segment", *(f"person-{user:02d},collectors" for user in range(6))]
+    (folder / "dataset" / "user_segments.csv").write_text("\n".join(members) + "\n", encoding="utf-8")
 
 
 def say_in_the_table(world: World, feedback_id: str, user_id: str, utterance: str) -> None:
@@ -308,6 +320,28 @@ def test_new_rows_cause_their_own_work_only(second_night: tuple[World, dict[str,
     assert "kept" in summary["skipped"]["finetune_constructor"]
 
 
+def test_rules_hold_for_everybody_and_for_their_segment(
+    first_night: tuple[World, dict[str, Any]], second_night: tuple[World, dict[str, Any]]
+) -> None:
+    def shown(night: tuple[World, dict[str, Any]]) -> dict[bool, set[str]]:
+        """Everything recommended, to collectors (True) and to the others."""
+        rows = night[0].table("recommendations", night[1]["run_id"]).collect()
+        return {
+            is_collector: {row["item_id"] for row in rows if (row["user_id"] < "person-06") == is_collector}
+            for is_collector in (True, False)
+        }
+
+    before, after = shown(first_night), shown(second_night)
+    first_half = {f"toy-{number:02d}" for number in range(NUM_ITEMS // 2)}
+    assert "toy-02" in before[True] | before[False]
+    assert "toy-02" not in after[True] | after[False]
+    assert before[True] - first_half
+    assert after[True] <= first_half | {f"toy-{NUM_ITEMS}"}
+    assert after[False] - first_half
+    # The recommender has not seen the new toy; the Adapter has given it a place.
+    assert f"toy-{NUM_ITEMS}" in after[True] | after[False]
+
+
 def test_words_of_people_are_acted_on_wherever_they_were_written(second_night: tuple[World, dict[str, Any]]) -> None:
     world, summary = second_night
     human = world.table("feedback").where("source = 'human'").collect()
@@ -329,9 +363,9 @@ def test_a_vague_remark_leaves_the_history_and_asks_a_question(second_night: tup
 
 def test_feedback_of_others_makes_another_run_of_the_same_date(second_night: tuple[World, dict[str, Any]]) -> None:
     world, summary = second_night
-    assert world.open(SECOND_NIGHT).run_id == summary["run_id"]
+    assert world.open(*SECOND_NIGHT).run_id == summary["run_id"]
     say_in_the_table(world, "from-the-app-again", "person-06", "more plush")
-    assert world.open(SECOND_NIGHT).run_id != summary["run_id"]
+    assert world.open(*SECOND_NIGHT).run_id != summary["run_id"]
 
 
 def test_a_refused_run_leaves_consumers_where_they_were(second_night: tuple[World, dict[str, Any]]) -> None:

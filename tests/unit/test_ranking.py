@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cesrec_core import ranking
 from cesrec_core.ranking import base_scores, feedback_match, top_k
 
 # One user vector of width 1, so that an item's dot product is its own only number.
 USER = torch.ones(1, 1)
+NOTHING_SEEN = [np.array([], np.int64)]
 
 
 def items(*values: float) -> torch.Tensor:
@@ -18,39 +18,38 @@ def items(*values: float) -> torch.Tensor:
     return torch.tensor([99.0, *values])[:, None]
 
 
-def everything(vectors: torch.Tensor) -> torch.Tensor:
-    return torch.ones(len(vectors), dtype=torch.bool)
+def scores_of(*values: float) -> torch.Tensor:
+    return torch.tensor([[-math.inf, *values]])
 
 
 def test_best_first_seen_and_closed_items_left_out() -> None:
-    vectors = items(1.0, 5.0, 3.0, 4.0, 2.0)
-    allowed = torch.tensor([True, True, True, True, False, True])
-    item_idx, _ = top_k(USER, vectors, [np.array([2])], allowed, k=2)
+    item_idx, scores = top_k(scores_of(1.0, 5.0, 3.0, -math.inf, 2.0), [np.array([2])], k=2)
     assert item_idx.tolist() == [[3, 5]]
+    assert scores.tolist() == [[3.0, 2.0]]
+
+
+def test_the_scores_given_are_left_alone() -> None:
+    scores = scores_of(1.0, 2.0)
+    top_k(scores, [np.array([2])], k=1)
+    assert scores.tolist() == scores_of(1.0, 2.0).tolist()
 
 
 def test_equal_scores_by_item_idx() -> None:
-    vectors = items(1.0, 2.0, 1.0, 2.0, 1.0)
-    item_idx, _ = top_k(USER, vectors, [np.array([], np.int64)], everything(vectors), k=4)
-    assert item_idx.tolist() == [[2, 4, 1, 3]]
+    assert top_k(scores_of(1.0, 2.0, 1.0, 2.0, 1.0), NOTHING_SEEN, k=4)[0].tolist() == [[2, 4, 1, 3]]
 
 
 def test_negative_zero_ties_with_zero() -> None:
-    scores = torch.tensor([[-torch.inf, 0.0, -0.0, 0.0, -1.0]])
-    assert ranking._best(scores, 3)[0].tolist() == [[1, 2, 3]]
+    assert top_k(scores_of(0.0, -0.0, 0.0, -1.0), NOTHING_SEEN, 3)[0].tolist() == [[1, 2, 3]]
 
 
 def test_too_few_candidates_end_in_padding() -> None:
-    vectors = items(1.0, 2.0)
-    item_idx, scores = top_k(USER, vectors, [np.array([1])], everything(vectors), k=4)
+    item_idx, scores = top_k(scores_of(1.0, 2.0), [np.array([1])], k=4)
     assert item_idx.tolist() == [[2, 0, 0, 0]]
     assert scores[0, 1:].tolist() == [-math.inf] * 3
 
 
-def test_nobody_allowed_and_nothing_to_show() -> None:
-    vectors = items(1.0, 2.0)
-    item_idx, _ = top_k(USER, vectors, [np.array([1, 2])], everything(vectors), k=2)
-    assert item_idx.tolist() == [[0, 0]]
+def test_nothing_to_show() -> None:
+    assert top_k(scores_of(1.0, 2.0), [np.array([1, 2])], k=2)[0].tolist() == [[0, 0]]
 
 
 def test_scores_are_log_probabilities_over_what_is_allowed() -> None:
@@ -61,39 +60,15 @@ def test_scores_are_log_probabilities_over_what_is_allowed() -> None:
     assert allowed.tolist() == [False, True, False, True]
 
 
-def test_extra_scores_are_added() -> None:
-    vectors = items(3.0, 2.0, 1.0)
-    extra = torch.tensor([[0.0, 0.0, 0.0, 2.5]])
-    item_idx, scores = top_k(USER, vectors, [np.array([], np.int64)], everything(vectors), 3, extra)
-    assert item_idx.tolist() == [[3, 1, 2]]
-    assert scores[0, 0] - scores[0, 1] == pytest.approx(0.5)
-
-
-def test_item_outside_the_list_is_only_reached_by_its_extra_score() -> None:
-    """A closed item stays closed whatever is added to it."""
-    vectors = items(3.0, 2.0)
-    extra = torch.tensor([[0.0, 0.0, 1e6]])
-    item_idx, _ = top_k(USER, vectors, [np.array([], np.int64)], torch.tensor([True, True, False]), 2, extra)
-    assert item_idx.tolist() == [[1, 0]]
-
-
-def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(0)
-    users, vectors = torch.randn(23, 8, generator=generator), torch.randn(101, 8, generator=generator)
-    extra = torch.randn(23, 101, generator=generator)
-    seen = [np.arange(1, 1 + row) for row in range(23)]
-    whole, _ = top_k(users, vectors, seen, everything(vectors), 10, extra)
-    monkeypatch.setattr(ranking, "SCORES_PER_BLOCK", 5 * 101)
-    blocked, _ = top_k(users, vectors, seen, everything(vectors), 10, extra)
-    assert torch.equal(whole, blocked)
+def test_padding_is_never_a_candidate_though_it_be_allowed() -> None:
+    assert base_scores(USER, items(1.0), torch.ones(2, dtype=torch.bool)).tolist() == [[-math.inf, 0.0]]
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([-2.5, -1.0, -0.0, 0.0, 0.5, 3.0]), min_size=1, max_size=30), st.integers(1, 12), st.data())
 def test_order_is_numpys_stable_argsort(values: list[float], k: int, data: st.DataObject) -> None:
     seen = data.draw(st.sets(st.integers(1, len(values))))
-    vectors = items(*values)
-    item_idx, _ = top_k(USER, vectors, [np.array(sorted(seen), np.int64)], everything(vectors), k)
+    item_idx, _ = top_k(scores_of(*values), [np.array(sorted(seen), np.int64)], k)
     in_order = [idx for idx in (np.argsort(-np.array(values), kind="stable") + 1).tolist() if idx not in seen]
     assert item_idx[0].tolist() == (in_order + [0] * k)[:k]
 

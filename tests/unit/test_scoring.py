@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from tiny_features import tiny_features
@@ -48,13 +49,18 @@ def test_attribute_match_is_wanted_share_minus_unwanted_share(scorer: Scorer) ->
 
 
 def test_a_history_is_read_in_the_recommenders_vocabulary(scorer: Scorer) -> None:
-    assert scorer.encode([["i5", "i0"], ["i0", "unheard of", "i4"]]).tolist() == [[2.0, 1.0, 0.0, 0.0], [5.0, 1.0, 0.0, 0.0]]
-    assert [seen.tolist() for seen in scorer.seen([["i5", "i0"], ["i7"]])] == [[1, 2], []]
+    assert scorer.encode(scorer.read([["i5", "i0"], ["i0", "unheard of", "i4"]])).tolist() == [
+        [2.0, 1.0, 0.0, 0.0],
+        [5.0, 1.0, 0.0, 0.0],
+    ]
+    read = scorer.read([["i5", "i0"], ["i7", "unheard of", "gone"], []])
+    assert [items.tolist() for items in read.idx] == [[1, 2], [3], []]
+    assert [codes.tolist() for codes in read.codes] == [[5, 0], [7], []]
 
 
 def test_a_history_of_items_unknown_to_the_recommender_is_the_mean_of_its_aligned_vectors(scorer: Scorer) -> None:
     aligned = scorer.features.aligned
-    found = scorer.encode([["i1", "i3"], ["i5"], ["unheard of"]])
+    found = scorer.encode(scorer.read([["i1", "i3"], ["i5"], ["unheard of"]]))
     np.testing.assert_allclose(found[0].numpy(), (aligned[1] + aligned[3]) / 2, rtol=1e-6)
     assert found[1].tolist() == [1.0, 1.0, 0.0, 0.0]
     assert found[2].tolist() == [0.0, 0.0, 0.0, 0.0]
@@ -63,3 +69,31 @@ def test_a_history_of_items_unknown_to_the_recommender_is_the_mean_of_its_aligne
 def test_scores_of_the_catalogue_find_their_places_in_the_vocabulary(scorer: Scorer) -> None:
     scores = torch.tensor([[10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0], [10.0, 0.0, 0.0, 0.0, -torch.inf, 15.0, 0.0, 0.0]])
     assert scorer.from_catalogue(scores).tolist() == [[0, 15, 10, 0, 0, 14], [0, 15, 10, 0, 0, 0]]
+
+
+def test_arrow_lists_are_read_like_pythons(scorer: Scorer) -> None:
+    histories = [["i5", "i0"], [], ["unheard of", "i4"]]
+    whole = pa.chunked_array([pa.array([["i9"]]), pa.array(histories)]).slice(1)
+    for lists in (pa.array(histories), whole):
+        read = scorer.read(lists)
+        assert [items.tolist() for items in read.idx] == [[1, 2], [], [5]]
+
+
+def test_top_items_are_what_the_recommender_likes_most(scorer: Scorer) -> None:
+    """Vectors are (n, 1): after i0 = (2, 1) the greatest allowed n wins; what one had is left out."""
+    assert scorer.top_items(scorer.read([["i0"], ["i0", "i4"]]), 2) == [["i4", "i5"], ["i5"]]
+
+
+def test_cold_items_join_with_their_aligned_vectors() -> None:
+    """i1, i3, i6 and i7 are in the catalogue, and the recommender has never seen them."""
+    features = tiny_features(inactive=(2, 6))
+    scorer = Scorer(LastItem(["i5", "i0", "gone", "i2", "i4"], 10, 4), features, include_cold_items=True)
+    assert scorer.vocabulary.item_ids == ["i5", "i0", "gone", "i2", "i4", "i1", "i3", "i6", "i7"]
+    np.testing.assert_array_equal(scorer.item_vectors[6:].numpy(), features.aligned[[1, 3, 6, 7]])
+    assert scorer.allowed.tolist() == [False, True, True, False, False, True, True, True, False, True]
+    without = Scorer(LastItem(["i5", "i0", "gone", "i2", "i4"], 10, 4), features)
+    for history in (["i0", "i3"], ["i3", "i1"], []):
+        torch.testing.assert_close(scorer.encode(scorer.read([history])), without.encode(without.read([history])))
+    assert [items.tolist() for items in scorer.read([["i3", "i0"]]).idx] == [[7, 2]]
+    every_item = [scorer.vocabulary.item_ids[idx] for idx in np.flatnonzero(scorer.allowed.numpy()) - 1]
+    assert sorted(scorer.top_items(scorer.read([[]]), 9)[0]) == sorted(every_item)

@@ -1,0 +1,167 @@
+"""The items with the greatest dot products, exactly: every item is scored for every user, block by block.
+
+Scores are made in float32, where a block of them fits into the cache; what decides the order are dot products of the best
+few in float64. So a list hangs neither on the size of a block nor on the order in which a processor adds numbers up, and
+a user gets the same list alone or among a million, on a CPU or on a GPU. Equal products go by item_idx.
+
+Dimensions: B users, D embedding_dim, V items, C items that may be chosen, k length of a list.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cesrec_core.item_lists import ItemLists
+
+# Scores in float32 at once: 4 Mi = 16 MiB on a CPU, near the cache; a GPU wants larger pieces of work.
+SCORES_PER_BLOCK = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+# Candidates beyond k whose products are made in float64; a tie or a near tie at the end of those takes the wider net.
+SPARE_CANDIDATES = 6
+WIDE_NET = 256
+# Bound on the relative error of a float32 dot product, in units of |u| |v|, is D * 2^-24; this much more is allowed for.
+ERROR_FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class TopProducts:
+    """The best of each user, best first.
+
+    Attributes:
+        item_idx: int64 [B, k]; 0 where a user has fewer candidates.
+        products: float64 [B, k]; -inf there.
+        log_normaliser: float32 [B], log of the sum of exp(product) over all items that are allowed, seen ones included; None
+            where it was not asked for.
+    """
+
+    item_idx: Tensor
+    products: Tensor
+    log_normaliser: Tensor | None
+
+
+def top_products(
+    user_vectors: Tensor,
+    item_vectors: Tensor,
+    seen: ItemLists,
+    allowed: Tensor,
+    k: int,
+    is_normalised: bool = False,
+) -> TopProducts:
+    """The k items of each user with the greatest dot products. Memory beyond the result does not grow with B.
+
+    Args:
+        user_vectors: float32 [B, D].
+        item_vectors: float32 [V + 1, D]; row 0 is padding.
+        seen: B lists of item_idx that the user must not be shown again.
+        allowed: bool [V + 1], True where an item may be chosen.
+        k: length of the lists.
+        is_normalised: whether to work out `log_normaliser`.
+    """
+    search = _Search(item_vectors, allowed, k)
+    num_users = len(user_vectors)
+    item_idx = torch.zeros(num_users, k, dtype=torch.int64, device=item_vectors.device)
+    products = torch.full((num_users, k), -torch.inf, dtype=torch.float64, device=item_vectors.device)
+    normaliser = torch.empty(num_users, device=item_vectors.device) if is_normalised else None
+    for start in range(0, num_users, search.rows_per_block):
+        block = slice(start, start + search.rows_per_block)
+        vectors = user_vectors[block]
+        scores = search.scores(vectors)
+        if normaliser is not None:
+            normaliser[block] = scores.logsumexp(dim=1)
+        search.remove_seen(scores, seen.rows(block.start, block.stop))
+        item_idx[block], products[block] = search.best(vectors, scores)
+    return TopProducts(item_idx, products, normaliser)
+
+
+class _Search:
+    """The items that may be chosen, laid out in columns. Columns beyond C fill up the last group and are never chosen."""
+
+    def __init__(self, item_vectors: Tensor, allowed: Tensor, k: int) -> None:
+        is_candidate = allowed.clone()
+        is_candidate[0] = False
+        self.k = k
+        idx = torch.nonzero(is_candidate).flatten()  # [C], ascending
+        self.num_items = len(idx)
+        # Groups whose best the first look is at, and items in each: with as many of one as of the other looked at, least work.
+        self.group_size = max(1, round((max(self.num_items, 1) / (k + SPARE_CANDIDATES)) ** 0.5))
+        self.num_groups = max(1, -(-self.num_items // self.group_size))
+        num_columns = self.num_groups * self.group_size
+        device = item_vectors.device
+        self.vectors = torch.zeros(num_columns, item_vectors.shape[1], device=device)
+        self.vectors[: self.num_items] = item_vectors[idx]
+        self.idx_of_column = torch.zeros(num_columns, dtype=torch.int64, device=device)
+        self.idx_of_column[: self.num_items] = idx
+        self.column_of_idx = torch.full((len(item_vectors),), -1, dtype=torch.int64, device=device)
+        self.column_of_idx[idx] = torch.arange(self.num_items, device=device)
+        self.longest_item = self.vectors.norm(dim=1).max()
+        self.rows_per_block = max(1, SCORES_PER_BLOCK[device.type] // num_columns)
+        self._buffer = torch.empty(self.rows_per_block, num_columns, device=device)
+
+    def scores(self, vectors: Tensor) -> Tensor:
+        """float32 [b, columns]; overwritten by the next call."""
+        scores = self._buffer[: len(vectors)]
+        torch.mm(vectors, self.vectors.T, out=scores)
+        scores[:, self.num_items :] = -torch.inf
+        return scores
+
+    def remove_seen(self, scores: Tensor, seen: ItemLists) -> None:
+        rows = torch.from_numpy(seen.row_numbers()).to(scores.device)
+        columns = self.column_of_idx[torch.from_numpy(seen.idx).to(scores.device)]
+        is_column = columns >= 0
+        scores.view(-1)[rows[is_column] * scores.shape[1] + columns[is_column]] = -torch.inf
+
+    def best(self, vectors: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """item_idx int64 and products float64, both [b, k]."""
+        columns, outside = self._candidates(scores, self.k + SPARE_CANDIDATES)
+        chosen, products = self._in_order(vectors, scores, columns)
+        doubtful = self._doubtful(vectors, products, outside)
+        if len(doubtful):
+            wider, outside = self._topmost(scores[doubtful], WIDE_NET)
+            chosen[doubtful], products[doubtful] = self._in_order(vectors[doubtful], scores[doubtful], wider)
+            doubtful = doubtful[self._doubtful(vectors[doubtful], products[doubtful], outside)]
+        everything = torch.arange(self.num_items, device=scores.device)[None]
+        for row in doubtful.tolist():  # hundreds of items tie
+            alone = slice(row, row + 1)
+            chosen[alone], products[alone] = self._in_order(vectors[alone], scores[alone], everything)
+        return chosen, products
+
+    def _candidates(self, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Columns [b, count] of the greatest scores, and the greatest score outside of them [b].
+
+        Groups are interleaved (column mod number of groups), so that their best come from an elementwise maximum of long
+        rows. The best `count` items lie in the `count` groups with the best best.
+        """
+        if self.num_groups <= count:
+            return self._topmost(scores, count)
+        of_groups = scores.view(len(scores), self.group_size, self.num_groups).amax(dim=1)
+        best_groups, groups = of_groups.topk(count + 1, dim=1)
+        members = torch.arange(0, scores.shape[1], self.num_groups, device=scores.device)
+        columns = (groups[:, :count, None] + members).flatten(1)
+        places, outside = self._topmost(scores.gather(1, columns), count)
+        return columns.gather(1, places), torch.maximum(outside, best_groups[:, count])
+
+    @staticmethod
+    def _topmost(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Columns of the greatest scores, at most `count`, and the greatest score outside of them; -inf if none is."""
+        count = min(count, scores.shape[1])
+        values, columns = scores.topk(min(count + 1, scores.shape[1]), dim=1)
+        outside = values[:, count] if values.shape[1] > count else torch.full_like(values[:, 0], -torch.inf)
+        return columns[:, :count], outside
+
+    def _in_order(self, vectors: Tensor, scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """item_idx and products [b, k] of the best among the columns [b, c], whose products are made in float64."""
+        columns, _ = columns.sort(dim=1)
+        exact = torch.bmm(self.vectors[columns].double(), vectors.double().unsqueeze(2)).squeeze(2)  # [b, c]
+        exact = exact.masked_fill(scores.gather(1, columns) == -torch.inf, -torch.inf)
+        in_order, places = exact.sort(dim=1, descending=True, stable=True)
+        in_order, places = in_order[:, : self.k], places[:, : self.k]
+        item_idx = torch.where(in_order > -torch.inf, self.idx_of_column[columns.gather(1, places)], 0)
+        missing = (0, self.k - item_idx.shape[1])
+        padded = torch.nn.functional.pad(in_order, missing, value=-torch.inf)
+        return torch.nn.functional.pad(item_idx, missing), padded
+
+    def _doubtful(self, vectors: Tensor, products: Tensor, outside: Tensor) -> Tensor:
+        """Rows int64 where an item outside the candidates may belong to the list, for all that float32 can tell."""
+        error = ERROR_FACTOR * vectors.shape[1] * 2.0**-24 * vectors.norm(dim=1) * self.longest_item
+        is_doubtful = (outside > -torch.inf) & (outside >= products[:, self.k - 1] - error)
+        return torch.nonzero(is_doubtful).flatten()

@@ -1,0 +1,43 @@
+"""Allow- and block-lists by hand; six items a to f are item_idx 1 to 6."""
+
+import pytest
+
+from cesrec_core.item_rules import ItemRules
+
+IDX_OF = {item_id: idx for idx, item_id in enumerate("abcdef", start=1)}
+ROWS = [
+    ("block", None, "a"),
+    ("block", "children", "b"),
+    ("allow", "trial", "b"),
+    ("allow", "trial", "c"),
+    ("allow", "press", "d"),
+    ("allow", "press", "unheard of"),
+    ("allow", "nothing left", "unheard of"),
+]
+
+
+@pytest.mark.parametrize(
+    ("segments", "expected"),
+    [
+        ([], "bcdef"),
+        (["children"], "cdef"),
+        (["trial"], "bc"),
+        (["trial", "children"], "c"),
+        (["trial", "press"], "bcd"),
+        (["nothing left"], ""),
+        (["of no list"], "bcdef"),
+    ],
+)
+def test_what_a_segment_may_see(segments: list[str], expected: str) -> None:
+    allowed = ItemRules.from_rows(ROWS, IDX_OF).allowed(segments, len(IDX_OF))
+    assert "".join(item_id for item_id, idx in IDX_OF.items() if allowed[idx]) == expected
+
+
+def test_an_allow_list_for_everybody_closes_the_rest() -> None:
+    rules = ItemRules.from_rows([("allow", None, "a"), ("allow", "press", "b")], IDX_OF)
+    assert rules.allowed([], 6).nonzero()[0].tolist() == [1]
+    assert rules.allowed(["press"], 6).nonzero()[0].tolist() == [1, 2]
+
+
+def test_without_rules_all_is_allowed() -> None:
+    assert ItemRules().allowed(["any"], 6).all()

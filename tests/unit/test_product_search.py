@@ -1,0 +1,104 @@
+"""The exact search against a full sort in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cesrec_core import product_search
+from cesrec_core.item_lists import ItemLists
+from cesrec_core.product_search import top_products
+
+
+def by_full_sort(users: torch.Tensor, items: torch.Tensor, seen: ItemLists, allowed: torch.Tensor, k: int) -> list[list[int]]:
+    """The definition: every product in float64, a stable sort, what may not be shown left out."""
+    lists = []
+    for row, vector in enumerate(users.double().numpy()):
+        products = (items.double().numpy() * vector).sum(axis=1)
+        order = np.argsort(-products, kind="stable")
+        closed = {0, *np.flatnonzero(~allowed.numpy()).tolist(), *seen[row].tolist()}
+        best = [int(idx) for idx in order if int(idx) not in closed]
+        lists.append((best + [0] * k)[:k])
+    return lists
+
+
+@pytest.mark.parametrize("num_items", [1, 7, 40, 5000])
+@pytest.mark.parametrize("k", [1, 10])
+def test_is_the_full_sort(num_items: int, k: int) -> None:
+    rng = np.random.default_rng(num_items)
+    users = torch.from_numpy(rng.normal(size=(30, 8)).astype(np.float32))
+    items = torch.from_numpy(rng.normal(size=(num_items + 1, 8)).astype(np.float32))
+    seen = ItemLists.of([rng.integers(1, num_items + 1, size=row) for row in range(30)])
+    allowed = torch.from_numpy(rng.random(num_items + 1) < 0.8)
+    found = top_products(users, items, seen, allowed, k)
+    assert found.item_idx.tolist() == by_full_sort(users, items, seen, allowed, k)
+    expected = torch.einsum("bd,bkd->bk", users.double(), items[found.item_idx].double())
+    is_item = found.item_idx > 0
+    assert torch.allclose(found.products[is_item], expected[is_item], atol=1e-12)
+    assert (found.products[~is_item] == -torch.inf).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**31), st.integers(1, 700), st.integers(1, 12), st.integers(1, 3))
+def test_ties_go_by_item_idx(seed: int, num_items: int, k: int, num_values: int) -> None:
+    """Vectors of few small whole numbers: products are exact and most of them tie, hundreds at a time."""
+    rng = np.random.default_rng(seed)
+    users = torch.from_numpy(rng.integers(-1, 2, size=(5, 3)).astype(np.float32))
+    items = torch.from_numpy(rng.integers(0, num_values, size=(num_items + 1, 3)).astype(np.float32))
+    seen = ItemLists.of([rng.integers(1, num_items + 1, size=3) for _ in range(5)])
+    allowed = torch.ones(num_items + 1, dtype=torch.bool)
+    assert top_products(users, items, seen, allowed, k).item_idx.tolist() == by_full_sort(users, items, seen, allowed, k)
+
+
+def test_order_is_that_of_float64_where_float32_cannot_tell() -> None:
+    """Large parts that cancel: in float32 the small part, which decides, drowns in rounding."""
+    rng = np.random.default_rng(1)
+    small = rng.normal(size=2000).astype(np.float32) * 1e-3
+    large = rng.normal(size=2000).astype(np.float32) * 1e3
+    items = torch.from_numpy(np.stack([large, large, small], axis=1))
+    users = torch.tensor([[1.0, -1.0, 1.0]])
+    seen, allowed = ItemLists.of([np.zeros(0, np.int64)]), torch.ones(2000, dtype=torch.bool)
+    assert top_products(users, items, seen, allowed, 10).item_idx.tolist() == by_full_sort(users, items, seen, allowed, 10)
+
+
+@pytest.mark.parametrize("scores_per_block", [1, 3 * 500, 10**7])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, scores_per_block: int) -> None:
+    rng = np.random.default_rng(2)
+    users, items = (torch.from_numpy(rng.normal(size=(rows, 16)).astype(np.float32)) for rows in (40, 500))
+    seen = ItemLists.of([rng.integers(1, 500, size=20) for _ in range(40)])
+    allowed = torch.ones(500, dtype=torch.bool)
+    whole = top_products(users, items, seen, allowed, 10, is_normalised=True)
+    monkeypatch.setitem(product_search.SCORES_PER_BLOCK, "cpu", scores_per_block)
+    blocked = top_products(users, items, seen, allowed, 10, is_normalised=True)
+    assert torch.equal(whole.item_idx, blocked.item_idx)
+    assert torch.equal(whole.products, blocked.products)
+    assert torch.allclose(whole.log_normaliser, blocked.log_normaliser, atol=1e-5)
+
+
+def test_normaliser_is_over_what_is_allowed_seen_or_not() -> None:
+    items = torch.tensor([[9.0], [0.0], [1.0], [2.0]])
+    allowed = torch.tensor([True, True, False, True])
+    found = top_products(torch.ones(1, 1), items, ItemLists.of([np.array([3])]), allowed, 2, is_normalised=True)
+    assert found.item_idx.tolist() == [[1, 0]]
+    assert found.log_normaliser.tolist() == pytest.approx([np.log(1.0 + np.exp(2.0))])
+
+
+def test_nobody_and_nothing() -> None:
+    items = torch.randn(4, 2)
+    nobody = top_products(torch.zeros(0, 2), items, ItemLists.of([]), torch.ones(4, dtype=torch.bool), 3)
+    assert nobody.item_idx.shape == (0, 3)
+    closed = top_products(
+        torch.ones(2, 2), items, ItemLists.of([np.array([1]), np.array([2])]), torch.zeros(4, dtype=torch.bool), 3
+    )
+    assert closed.item_idx.tolist() == [[0, 0, 0]] * 2
+
+
+def test_lists_in_two_arrays() -> None:
+    lists = ItemLists.of([np.array([3, 0, 5]), np.array([], np.int64), np.array([0, 7])])
+    assert len(lists) == 3
+    assert [row.tolist() for row in lists] == [[3, 0, 5], [], [0, 7]]
+    assert [row.tolist() for row in lists.rows(1, 9)] == [[], [0, 7]]
+    assert lists.row_numbers().tolist() == [0, 0, 0, 2, 2]
+    assert [row.tolist() for row in lists.without(0)] == [[3, 5], [], [7]]
+    assert len(ItemLists.of([])) == 0
