@@ -17,7 +17,9 @@ from cesrec_core.item_lists import ItemLists
 # Scores in float32 at once: 4 Mi = 16 MiB on a CPU, near the cache; a GPU wants larger pieces of work.
 SCORES_PER_BLOCK = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 # Candidates beyond k whose products are made in float64; a tie or a near tie at the end of those takes the wider net.
-SPARE_CANDIDATES = 6
+SPARE_CANDIDATES = 2
+# Levels of groups that are looked through from the top: at each, the best groups are opened and the others left closed.
+NUM_LEVELS = 2
 WIDE_NET = 256
 # Bound on the relative error of a float32 dot product, in units of |u| |v|, is D * 2^-24; this much more is allowed for.
 ERROR_FACTOR = 2.0
@@ -82,10 +84,10 @@ class _Search:
         self.k = k
         idx = torch.nonzero(is_candidate).flatten()  # [C], ascending
         self.num_items = len(idx)
-        # Groups whose best the first look is at, and items in each: with as many of one as of the other looked at, least work.
-        self.group_size = max(1, round((max(self.num_items, 1) / (k + SPARE_CANDIDATES)) ** 0.5))
-        self.num_groups = max(1, -(-self.num_items // self.group_size))
-        num_columns = self.num_groups * self.group_size
+        # Members of a group: with this many, as many values are looked at on every level, and least of all in sum.
+        self.fan_out = max(1, round((self.num_items / (k + SPARE_CANDIDATES)) ** (1 / (NUM_LEVELS + 1))))
+        per_group = self.fan_out**NUM_LEVELS
+        num_columns = per_group * max(1, -(-self.num_items // per_group))
         device = item_vectors.device
         self.vectors = torch.zeros(num_columns, item_vectors.shape[1], device=device)
         self.vectors[: self.num_items] = item_vectors[idx]
@@ -108,11 +110,11 @@ class _Search:
         rows = torch.from_numpy(seen.row_numbers()).to(scores.device)
         columns = self.column_of_idx[torch.from_numpy(seen.idx).to(scores.device)]
         is_column = columns >= 0
-        scores.view(-1)[rows[is_column] * scores.shape[1] + columns[is_column]] = -torch.inf
+        scores.view(-1).index_fill_(0, rows[is_column] * scores.shape[1] + columns[is_column], -torch.inf)
 
     def best(self, vectors: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """item_idx int64 and products float64, both [b, k]."""
-        columns, outside = self._candidates(scores, self.k + SPARE_CANDIDATES)
+        columns, outside = self._candidates(scores, self.k + SPARE_CANDIDATES, NUM_LEVELS)
         chosen, products = self._in_order(vectors, scores, columns)
         doubtful = self._doubtful(vectors, products, outside)
         if len(doubtful):
@@ -125,20 +127,22 @@ class _Search:
             chosen[alone], products[alone] = self._in_order(vectors[alone], scores[alone], everything)
         return chosen, products
 
-    def _candidates(self, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def _candidates(self, scores: Tensor, count: int, num_levels: int) -> tuple[Tensor, Tensor]:
         """Columns [b, count] of the greatest scores, and the greatest score outside of them [b].
 
-        Groups are interleaved (column mod number of groups), so that their best come from an elementwise maximum of long
-        rows. The best `count` items lie in the `count` groups with the best best.
+        The best `count` items lie in the `count` groups with the best best, which are found among the groups as items are
+        among the items. Groups are interleaved (column modulo their number), so that their best come from an elementwise
+        maximum of long rows.
         """
-        if self.num_groups <= count:
+        num_groups = scores.shape[1] // self.fan_out
+        if num_levels == 0 or num_groups <= count:
             return self._topmost(scores, count)
-        of_groups = scores.view(len(scores), self.group_size, self.num_groups).amax(dim=1)
-        best_groups, groups = of_groups.topk(count + 1, dim=1)
-        members = torch.arange(0, scores.shape[1], self.num_groups, device=scores.device)
-        columns = (groups[:, :count, None] + members).flatten(1)
+        best_of_groups = scores.view(len(scores), self.fan_out, num_groups).amax(dim=1)
+        groups, outside_groups = self._candidates(best_of_groups, count, num_levels - 1)
+        members = torch.arange(0, scores.shape[1], num_groups, device=scores.device)
+        columns = (groups[:, :, None] + members).flatten(1)
         places, outside = self._topmost(scores.gather(1, columns), count)
-        return columns.gather(1, places), torch.maximum(outside, best_groups[:, count])
+        return columns.gather(1, places), torch.maximum(outside, outside_groups)
 
     @staticmethod
     def _topmost(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
