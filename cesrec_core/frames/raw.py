@@ -93,8 +93,9 @@ def conform(frame: DataFrame, kind: str, where: str, is_ordered: bool = True) ->
     for column in RAW_COLUMNS[kind]:
         sources = [present[name.lower()] for name in (column.name, *column.aliases) if name.lower() in present]
         if not sources and column.is_required:
+            own = ", ".join(name for name in frame.columns if name not in (IS_MALFORMED, c.RECORD))
             raise SchemaError(
-                f"{where} lacks the column {column.name!r} ({column.wanted}); it has {', '.join(frame.columns)}. "
+                f"{where} lacks the column {column.name!r} ({column.wanted}); it has {own}. "
                 f"Add it, or rename the column that holds it."
             )
         value = _typed(frame, sources, column, where)

@@ -9,11 +9,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from delta.tables import DeltaTable
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as t
@@ -45,6 +47,8 @@ _MOVIELENS_COLUMNS = {
 }
 _CORRUPT = "_corrupt_record"
 _LINES_LOOKED_AT = 200
+# What Spark's and Java's errors hold where a file is not what its name says, or was cut off.
+_SIGNS_OF_DAMAGE = ("FAILED_READ_FILE", "java.io.EOFException", "java.util.zip.ZipException", "not a gzip file", "GZIP")
 
 
 def recognise(location: str) -> Format:
@@ -86,14 +90,37 @@ def _format_of_folder(path: Path) -> Format:
     raise InputDataError(f"The folder {path} holds neither a Delta table nor Parquet files. Name the file to read.")
 
 
+@contextmanager
+def readable(location: str) -> Iterator[None]:
+    """Say of a file that Spark cannot read which one it is; Spark itself says so with a Java stack trace.
+
+    Raises:
+        InputDataError: something in the block failed on a damaged file, or on one of another format than its name says.
+    """
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        if not any(sign in str(error) for sign in _SIGNS_OF_DAMAGE):
+            raise
+        raise InputDataError(
+            f"{location} cannot be read: a file there is damaged, or not of the format that its name says. Write it again. "
+            "No table was changed."
+        ) from None
+
+
 def read_source(spark: SparkSession, kind: str, location: str, version: int | None = None) -> DataFrame:
     """A raw frame of `kind`: interactions, items or feedback. `version` pins a Delta table or a named table.
 
     Raises:
         ConfigError: the location cannot be used.
-        InputDataError: there is nothing there, not that version of it, or text without any record.
+        InputDataError: there is nothing there, not that version of it, text without any record, or a damaged file.
         SchemaError: a required column is missing or has a type that cannot be used.
     """
+    with readable(location):
+        return _read_source(spark, kind, location, version)
+
+
+def _read_source(spark: SparkSession, kind: str, location: str, version: int | None) -> DataFrame:
     found = recognise(location)
     if found in ("delta", "table"):
         frame = _read_table(spark, location, version, is_named=found == "table")

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cesrec_core.config import Config, load_config
 from cesrec_core.errors import CesrecError
@@ -31,8 +31,18 @@ exit codes:
 The last line of standard output is one JSON object; everything else goes to standard error."""
 
 
+class JobParser(argparse.ArgumentParser):
+    """Keeps the promise of a JSON object on the last line for a command line that cannot be used, too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        print(json.dumps({"job": Path(self.prog).stem, "status": "failed", "error": message}), flush=True)
+        self.exit(2)
+
+
 def parser_for(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = JobParser(
         description=description, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML configuration (default: %(default)s)")

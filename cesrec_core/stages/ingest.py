@@ -15,7 +15,7 @@ from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.frames.ingest import clean_feedback, clean_interactions, clean_items
 from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.raw_sources.discover import PATTERNS, find_sources
-from cesrec_core.raw_sources.formats import read_source, recognise
+from cesrec_core.raw_sources.formats import read_source, readable, recognise
 from cesrec_core.raw_sources.tables import newest_version
 from cesrec_core.schemas import FEEDBACK, INTERACTIONS, ITEMS, QUARANTINE
 from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
@@ -97,7 +97,8 @@ def _park(context: RunContext) -> dict[str, DataFrame]:
     parked: dict[str, DataFrame] = {}
 
     def keep(kind: str, clean: DataFrame, refused: DataFrame) -> None:
-        clean.write.parquet(str(folder / kind))
+        with readable(context.sources[kind]):
+            clean.write.parquet(str(folder / kind))
         parked[kind] = read_parquet(context.spark, folder / kind, TABLE_OF[kind])
         refused_frames.append(refused.select(c.SOURCE, c.REASON, c.RECORD))
 

@@ -3,13 +3,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from cesrec_core.errors import ConfigError, InputDataError, SchemaError
 from cesrec_core.raw_sources.discover import find_sources
-from cesrec_core.raw_sources.formats import read_source, recognise
+from cesrec_core.raw_sources.formats import read_source, readable, recognise
 from cesrec_core.raw_sources.tables import newest_version
 
 
@@ -292,3 +294,19 @@ def test_find_sources_says_what_is_wrong(tmp_path: Path) -> None:
     write(tmp_path / "interactions.jsonl", "")
     with pytest.raises(InputDataError, match=r"more than one source of interactions: interactions\.csv, interactions\.jsonl"):
         find_sources(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "items.jsonl.gz", "items.csv.gz"])
+def test_a_damaged_file_is_named(spark: SparkSession, tmp_path: Path, name: str) -> None:
+    """Cut off in the middle, as an interrupted copy leaves it."""
+    rows = [{"item_id": f"i{number}", "title": f"Title {number * 7919}"} for number in range(5000)]
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        lines = [json.dumps(row) if "json" in name else f"{row['item_id']},{row['title']}" for row in rows]
+        with gzip.open(path, "wt", encoding="utf-8") as stream:
+            stream.write("\n".join(lines if "json" in name else ["item_id,title", *lines]))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputDataError, match=rf"{name} cannot be read.*Write it again"), readable(str(path)):
+        read_source(spark, "items", str(path)).write.format("noop").mode("overwrite").save()

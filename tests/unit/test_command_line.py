@@ -41,6 +41,15 @@ def test_a_summary_is_one_json_object_on_the_last_line(capsys: pytest.CaptureFix
     assert last_line(shown) == {"job": "recommend", "run_id": "r", "status": "done", "where": "warehouse"}
 
 
+def test_a_command_line_that_cannot_be_used_ends_in_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parser_for("a job").parse_args(["--frobnicate"])
+    assert end.value.code == 2
+    shown = capsys.readouterr()
+    assert last_line(shown.out)["error"] == "unrecognized arguments: --frobnicate"
+    assert "usage:" in shown.err
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "status"),
     [
