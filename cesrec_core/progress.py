@@ -1,6 +1,7 @@
 """Progress of long steps: a bar on a terminal, a plain log line every few seconds elsewhere."""
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +23,9 @@ class Advance(Protocol):
 def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
     """Yield a function that is told how many more units are done."""
     if sys.stderr.isatty():
-        with tqdm(total=total, desc=label, unit=unit, file=sys.stderr, dynamic_ncols=True) as bar:
+        # Some pseudo-terminals say that they have no columns, and tqdm then draws nothing; here that means 80.
+        columns = shutil.get_terminal_size().columns
+        with tqdm(total=total, desc=label, unit=unit, file=sys.stderr, ncols=columns) as bar:
 
             def advance_bar(amount: int, /) -> None:
                 bar.update(amount)
