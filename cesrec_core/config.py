@@ -303,11 +303,19 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not text in UTF-8. Save it as UTF-8.") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}. Give this user the right to, or name another file."
+        ) from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}; a configuration is a mapping of sections.")
     parent = values.pop("extends", None)
     if parent is None:
         return values
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: `extends` is {parent!r}; it has to be the path of one file.")
     return _merged(_read_with_parents(path.parent / parent, (*children, path.resolve())), values)
 
 

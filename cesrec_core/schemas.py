@@ -11,7 +11,8 @@ from cesrec_core import columns as c
 from cesrec_core.errors import ConfigError
 
 FEEDBACK_SOURCES = ("human", "rating", "review", "simulated_aware", "simulated_blind")
-RUN_STATUSES = ("running", "published", "finished", "refused", "failed")
+# `finished` went through all stages and was not published; `partial` through single stages only.
+RUN_STATUSES = ("running", "published", "finished", "partial", "refused", "failed")
 
 
 @dataclass(frozen=True)

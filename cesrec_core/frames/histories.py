@@ -29,6 +29,13 @@ def drawn_users(histories: DataFrame, num_users: int, seed: int) -> DataFrame:
     return histories.orderBy(draw, c.USER_ID).limit(num_users)
 
 
+def speakers(feedback: DataFrame, run_end: dt.datetime, window_days: int) -> DataFrame:
+    """user_id of everybody who said something themselves within the window."""
+    start = run_end - dt.timedelta(days=window_days)
+    in_window = (F.col(c.CREATED_AT) >= F.lit(start)) & (F.col(c.CREATED_AT) < F.lit(run_end))
+    return feedback.where(in_window & ~F.col(c.SOURCE).startswith("simulated")).select(c.USER_ID).distinct()
+
+
 def active_feedback(feedback: DataFrame, run_end: dt.datetime, window_days: int, max_rounds: int) -> DataFrame:
     """Each user's newest `max_rounds` utterances within the window, with `round` counting from the oldest of them.
 

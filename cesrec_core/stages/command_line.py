@@ -35,6 +35,7 @@ class JobParser(argparse.ArgumentParser):
     """Keeps the promise of a JSON object on the last line for a command line that cannot be used, too."""
 
     def error(self, message: str) -> NoReturn:
+        reclaim_standard_error()
         self.print_usage(sys.stderr)
         print(f"{self.prog}: {message}", file=sys.stderr)
         print(json.dumps({"job": Path(self.prog).stem, "status": "failed", "error": message}), flush=True)

@@ -3,9 +3,11 @@
 import dataclasses
 import datetime as dt
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -16,7 +18,7 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run, find_run, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import CesrecError, ConfigError, QualityGateError, StageError
+from cesrec_core.errors import CesrecError, ConfigError, InputDataError, QualityGateError, StageError
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import FEEDBACK, RUNS, TABLES
 from cesrec_core.stages.context import (
@@ -35,6 +37,10 @@ from cesrec_core.stages.ingest import locate_sources, pin_sources
 log = logging.getLogger(__name__)
 
 
+# Statuses of runs that all stages have been through.
+DONE = ("published", "finished")
+
+
 @dataclass(frozen=True)
 class Decision:
     """Whether a stage runs, and why."""
@@ -47,15 +53,37 @@ def open_run(config: Config, spark: SparkSession, ray: RaySession, today: dt.dat
     """Pin the inputs and name the run. Nothing is written.
 
     Raises:
-        ConfigError, InputDataError: a source is not configured, missing, or cannot be pinned.
+        ConfigError, InputDataError: a source is not configured, missing, or cannot be pinned; or the warehouse's folder cannot
+            be written to.
     """
     warehouse = Warehouse(spark, config.warehouse)
     run_date = dt.date.fromisoformat(config.run.run_date) if config.run.run_date else today
-    sources = locate_sources(config.dataset)
-    inputs = pin_sources(spark, sources)
+    check_warehouse_folder(warehouse.path)
+    try:
+        sources = locate_sources(config.dataset)
+        inputs = pin_sources(spark, sources)
+    except OSError as error:
+        raise InputDataError(
+            f"{error.filename} cannot be read: {error.strerror}. Give this user the right to read the dataset, or name another."
+        ) from None
     inputs["feedback_table"] = str(warehouse.version_by_others(FEEDBACK) if warehouse.exists(FEEDBACK) else 0)
     run_id = short_hash([run_date.isoformat(), inputs, config.result_hash(), __version__])
     return RunContext(config, spark, warehouse, ray, run_id, run_date, sources, inputs)
+
+
+def check_warehouse_folder(path: Path) -> None:
+    """Refuse a folder that the run could not write to, before any work is done; a folder at a URI is Spark's to judge.
+
+    Raises:
+        ConfigError: a part of the path is a file, or this user may not write there.
+    """
+    if ":/" in str(path):
+        return
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"warehouse.path is {path}, but {existing} is a file. Name a folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"warehouse.path is {path}, and this user may not write to {existing}. Name a folder that it may.")
 
 
 def decide(stage: Stage, context: RunContext, changing: frozenset[str] = frozenset()) -> Decision:
@@ -175,7 +203,7 @@ def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
     """
     started = time.monotonic()
     previous = find_run(context.warehouse, context.run_id) if context.warehouse.exists(RUNS) else None
-    if previous is not None and previous.status in ("published", "finished") and stages[-1].name == "publish":
+    if previous is not None and previous.status in DONE and stages[-1].name == "publish":
         log.info("Run %s is done already: same date, inputs, configuration and code. Nothing to do.", context.run_id)
         return {"run_id": context.run_id, "status": "nothing_to_do", "seconds": {"total": round(time.monotonic() - started, 2)}}
     check_all(stages, context)
@@ -201,15 +229,22 @@ def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
             _recall(stage, context)
         if number == 1:
             _mark(context, started_at, "running")
+    if stages[-1].name != "publish":
+        _mark(context, started_at, "partial")
     seconds["total"] = round(time.monotonic() - started, 2)
     return {
         "run_id": context.run_id,
-        "status": "published" if stages[-1].name == "publish" and context.config.run.publish else "done",
+        "status": "published" if _is_published(context, stages) else "done",
         "counts": {name: dict(result.counts) for name, result in context.results.items() if result.counts and name in seconds},
         "skipped": skipped,
         "seconds": seconds,
         "metrics": {name: dict(result.metrics) for name, result in context.results.items() if result.metrics},
     }
+
+
+def _is_published(context: RunContext, stages: Sequence[Stage]) -> bool:
+    result = context.results.get(stages[-1].name)
+    return stages[-1].name == "publish" and result is not None and bool(result.counts.get("published"))
 
 
 def run_job(config: Config, stages: Sequence[Stage], is_dry_run: bool, app_name: str) -> dict[str, Any]:
@@ -237,10 +272,12 @@ def _recall(stage: Stage, context: RunContext) -> None:
 
 
 def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
-    """Record the run's status, where there are tables to record it in."""
+    """Record the run's status, where there are tables to record it in. A run that is done stays so, whatever is retried."""
     if not context.warehouse.exists(RUNS):
         return
     before = find_run(context.warehouse, context.run_id)
+    if before is not None and before.status in DONE:
+        return
     row = Run(
         run_id=context.run_id,
         run_date=context.run_date,

@@ -4,7 +4,7 @@ import datetime as dt
 
 from cesrec_core import columns as c
 from cesrec_core.actors.simulate_feedback import SimulateFeedback
-from cesrec_core.frames.histories import drawn_users, observed_histories
+from cesrec_core.frames.histories import drawn_users, observed_histories, speakers
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, FEEDBACK, ITEMS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -21,7 +21,10 @@ def run(context: RunContext) -> StageResult:
         return StageResult({"simulated": 0})
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
     with_target = histories.where(f"{c.TARGET_ITEM_ID} IS NOT NULL")
-    users = drawn_users(with_target, section.num_users, context.config.run.seed)
+    drawn = drawn_users(with_target, section.num_users, context.config.run.seed)
+    # Who has spoken is not spoken for.
+    window_days = context.config.understand_feedback.window_days
+    users = drawn.join(speakers(context.warehouse.read(FEEDBACK), context.run_end, window_days), on=c.USER_ID, how="left_anti")
     said_at = dt.datetime.combine(context.run_date, dt.time(), tzinfo=dt.UTC)
     recommender_folder, _ = context.artifact("recommender")
     worker = SimulateFeedback(recommender_folder, export_features(context), section, context.config.run.seed, said_at)

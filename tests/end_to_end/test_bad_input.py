@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from tiny_world import write_config
 
 from cesrec_core.errors import CesrecError
+from cesrec_core.stages import ingest
 
 ROOT = Path(__file__).parents[2]
 DATE = "run.run_date='2026-04-01'"
@@ -58,6 +59,33 @@ def test_a_block_list_with_a_misspelt_rule(first_night, dataset: Path) -> None:
     error = refusal(first_night[0], f"dataset.path={dataset}")
     assert error.exit_code == 3
     assert "item_rules.csv: 1 rows cannot be used" in str(error) and "allow or block" in str(error)
+
+
+def test_a_damaged_file(first_night, dataset: Path) -> None:
+    path = dataset / "items.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    error = refusal(first_night[0], f"dataset.path={dataset}")
+    assert error.exit_code == 3
+    assert f"{path} cannot be read" in str(error)
+
+
+def test_a_source_without_permission(first_night, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read anything, so the refusal is the operating system's in name only."""
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(ingest, "content_hash", refuse)
+    error = refusal(first_night[0], f"dataset.path={dataset}")
+    assert error.exit_code == 3
+    assert f"{dataset / 'interactions.parquet'} cannot be read: Permission denied" in str(error)
+
+
+def test_a_warehouse_that_is_a_file(first_night, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    error = refusal(first_night[0], f"warehouse.path={tmp_path / 'file' / 'warehouse'}")
+    assert error.exit_code == 2
+    assert f"{tmp_path / 'file'} is a file. Name a folder." in str(error)
 
 
 @pytest.mark.parametrize("kind", ["items", "interactions"])
@@ -193,3 +221,4 @@ def test_an_unknown_argument() -> None:
     done = job("--frobnicate")
     assert done.returncode == 2
     assert "--frobnicate" in done.stderr
+    assert "--frobnicate" in json.loads(done.stdout.splitlines()[-1])["error"]

@@ -30,6 +30,7 @@ from cesrec_core.delta_io.runs import latest_published, read_published
 from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.schemas import TABLES
+from cesrec_core.stages import publish
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, StageResult
 from cesrec_core.stages.nightly import NIGHTLY
@@ -366,6 +367,41 @@ def test_feedback_of_others_makes_another_run_of_the_same_date(second_night: tup
     assert world.open(*SECOND_NIGHT).run_id == summary["run_id"]
     say_in_the_table(world, "from-the-app-again", "person-06", "more plush")
     assert world.open(*SECOND_NIGHT).run_id != summary["run_id"]
+
+
+def test_who_has_spoken_is_not_spoken_for(second_night: tuple[World, dict[str, Any]]) -> None:
+    world, _ = second_night
+    simulated = world.table("feedback").where("source = 'simulated_aware' AND created_at = '2026-03-03'")
+    speakers = {"person-01", "person-05", "person-07"}
+    assert simulated.count() > 0
+    assert not {row["user_id"] for row in simulated.collect()} & speakers
+
+
+def test_a_stage_run_alone_neither_unpublishes_a_run_nor_leaves_one_running(
+    second_night: tuple[World, dict[str, Any]],
+) -> None:
+    world, _ = second_night
+    masking = [stage for stage in NIGHTLY if stage.name == "mask_outliers"]
+    published = latest_published(world.warehouse)
+    world.run(stages=masking)  # of the first night, which is published
+    assert world.table("runs").where("status = 'published'").count() == 2
+    alone = world.run("run.run_date='2026-03-04'", stages=masking)
+    assert alone["status"] == "done"
+    row = world.table("runs").where(F.col("run_id") == alone["run_id"]).first()
+    assert row["status"] == "partial"
+    assert row["finished_at"] is not None
+    assert latest_published(world.warehouse) == published
+
+
+def test_a_night_that_is_made_up_for_does_not_take_the_place_of_a_later_one(
+    second_night: tuple[World, dict[str, Any]],
+) -> None:
+    world, summary = second_night
+    context = world.open("run.run_date='2026-02-20'")
+    assert publish.run(context).counts == {"published": 0}
+    row = world.table("runs").where(F.col("run_id") == context.run_id).first()
+    assert (row["status"], row["published_at"]) == ("finished", None)
+    assert latest_published(world.warehouse) == summary["run_id"]
 
 
 def test_a_refused_run_leaves_consumers_where_they_were(second_night: tuple[World, dict[str, Any]]) -> None:

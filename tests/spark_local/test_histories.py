@@ -10,6 +10,7 @@ from cesrec_core.frames.histories import (
     drawn_users,
     feedback_by_user,
     observed_histories,
+    speakers,
     vague_feedback,
 )
 from cesrec_core.sequences import hidden_target, observed_part
@@ -78,6 +79,19 @@ def test_feedback_counts_within_its_window_newest_three_oldest_first(spark: Spar
         "many": ["day-3", "day-2", "day-1"],
         "ties": ["b", "c", "d"],
     }
+
+
+def test_speakers_are_people_within_the_window(spark: SparkSession) -> None:
+    rows = [
+        (*said("f1", "human", days(1)), "human"),
+        (*said("f2", "reviewer", days(29)), "review"),
+        (*said("f3", "simulated", days(1)), "simulated_aware"),
+        (*said("f4", "long ago", days(31)), "human"),
+        (*said("f5", "tomorrow", days(0)), "human"),
+        (*said("f6", "human", days(2)), "simulated_blind"),
+    ]
+    found = speakers(spark.createDataFrame(rows, FEEDBACK + ", source string"), RUN_END, window_days=30)
+    assert sorted(row["user_id"] for row in found.collect()) == ["human", "reviewer"]
 
 
 def test_words_meet_their_meaning_in_order_and_the_newest_decides_what_is_vague(spark: SparkSession) -> None:

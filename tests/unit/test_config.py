@@ -106,3 +106,20 @@ def test_hash_follows_results_and_nothing_else(tmp_path: Path) -> None:
         assert load_config(path, [override]).result_hash() == base
     for override in ("recommend.top_k=8", "run.seed=1", "mask_outliers.num_masked=2", "dataset.split=leave_one_out"):
         assert load_config(path, [override]).result_hash() != base
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "night.yaml"
+    path.write_bytes("dataset: {path: b\u00fccher}".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"night\.yaml is not text in UTF-8"):
+        load_config(path)
+    path.write_text("extends: [a.yaml, b.yaml]", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"`extends` is \['a.yaml', 'b.yaml'\]; it has to be the path of one file"):
+        load_config(path)
+
+    def refuse(*args: object, **options: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ConfigError, match=r"night\.yaml cannot be read: Permission denied"):
+        load_config(path)
