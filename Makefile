@@ -32,7 +32,7 @@ evaluate: $(STAMP) ## quality of the demo's models on held-out items, with inter
 	@$(RUN) spark-submit jobs/evaluate.py
 
 test: $(STAMP) ## the test suite
-	@$(RUN) python -m pytest tests
+	@$(RUN) python -m pytest tests --numprocesses 2 --dist loadgroup
 
 lint: $(STAMP) ## formatting, lint, types and architecture
 	@$(RUN) ruff format --check .

@@ -33,6 +33,7 @@ EXTRAS = {
     "dev": [
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "import-linter>=2.1",
         "pytrec-eval-terrier>=0.5.7",

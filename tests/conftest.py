@@ -1,4 +1,7 @@
-"""One Spark session and one Ray for all tests: starting them takes longer than most tests."""
+"""One Spark session and one Ray for all tests of a process: starting them takes longer than most tests.
+
+`make test` runs two processes, since Spark keeps but one core busy here. What shares a world stays together.
+"""
 
 from collections.abc import Iterator
 
@@ -8,6 +11,15 @@ from pyspark.sql import SparkSession
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection, SparkSection
 from cesrec_core.delta_io.session import spark_session
+
+
+GROUP_OF_FOLDER = {"end_to_end": "the tiny world", "spark_local": "Spark and Ray", "ray_local": "Spark and Ray"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        group = GROUP_OF_FOLDER.get(item.path.parent.name, item.path.name)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
