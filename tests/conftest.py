@@ -12,7 +12,6 @@ from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection, SparkSection
 from cesrec_core.delta_io.session import spark_session
 
-
 GROUP_OF_FOLDER = {"end_to_end": "the tiny world", "spark_local": "Spark and Ray", "ray_local": "Spark and Ray"}
 
 
