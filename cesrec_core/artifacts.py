@@ -29,7 +29,7 @@ class Manifest:
     Attributes:
         kind: `recommender`, `adapter` or `constructor`.
         artifact_id: hash of everything it was made from.
-        split: `all`, or `leave_one_out` where validation and test items were held back.
+        split: `all`, or the split of `cesrec_core.splits` by which items were held back.
         parents: ids of the artifacts (and the extractor) it was built on, by kind.
         settings: hyperparameters needed to rebuild the model.
         trained_on: `run_date`, `num_interactions` and other facts that the refresh policy compares.

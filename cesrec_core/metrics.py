@@ -1,7 +1,7 @@
 """Ranks of a single hidden target, and what they are worth.
 
 A target's rank is the place it would have in the published list: higher scores first, equal scores by item_idx
-ascending, exactly as `ranking.top_k` orders. So HR@10 is the share of users whose top 10 holds the target, and a
+ascending, as `ranking.top_k` orders. So HR@10 is the share of users whose top 10 holds the target, and a
 scorer that ties items is judged by what users would really be shown.
 """
 
@@ -113,10 +113,3 @@ def ndcg(ranks: Ranks, k: int) -> NDArray[np.float64]:
 def reciprocal_ranks(ranks: Ranks) -> NDArray[np.float64]:
     """Per user: 1 / rank; 0 for what cannot be reached. Its mean is MRR."""
     return np.where(ranks == UNREACHABLE, 0.0, 1.0 / ranks.astype(np.float64))
-
-
-def summarise(ranks: Ranks, ks: Sequence[int] = (5, 10)) -> dict[str, float]:
-    """Means over users: `hr_at_<k>`, `ndcg_at_<k>` for every k, and `mrr`. All zero without users."""
-    per_user = {f"hr_at_{k}": hits(ranks, k) for k in ks} | {f"ndcg_at_{k}": ndcg(ranks, k) for k in ks}
-    per_user["mrr"] = reciprocal_ranks(ranks)
-    return {name: float(values.mean()) if len(values) else 0.0 for name, values in per_user.items()}

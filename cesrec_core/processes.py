@@ -4,9 +4,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,11 @@ class ProcessGroup:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def gather(self, value: object) -> list[object]:
+    def gather(self, value: T) -> list[T]:
         """Everybody's value, in the order of ranks. A collective: every process calls it."""
         if self.size == 1:
             return [value]
-        values: list[object] = [None] * self.size
+        values: list[T] = [value] * self.size
         dist.all_gather_object(values, value)
         return values
 

@@ -16,7 +16,7 @@ from cesrec_core.datasets import Catalogue, Dataset
 from cesrec_core.errors import ArtifactError, InputDataError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, reciprocal_ranks, sample_negatives, sampled_ranks
-from cesrec_core.product_search import top_products
+from cesrec_core.ranking import top_k
 from cesrec_core.recommenders.batches import encode_histories
 from cesrec_core.recommenders.protocol import Recommender
 from cesrec_core.recommenders.training_data import SCORES_PER_BLOCK
@@ -136,7 +136,6 @@ def quartiles(values: NDArray[np.float64]) -> NDArray[np.int64]:
 def measure(model: Recommender, cases: Cases, num_negatives: int, seed: int, advance: Advance = lambda _: None) -> Measured:
     """Rank every target, and list the top 10 of every user; block by block."""
     item_vectors = model.item_vectors()
-    allowed = torch.ones(len(item_vectors), dtype=torch.bool, device=item_vectors.device)
     interacted = [np.append(items, target) for items, target in zip(cases.inputs, cases.target_idx, strict=True)]
     negatives = sample_negatives(len(item_vectors) - 1, interacted, num_negatives, seed)
     rows = max(1, SCORES_PER_BLOCK // len(item_vectors))
@@ -148,7 +147,8 @@ def measure(model: Recommender, cases: Cases, num_negatives: int, seed: int, adv
         scores = (vectors @ item_vectors.T).cpu().numpy()
         full.append(full_ranks(scores, targets, list(seen)))
         sampled.append(sampled_ranks(scores, targets, negatives[start : start + rows]))
-        lists.append(top_products(vectors, item_vectors, seen, allowed, TOP_K).item_idx.cpu().numpy())
+        scores[:, 0] = -np.inf
+        lists.append(top_k(torch.from_numpy(scores), list(seen), TOP_K)[0].numpy())
         advance(len(targets))
     return Measured(np.concatenate(full), np.concatenate(sampled), np.concatenate(lists))
 
@@ -164,7 +164,7 @@ PER_USER: dict[str, Callable[[Measured], NDArray[np.float64]]] = {
 }
 
 
-def summarise(measured: Measured, cases: Cases, num_samples: int, seed: int) -> dict[str, Interval]:
+def overall(measured: Measured, num_samples: int, seed: int) -> dict[str, Interval]:
     """Every figure over all users, with its 95 % bootstrap interval."""
     return {name: bootstrap_interval(values(measured), num_samples, seed) for name, values in PER_USER.items()}
 
@@ -201,14 +201,14 @@ def compare(variant: Measured, baseline: Measured, num_samples: int, seed: int) 
 
 def as_text(
     title: str,
-    overall: Mapping[str, Interval],
+    figures: Mapping[str, Interval],
     of_lists: Mapping[str, float],
     groups: Mapping[str, Sequence[tuple[int, Interval]]],
     tests: Mapping[str, PairedTest],
 ) -> str:
     """All figures as Markdown."""
     lines = [f"### {title}", "", "| measure | mean [95 % interval] |", "|---|---|"]
-    lines += [f"| {name} | {_interval(interval)} |" for name, interval in overall.items()]
+    lines += [f"| {name} | {_interval(interval)} |" for name, interval in figures.items()]
     lines += [f"| {name} | {value:.4f} |" for name, value in of_lists.items()]
     lines += ["", "| NDCG@10 by quartile of | lowest | | | highest |", "|---|---|---|---|---|"]
     for name, of_groups in groups.items():

@@ -1,4 +1,4 @@
-"""What of a history may be seen at which moment: the one place where splits are cut.
+"""What of a history may be seen at which moment, history by history; `cesrec_core.splits` cuts whole datasets.
 
 Leave-one-out: the last item is the test target, the one before it the validation target, the rest is training. The
 test input includes the validation item. Histories under `MIN_ITEMS_TO_HOLD_OUT` are training data only.

@@ -26,6 +26,7 @@ class Cuts:
     """Places in U histories; a target's input is everything before it.
 
     Attributes:
+        name: of the split.
         training_end: int64 [U], length of the part that models may be trained on.
         validation_at, test_at: int64 [U], place of the target; NOWHERE (-1) where the user has none.
         boundaries: what was decided from the whole dataset, for the manifest.

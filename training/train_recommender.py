@@ -39,7 +39,8 @@ from cesrec_core.recommenders.artifact import KIND, write_recommender
 from cesrec_core.recommenders.batches import batches_by_length, cut_windows, inputs_and_targets
 from cesrec_core.recommenders.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint
 from cesrec_core.recommenders.losses import Loss, make_loss
-from cesrec_core.recommenders.training_data import TrainingData, popularity_ranks, prepare, rank_targets
+from cesrec_core.recommenders.popularity import Popularity
+from cesrec_core.recommenders.training_data import TrainingData, prepare, rank_targets
 from cesrec_core.splits import SPLIT_NAMES, Cuts, cut_histories
 
 HELD_OUT_TWIN = "held_out_twin"
@@ -197,7 +198,8 @@ class TrainingStep(nn.Module):
         is_target = targets != PADDING_IDX
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.has_bfloat16):
             states = self.states(inputs)[is_target]  # [P, D]
-            return self.loss(states, self.model.item_vectors(), targets[is_target], generator)
+        # Losses stay in float32: their sums run over the whole catalogue.
+        return self.loss(states.float(), self.model.item_vectors(), targets[is_target], generator)
 
 
 def share_of_batch(
@@ -225,7 +227,7 @@ def log_epoch(progress: Progress) -> None:
 
 
 def mean_over(processes: ProcessGroup, value: float) -> float:
-    return float(np.mean([float(str(other)) for other in processes.gather(value)]))
+    return float(np.mean(processes.gather(value)))
 
 
 def copy_weights(model: TrainableRecommender) -> Weights:
@@ -246,10 +248,13 @@ def validation_ranks(model: TrainableRecommender, data: TrainingData, processes:
 def validation_metrics(twin: Fit, data: TrainingData) -> dict[str, float]:
     """What the manifest records; popularity is ranked in the same way, over the same users."""
     ranks = rank_targets(twin.model, data.validation_inputs, data.validation_targets)
+    popular = Popularity(data.item_ids, TrainRecommenderSection())
+    popular.fit_counts(data.sequences)
+    popular_ranks = rank_targets(popular, data.validation_inputs, data.validation_targets)
     return {
         "validation_ndcg_at_10": mean(ndcg(ranks, 10)),
         "validation_hr_at_10": mean(hits(ranks, 10)),
-        "popularity_ndcg_at_10": mean(ndcg(popularity_ranks(data), 10)),
+        "popularity_ndcg_at_10": mean(ndcg(popular_ranks, 10)),
         "best_epoch": float(twin.progress.best_epoch),
     }
 

@@ -30,8 +30,8 @@ PSEUDO_ITEM_IDS = "pseudo_item_ids"
 class Recommend:
     """user_id, item_ids, segments, pseudo_item_ids, round, utterance, (un)wanted_attributes -> recommendations.
 
-    Segments are null for users in none. All after them is null for users without feedback, who get the base recommender on
-    their own history.
+    Segments, sorted, are null for users in none. All columns after them are null for users without feedback, who get the
+    base recommender on their own history.
 
     Args:
         rules_file: Parquet of rule, segment, item_id; None where there are no allow- or block-lists.
@@ -79,11 +79,12 @@ class Recommend:
 
     def _by_segments(self, shard: pa.Table) -> Iterator[tuple[pa.Table, Tensor]]:
         """Users with the same segments together, and what the rules allow them."""
-        keys = ["\x1f".join(sorted(segments or [])) for segments in shard[c.SEGMENTS].to_pylist()]
-        for key in sorted(set(keys)):
-            is_member = pa.array([other == key for other in keys])
-            allowed = self.rules.allowed(key.split("\x1f") if key else [], len(self.scorer.vocabulary))
-            yield shard.filter(is_member), torch.from_numpy(allowed)
+        rows_of: dict[tuple[str, ...], list[int]] = {}
+        for row, segments in enumerate(shard[c.SEGMENTS].to_pylist()):
+            rows_of.setdefault(tuple(segments or ()), []).append(row)
+        for key, rows in rows_of.items():
+            allowed = self.rules.allowed(key, len(self.scorer.vocabulary))
+            yield shard.take(rows), torch.from_numpy(allowed)
 
     def _of_segment(self, users: pa.Table, allowed: Tensor) -> Iterator[pa.Table]:
         has_words = pc.is_valid(users[c.UTTERANCE])

@@ -48,7 +48,7 @@ _MOVIELENS_COLUMNS = {
 _CORRUPT = "_corrupt_record"
 _LINES_LOOKED_AT = 200
 # What Spark's and Java's errors hold where a file is not what its name says, or was cut off.
-_SIGNS_OF_DAMAGE = ("FAILED_READ_FILE", "java.io.EOFException", "java.util.zip.ZipException", "not a gzip file", "GZIP")
+_SIGNS_OF_DAMAGE = ("FAILED_READ_FILE", "java.io.EOFException", "java.util.zip.ZipException")
 
 
 def recognise(location: str) -> Format:

@@ -84,15 +84,3 @@ def rank_targets(model: Recommender, inputs: list[NDArray[np.int64]], targets: N
         scores = encode_histories(model, block) @ item_vectors.T
         ranks.append(full_ranks(scores.float().cpu().numpy(), targets[start : start + rows], block))
     return np.concatenate(ranks)
-
-
-def popularity_ranks(data: TrainingData) -> Ranks:
-    """Rank of every validation target when everybody is shown the most popular unseen items: int64 [users]."""
-    counts = data.item_counts().astype(np.float32)
-    rows = max(1, SCORES_PER_BLOCK // len(counts))
-    ranks = [np.zeros(0, np.int64)]
-    for start in range(0, len(data.validation_inputs), rows):
-        users = slice(start, start + rows)
-        targets = data.validation_targets[users]
-        ranks.append(full_ranks(np.tile(counts, (len(targets), 1)), targets, data.validation_inputs[users]))
-    return np.concatenate(ranks)

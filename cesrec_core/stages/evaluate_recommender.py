@@ -21,7 +21,7 @@ from cesrec_core.recommender_evaluation import (
     coverage,
     measure,
     novelty,
-    summarise,
+    overall,
 )
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.sequences import Moment
@@ -70,21 +70,21 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
                 "Train both with one split."
             )
         tests = compare(of_artifact, of_other, section.num_bootstrap_samples, seed)
-    overall = summarise(of_artifact, cases, section.num_bootstrap_samples, seed)
+    figures = overall(of_artifact, section.num_bootstrap_samples, seed)
     of_lists = {
         "coverage@10": coverage(of_artifact.lists, len(cases.counts) - 1),
         "novelty@10, bits": novelty(of_artifact.lists, cases.counts, cases.num_training_users),
     }
     groups = by_group(of_artifact, cases, section.num_bootstrap_samples, seed)
     title = f"{artifact.name}: {moment} items of {len(cases.user_ids)} users ({split}), full ranking, seen items filtered"
-    print(as_text(title, overall, of_lists, groups, tests) + "\n", flush=True)
+    print(as_text(title, figures, of_lists, groups, tests) + "\n", flush=True)
     return {
         "status": "done",
         "artifact": str(artifact),
         "split": split,
         "moment": moment,
         "num_users": len(cases.user_ids),
-        "metrics": {name: dataclasses.asdict(interval) for name, interval in overall.items()} | of_lists,
+        "metrics": {name: dataclasses.asdict(interval) for name, interval in figures.items()} | of_lists,
         "groups": {
             name: [{"num_users": size, **dataclasses.asdict(interval)} for size, interval in of_groups]
             for name, of_groups in groups.items()

@@ -10,11 +10,14 @@ from cesrec_core.schemas import Table
 from cesrec_core.stages.context import RunContext
 
 
-def map_frame(context: RunContext, stage: str, frame: DataFrame, key: str, worker: Worker, table: Table) -> DataFrame | None:
+def map_frame(
+    context: RunContext, stage: str, frame: DataFrame, key: str, worker: Worker, table: Table, may_stay_empty: bool = False
+) -> DataFrame | None:
     """Send `frame` through `worker` on Ray actors; the answer has the columns of `table`. None where it has no rows.
 
     Args:
         key: unique in `frame`; the answer must hold exactly the same keys, each at least once.
+        may_stay_empty: whether a key may have no row in the answer; counting those is the caller's business then.
 
     Raises:
         StageError: a shard failed for good, or keys were lost or invented.
@@ -29,7 +32,7 @@ def map_frame(context: RunContext, stage: str, frame: DataFrame, key: str, worke
     answer = import_shards(context.spark, folder / "out", table)
     keys_in = context.spark.read.schema(frame.schema).parquet(str(folder / "in")).select(key)
     keys_out = answer.select(key).distinct()
-    num_lost = keys_in.join(keys_out, on=key, how="left_anti").count()
+    num_lost = 0 if may_stay_empty else keys_in.join(keys_out, on=key, how="left_anti").count()
     num_invented = keys_out.join(keys_in, on=key, how="left_anti").count()
     if num_lost or num_invented or report.num_input_rows != num_rows:
         raise StageError(

@@ -29,7 +29,8 @@ def run(context: RunContext) -> StageResult:
     constructor_folder, _ = context.artifact("constructor")
     folders = (recommender_folder, constructor_folder, export_features(context), _export_rules(context))
     worker = Recommend(*folders, context.config, context.run_id)
-    recommended = map_frame(context, NAME, users, c.USER_ID, worker, RECOMMENDATIONS)
+    # Rules or a long history may leave somebody nothing to be shown; the audit judges how many that may be.
+    recommended = map_frame(context, NAME, users, c.USER_ID, worker, RECOMMENDATIONS, may_stay_empty=True)
     if recommended is None:
         return StageResult({"users": 0})
     num_rows = context.warehouse.replace_run(RECOMMENDATIONS, recommended, context.run_id)

@@ -16,7 +16,6 @@ from cesrec_core.metrics import (
     reciprocal_ranks,
     sample_negatives,
     sampled_ranks,
-    summarise,
 )
 
 NOTHING_SEEN = [np.array([], np.int64)]
@@ -49,7 +48,7 @@ def test_target_that_no_list_can_hold_is_unreachable(target: int) -> None:
     allowed = np.array([True, True, False, True])
     ranks = full_ranks(scores_of(0.9, 0.8, 0.7), np.array([target]), [np.array([1])], allowed)
     assert ranks.tolist() == [UNREACHABLE]
-    assert summarise(ranks) == {"hr_at_5": 0.0, "hr_at_10": 0.0, "ndcg_at_5": 0.0, "ndcg_at_10": 0.0, "mrr": 0.0}
+    assert [hits(ranks, 10), ndcg(ranks, 10), reciprocal_ranks(ranks)] == [0.0, 0.0, 0.0]
 
 
 def test_nan_scores_are_refused() -> None:
@@ -64,17 +63,13 @@ def test_values_of_ranks() -> None:
     assert reciprocal_ranks(ranks) == pytest.approx([1, 1 / 2, 1 / 3, 1 / 10, 1 / 11])
 
 
-def test_summary_is_the_mean_over_users() -> None:
-    summary = summarise(np.array([1, 3, 7, UNREACHABLE]), ks=(5, 10))
-    assert summary["hr_at_5"] == pytest.approx(2 / 4)
-    assert summary["hr_at_10"] == pytest.approx(3 / 4)
-    assert summary["ndcg_at_5"] == pytest.approx((1 + 0.5) / 4)
-    assert summary["ndcg_at_10"] == pytest.approx((1 + 0.5 + 1 / 3) / 4)
-    assert summary["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 7) / 4)
-
-
-def test_summary_without_users_is_zero() -> None:
-    assert set(summarise(np.array([], np.int64)).values()) == {0.0}
+def test_means_over_users() -> None:
+    ranks = np.array([1, 3, 7, UNREACHABLE])
+    assert hits(ranks, 5).mean() == pytest.approx(2 / 4)
+    assert hits(ranks, 10).mean() == pytest.approx(3 / 4)
+    assert ndcg(ranks, 5).mean() == pytest.approx((1 + 0.5) / 4)
+    assert ndcg(ranks, 10).mean() == pytest.approx((1 + 0.5 + 1 / 3) / 4)
+    assert reciprocal_ranks(ranks).mean() == pytest.approx((1 + 1 / 3 + 1 / 7) / 4)
 
 
 def test_sampled_rank_looks_at_the_negatives_only() -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from cesrec_core.datasets import Histories
 from cesrec_core.errors import ConfigError, InputDataError
-from cesrec_core.splits import cut_histories
+from cesrec_core.sequences import input_and_target, training_part
+from cesrec_core.splits import NOWHERE, cut_histories
 
 
 def histories(*lengths: int, timestamps: list[int] | None = None) -> Histories:
@@ -27,6 +28,18 @@ def test_by_place(split: str, training_end: list[int], validation_at: list[int],
     assert cuts.training_end.tolist() == training_end
     assert cuts.targets_at("validation").tolist() == validation_at
     assert cuts.targets_at("test").tolist() == test_at
+
+
+@pytest.mark.parametrize("length", range(1, 8))
+@pytest.mark.parametrize("split", ["all", "leave_one_out"])
+def test_the_nightly_job_cuts_in_the_same_places(length: int, split: str) -> None:
+    history = list(range(length))
+    cuts = cut_histories(histories(length), split)
+    assert history[: cuts.training_end[0]] == training_part(history, split)
+    for at in ("validation", "test"):
+        place = int(cuts.targets_at(at)[0])
+        found = None if place == NOWHERE else (history[:place], history[place])
+        assert found == (input_and_target(history, at) if split == "leave_one_out" else None)
 
 
 def test_by_moment() -> None:
