@@ -9,15 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cesrec_core.config import TrainRecommenderSection
-from cesrec_core.recommenders.attention import AttentionRecommender
 from cesrec_core.recommenders.sasrec import SelfAttention
-
-
-class ESASRec(AttentionRecommender):
-    """See `Recommender` for what the methods promise."""
-
-    def __init__(self, item_ids: list[str], settings: TrainRecommenderSection) -> None:
-        super().__init__(item_ids, settings, LiGRBlock)
 
 
 class LiGRBlock(nn.Module):

@@ -8,14 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cesrec_core.config import TrainRecommenderSection
-from cesrec_core.recommenders.attention import AttentionRecommender, join_heads, split_heads
-
-
-class HSTU(AttentionRecommender):
-    """See `Recommender` for what the methods promise."""
-
-    def __init__(self, item_ids: list[str], settings: TrainRecommenderSection) -> None:
-        super().__init__(item_ids, settings, HSTUBlock)
+from cesrec_core.recommenders.attention import join_heads, split_heads
 
 
 class HSTUBlock(nn.Module):

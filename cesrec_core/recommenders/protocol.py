@@ -4,6 +4,7 @@ Dimensions: B users, L sequence length, D embedding_dim, V items. `item_idx` of 
 0 is padding, always on the left.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,7 +48,7 @@ class Recommender(Protocol):
         ...
 
 
-class TrainableRecommender(torch.nn.Module):
+class TrainableRecommender(torch.nn.Module, ABC):
     """What the registry builds: a torch module that is a Recommender. Subclasses write `states` and `item_vectors`."""
 
     def __init__(self, item_ids: list[str], max_history_items: int, embedding_dim: int) -> None:
@@ -56,13 +57,13 @@ class TrainableRecommender(torch.nn.Module):
         self.max_history_items = max_history_items
         self.embedding_dim = embedding_dim
 
+    @abstractmethod
     def states(self, item_idx: Tensor) -> Tensor:
         """See `Recommender.states`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def item_vectors(self) -> Tensor:
         """See `Recommender.item_vectors`."""
-        raise NotImplementedError
 
     def encode(self, item_idx: Tensor) -> Tensor:
         """See `Recommender.encode`."""
@@ -72,9 +73,9 @@ class TrainableRecommender(torch.nn.Module):
 class CountingRecommender(TrainableRecommender):
     """A recommender that is fitted in one go from counts, without gradients; its tensors are buffers."""
 
+    @abstractmethod
     def fit_counts(self, sequences: Sequence[NDArray[np.int64]]) -> None:
         """Fit on histories of item_idx, oldest first; 0 is an item outside the vocabulary."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,25 @@
 """Which recommenders there are."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.errors import ConfigError
-from cesrec_core.recommenders.esasrec import ESASRec
+from cesrec_core.recommenders.attention import AttentionRecommender
+from cesrec_core.recommenders.esasrec import LiGRBlock
 from cesrec_core.recommenders.gru4rec import GRU4Rec
-from cesrec_core.recommenders.hstu import HSTU
+from cesrec_core.recommenders.hstu import HSTUBlock
 from cesrec_core.recommenders.markov import Markov
 from cesrec_core.recommenders.popularity import Popularity
 from cesrec_core.recommenders.protocol import TrainableRecommender
-from cesrec_core.recommenders.sasrec import SASRec
+from cesrec_core.recommenders.sasrec import SASRecBlock
 
 RECOMMENDERS: dict[str, Callable[[list[str], TrainRecommenderSection], TrainableRecommender]] = {
-    "sasrec": SASRec,
-    "esasrec": ESASRec,
-    "hstu": HSTU,
+    "sasrec": partial(AttentionRecommender, make_block=SASRecBlock),
+    "esasrec": partial(AttentionRecommender, make_block=LiGRBlock),
+    "hstu": partial(AttentionRecommender, make_block=HSTUBlock),
     "gru4rec": GRU4Rec,
     "markov": Markov,
     "popularity": Popularity,

@@ -393,6 +393,21 @@ def test_a_stage_run_alone_neither_unpublishes_a_run_nor_leaves_one_running(
     assert latest_published(world.warehouse) == published
 
 
+def test_a_user_whom_rules_leave_nothing_does_not_stop_the_others(
+    second_night: tuple[World, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Nor are they shown anything; how many such users may be is for the audit to say."""
+    world, _ = second_night
+    dataset = Path(shutil.copytree(world.folder / "dataset", tmp_path / "dataset"))
+    (dataset / "item_rules.csv").write_text("rule,item_id,segment\nallow,unheard of,nobody\n", encoding="utf-8")
+    (dataset / "user_segments.csv").write_text("user_id,segment\nperson-20,nobody\n", encoding="utf-8")
+    recommending = [stage for stage in NIGHTLY if stage.name == "recommend"]
+    alone = world.run("run.run_date='2026-03-05'", f"dataset.path={dataset}", stages=recommending)
+    users = {row["user_id"] for row in world.table("recommendations", alone["run_id"]).collect()}
+    assert len(users) == NUM_USERS - 1
+    assert "person-20" not in users
+
+
 def test_a_night_that_is_made_up_for_does_not_take_the_place_of_a_later_one(
     second_night: tuple[World, dict[str, Any]],
 ) -> None:
