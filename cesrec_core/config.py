@@ -105,10 +105,12 @@ class TrainRecommenderSection(Section):
     embedding_dim: Count = 64
     num_blocks: Count = 2
     num_heads: Count = 1
+    positions: Literal["learned", "rotary"] = "learned"
     dropout: Share = 0.1
     max_history_items: Count = 200
     batch_size: Count = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    averaged_epochs: Annotated[float, Field(ge=0)] = 0.0
     max_epochs: Count = 200
     patience_epochs: Count = 10
     max_age_days: Count = 30
@@ -187,6 +189,7 @@ class RecommendSection(Section):
     top_k: Count = 10
     batch_size: Count = 1024
     include_cold_items: bool = False
+    cold_item_bonus: Share = 0.5
     attribute_weight: Weight = 0.0
     aligned_weight: Weight = 0.0
     constructor_weight: Weight = 0.0

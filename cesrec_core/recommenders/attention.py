@@ -13,10 +13,14 @@ from cesrec_core.recommenders.protocol import PADDING_IDX, TrainableRecommender
 
 # Standard deviation of all weights at the start, as in BERT and GPT-2.
 INITIAL_STD = 0.02
+# The slowest pair of channels turns once in 2 pi times as many places, as in RoFormer.
+ROTARY_BASE = 10_000.0
 
 
 class AttentionRecommender(TrainableRecommender):
     """Item vectors and places, a stack of blocks, a norm; the item vectors are those that are scored (tied).
+
+    Places are vectors added to the items', or, with rotary positions, angles inside the blocks.
 
     Args:
         make_block: settings -> a module that maps float32 [B, L, D] and bool [B, 1, L, L] (True = query row may look at
@@ -31,7 +35,7 @@ class AttentionRecommender(TrainableRecommender):
     ) -> None:
         super().__init__(item_ids, settings.max_history_items, settings.embedding_dim)
         self.items = nn.Embedding(len(item_ids) + 1, self.embedding_dim, padding_idx=PADDING_IDX)
-        self.places = nn.Embedding(self.max_history_items, self.embedding_dim)
+        self.places = nn.Embedding(self.max_history_items, self.embedding_dim) if settings.positions == "learned" else None
         self.dropout = nn.Dropout(settings.dropout)
         self.blocks = nn.ModuleList(make_block(settings) for _ in range(settings.num_blocks))
         self.norm = nn.LayerNorm(self.embedding_dim)
@@ -39,10 +43,11 @@ class AttentionRecommender(TrainableRecommender):
 
     def states(self, item_idx: Tensor) -> Tensor:
         """int64 [B, L], left-padded, L <= max_history_items -> float32 [B, L, D]."""
-        length = item_idx.shape[1]
-        # Counted from the recent end: the newest item is always place 0, whatever the padding.
-        places = torch.arange(length - 1, -1, -1, device=item_idx.device)
-        hidden = self.dropout(self.items(item_idx) + self.places(places))  # [B, L, D]
+        hidden = self.items(item_idx)  # [B, L, D]
+        if self.places is not None:
+            # Counted from the recent end: the newest item is always place 0, whatever the padding.
+            hidden = hidden + self.places(torch.arange(item_idx.shape[1] - 1, -1, -1, device=item_idx.device))
+        hidden = self.dropout(hidden)
         can_attend = causal_mask(item_idx)
         for block in self.blocks:
             hidden = block(hidden, can_attend)
@@ -76,6 +81,22 @@ def join_heads(tensor: Tensor) -> Tensor:
     """[B, heads, L, width] -> [B, L, heads * width]."""
     batch, num_heads, length, width = tensor.shape
     return tensor.transpose(1, 2).reshape(batch, length, num_heads * width)
+
+
+def rotate(vectors: Tensor) -> Tensor:
+    """Turn each pair of channels by an angle that grows with the place: products of queries and keys then know distances.
+
+    RoFormer (Su et al. 2021, arXiv 2104.09864); channel i pairs with channel i + d / 2.
+
+    Args:
+        vectors: float32 [B, heads, L, d], d even.
+    """
+    length, width = vectors.shape[2:]
+    rates = ROTARY_BASE ** (-torch.arange(0, width, 2, device=vectors.device) / width)
+    angles = torch.arange(length, device=vectors.device)[:, None] * rates  # [L, d / 2]
+    cosine, sine = angles.cos(), angles.sin()
+    first, second = vectors.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
 
 
 def initialise(module: nn.Module) -> None:

@@ -33,11 +33,17 @@ Weights = dict[str, Tensor]
 
 
 def save_checkpoint(
-    folder: Path, progress: Progress, model: torch.nn.Module, best: Weights, optimizer: torch.optim.Optimizer
+    folder: Path,
+    progress: Progress,
+    model: torch.nn.Module,
+    averaged: torch.nn.Module,
+    best: Weights,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Replace the checkpoint in one rename; a crash leaves the one before."""
     names = [name for name, _ in model.named_parameters()]
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     for place, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{key}/{names[place]}": torch.as_tensor(value) for key, value in values.items()}
@@ -47,9 +53,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, made_from: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, made_from: str, model: torch.nn.Module, averaged: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, Weights] | None:
-    """Set model and optimizer to where a training of the same thing stopped; None where there is no such checkpoint."""
+    """Set models and optimizer to where a training of the same thing stopped; None where there is no such checkpoint."""
     if not (folder / PROGRESS).is_file():
         return None
     progress = Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
@@ -57,6 +63,7 @@ def load_checkpoint(
         return None
     tensors = load_tensors(folder)
     model.load_state_dict(_with_prefix(tensors, "model/"))
+    averaged.load_state_dict(_with_prefix(tensors, "averaged/"))
     places = {name: place for place, (name, _) in enumerate(model.named_parameters())}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in _with_prefix(tensors, "optimizer/").items():

@@ -19,7 +19,7 @@ class LiGRBlock(nn.Module):
         super().__init__()
         width = settings.embedding_dim
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, settings.num_heads)
+        self.attention = SelfAttention(settings)
         self.attention_gate = nn.Linear(width, width)
         self.feed_forward_norm = nn.LayerNorm(width)
         self.gate_and_value = nn.Linear(width, 8 * width, bias=False)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cesrec_core.config import TrainRecommenderSection
-from cesrec_core.recommenders.attention import join_heads, split_heads
+from cesrec_core.recommenders.attention import join_heads, rotate, split_heads
 
 
 class HSTUBlock(nn.Module):
@@ -18,6 +18,7 @@ class HSTUBlock(nn.Module):
         super().__init__()
         width = settings.embedding_dim
         self.num_heads = settings.num_heads
+        self.has_rotary_positions = settings.positions == "rotary"
         self.longest = settings.max_history_items
         self.norm = nn.LayerNorm(width)
         self.gate_value_query_key = nn.Linear(width, 4 * width)
@@ -31,6 +32,8 @@ class HSTUBlock(nn.Module):
         length = hidden.shape[1]
         gate, *parts = F.silu(self.gate_value_query_key(self.norm(hidden))).chunk(4, dim=-1)
         value, query, key = (split_heads(part, self.num_heads) for part in parts)
+        if self.has_rotary_positions:
+            query, key = rotate(query), rotate(key)
         places = torch.arange(length, device=hidden.device)
         distance = (places[:, None] - places[None, :]).clamp(min=0)  # [L, L], query minus key
         scores = query @ key.transpose(2, 3) + self.bias_of_distance[:, distance]  # [B, heads, L, L]

@@ -30,12 +30,14 @@ def build_recommender(item_ids: list[str], settings: TrainRecommenderSection, se
     """A fresh model on the CPU; the same seed gives the same weights, and the caller's random state is left alone.
 
     Raises:
-        ConfigError: embedding_dim is not a multiple of num_heads.
+        ConfigError: embedding_dim cannot be shared among num_heads.
     """
-    if settings.embedding_dim % settings.num_heads:
+    # Rotary positions turn pairs of channels.
+    unit = settings.num_heads * (2 if settings.positions == "rotary" else 1)
+    if settings.embedding_dim % unit:
         raise ConfigError(
-            f"train_recommender.embedding_dim is {settings.embedding_dim}, which {settings.num_heads} heads do not divide. "
-            "Make it a multiple of train_recommender.num_heads."
+            f"train_recommender.embedding_dim is {settings.embedding_dim}, which {settings.num_heads} heads with "
+            f"{settings.positions} positions cannot share. Make it a multiple of {unit}."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

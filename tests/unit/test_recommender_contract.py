@@ -25,19 +25,25 @@ ITEM_IDS = [f"item{number}" for number in range(20)]
 HISTORY = [3, 7, 1, 12, 20]
 
 
-def settings_for(name: str) -> TrainRecommenderSection:
-    return TrainRecommenderSection(
-        model=name, embedding_dim=16, num_blocks=2, num_heads=2, dropout=0.5, max_history_items=8, markov_decay=0.5
-    )
+# Every model as it comes, and those that attend with rotary positions besides.
+VARIANTS = [
+    *((name, "learned") for name in sorted(RECOMMENDERS)),
+    *((name, "rotary") for name in ("esasrec", "hstu", "sasrec")),
+]
+
+
+def settings_for(name: str, positions: str = "learned") -> TrainRecommenderSection:
+    size = {"embedding_dim": 16, "num_blocks": 2, "num_heads": 2, "max_history_items": 8}
+    return TrainRecommenderSection(model=name, positions=positions, dropout=0.5, markov_decay=0.5, **size)
 
 
 def manifest_for(settings: TrainRecommenderSection) -> Manifest:
     return Manifest("recommender", "r1", "all", settings=settings.model_dump())
 
 
-@pytest.fixture(params=sorted(RECOMMENDERS))
+@pytest.fixture(params=VARIANTS, ids="-".join)
 def settings(request: pytest.FixtureRequest) -> TrainRecommenderSection:
-    return settings_for(request.param)
+    return settings_for(*request.param)
 
 
 @pytest.fixture
@@ -148,9 +154,10 @@ def test_artifacts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         load_recommender(tmp_path)
 
 
-def test_heads_must_divide_the_width() -> None:
-    settings = TrainRecommenderSection(embedding_dim=10, num_heads=3)
-    with pytest.raises(ConfigError, match="embedding_dim is 10, which 3 heads do not divide"):
+@pytest.mark.parametrize(("positions", "num_heads", "unit"), [("learned", 3, 3), ("rotary", 2, 4)])
+def test_heads_must_share_the_width(positions: str, num_heads: int, unit: int) -> None:
+    settings = TrainRecommenderSection(embedding_dim=10, num_heads=num_heads, positions=positions)
+    with pytest.raises(ConfigError, match=rf"embedding_dim is 10, which {num_heads} heads .* Make it a multiple of {unit}"):
         build_recommender(ITEM_IDS, settings, seed=1)
 
 

@@ -144,7 +144,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, model: str
 ) -> None:
     caplog.set_level("INFO")
-    arguments = [f"model={model}", "loss=sampled_softmax", "max_epochs=4", "dropout=0.3"]
+    arguments = [f"model={model}", "loss=sampled_softmax", "max_epochs=4", "dropout=0.3", "averaged_epochs=1.5"]
     overrides = [argument for value in arguments for argument in ("--set", f"train_recommender.{value}")]
     assert train(dataset, tmp_path / "whole", *overrides) == 0
 
@@ -171,6 +171,19 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         whole, parts = (load_recommender(tmp_path / name / folder)[0].state_dict() for name in ("whole", "parts"))
         assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert not (tmp_path / "parts.checkpoint").exists()
+
+
+def test_moving_average_by_hand() -> None:
+    """Over two steps, each step moves the average halfway to the weights; below one step it is the weights."""
+    moving_average = runpy.run_path(str(COMMAND))["moving_average"]
+    model = torch.nn.Linear(1, 1, bias=False)
+    halfway, at_once = moving_average(model, 2.0), moving_average(model, 0.0)
+    for weight, average in ((4.0, 4.0), (0.0, 2.0), (3.0, 2.5)):
+        torch.nn.init.constant_(model.weight, weight)
+        for averaged in (halfway, at_once):
+            averaged.update_parameters(model)
+        assert halfway.module.weight.item() == average
+        assert at_once.module.weight.item() == weight
 
 
 def test_a_checkpoint_of_something_else_is_not_continued(
