@@ -23,13 +23,20 @@ MAX_NORMALISED_LOSS = 0.9
 
 
 class Adapter(nn.Module):
-    """Two layers, as in the paper; `hidden_width` is H / 2 unless given (as in LLM-ESR: the paper leaves it open)."""
+    """Two layers, as in the paper; `hidden_width` is H / 2 unless given (as in LLM-ESR: the paper leaves it open).
+
+    Attributes:
+        residual_covariance: float32 [D, D], second moments of what the collaborative vectors of held-out items differ from
+            their aligned ones: how uncertain an aligned vector is, and in which directions.
+    """
 
     def __init__(self, semantic_width: int, collaborative_width: int, hidden_width: int | None = None) -> None:
         super().__init__()
         self.hidden_width = hidden_width or max(1, semantic_width // 2)
         self.inner = nn.Linear(semantic_width, self.hidden_width)
         self.outer = nn.Linear(self.hidden_width, collaborative_width)
+        self.residual_covariance: Tensor
+        self.register_buffer("residual_covariance", torch.zeros(collaborative_width, collaborative_width))
 
     def forward(self, semantic: Tensor) -> Tensor:
         """float32 [N, H] -> aligned embeddings float32 [N, D]."""
@@ -145,6 +152,9 @@ def fit_adapter(semantic: Tensor, collaborative: Tensor, settings: TrainAdapterS
             break
     model.load_state_dict(best_weights)
     scales.fold_into(model)
+    with torch.no_grad():
+        residuals = collaborative[held_out] - model(semantic[held_out])
+        model.residual_covariance.copy_(residuals.T @ residuals / len(residuals))
     model.eval().requires_grad_(False)
     metrics = {"best_epoch": float(best_epoch), **alignment_metrics(model, semantic, collaborative, held_out)}
     metrics["is_alignment_weak"] = float(metrics["held_out_normalised_mse"] > MAX_NORMALISED_LOSS)

@@ -34,6 +34,7 @@ class CatalogueFeatures:
         aligned: float32 [N, D], the semantic embeddings after the Adapter.
         collaborative: float32 [N, D], the recommender's item vectors; aligned ones where it does not know the item.
         has_collaborative: bool [N], True where the recommender knows the item.
+        residual_covariance: float32 [D, D], see `Adapter`.
     """
 
     catalogue: Catalogue
@@ -42,6 +43,7 @@ class CatalogueFeatures:
     aligned: np.ndarray
     collaborative: np.ndarray
     has_collaborative: np.ndarray
+    residual_covariance: np.ndarray
 
     @cached_property
     def attribute_names(self) -> list[str]:
@@ -83,7 +85,8 @@ class CatalogueFeatures:
             }
         )
         pq.write_table(table, folder / ITEMS_FILE)
-        arrays = {name: getattr(self, name) for name in ("semantic", "aligned", "collaborative", "has_collaborative")}
+        names = ("semantic", "aligned", "collaborative", "has_collaborative", "residual_covariance")
+        arrays = {name: getattr(self, name) for name in names}
         save_file(
             {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}, folder / FEATURES_FILE
         )

@@ -40,14 +40,29 @@ class ReadHistories:
 class Scorer:
     """Encodes histories and matches words, over the items that the recommender knows.
 
+    Cold items, which the recommender has never seen, join its vocabulary, at the end, each with its aligned vector m: the
+    Adapter puts it where an item of such a text would be learned on average. But scores are exponents, and an item may well
+    lie off that average: for residuals with covariance S the expected exp(u . v) is exp(u . m + u S u / 2). The second term
+    is a bonus that all cold items share and that only the user's vector decides; it becomes one more dimension, 1 for cold
+    items and 0 for the rest.
+
     Args:
-        include_cold_items: whether items that the recommender has never seen join its vocabulary, at the end, each with its
-            aligned vector: the Adapter puts it where an item of such a text would have been learned.
+        include_cold_items: whether they join.
+        cold_item_bonus: share of the bonus that counts. Without it hardly a cold item reaches a list; with the whole of it
+            they take more places than they earn, for real residuals are not as long-tailed as Gaussian ones.
     """
 
-    def __init__(self, recommender: Recommender, features: CatalogueFeatures, include_cold_items: bool = False) -> None:
+    def __init__(
+        self,
+        recommender: Recommender,
+        features: CatalogueFeatures,
+        include_cold_items: bool = False,
+        cold_item_bonus: float = 0.0,
+    ) -> None:
         self.recommender = recommender
         self.features = features
+        self.include_cold_items = include_cold_items
+        self.cold_item_bonus = cold_item_bonus
         code_of = features.catalogue.code_of
         known = set(recommender.item_ids)
         cold = [item_id for item_id in features.catalogue.item_ids if include_cold_items and item_id not in known]
@@ -55,7 +70,10 @@ class Scorer:
         self.vocabulary = Vocabulary([*recommender.item_ids, *cold])
         item_ids = self.vocabulary.item_ids
         cold_vectors = torch.from_numpy(features.aligned[features.codes(cold)]).to(recommender.item_vectors())
-        self.item_vectors = torch.cat([recommender.item_vectors(), cold_vectors])  # [V + 1, D]
+        self.item_vectors = torch.cat([recommender.item_vectors(), cold_vectors])  # [V + 1, D], D + 1 with cold items
+        if include_cold_items:
+            is_cold = torch.arange(len(self.item_vectors), device=self.item_vectors.device) > self.num_known
+            self.item_vectors = torch.cat([self.item_vectors, is_cold[:, None].to(self.item_vectors)], dim=1)
         # Items that the catalogue no longer lists get code 0 and are never allowed.
         self.codes = np.array([0, *(code_of.get(item_id, 0) for item_id in item_ids)])  # [V + 1]
         is_listed = np.array([False, *(item_id in code_of for item_id in item_ids)])
@@ -107,7 +125,7 @@ class Scorer:
 
     @torch.inference_mode()
     def encode(self, histories: ReadHistories) -> Tensor:
-        """User vectors, float32 [B, D].
+        """User vectors, float32 [B, D], or [B, D + 1] with cold items.
 
         A user none of whose items the recommender knows is represented by the mean of their items' aligned vectors: the
         Adapter puts them into the same space.
@@ -118,7 +136,11 @@ class Scorer:
             codes = histories.codes[user]
             aligned = self.features.aligned[codes].mean(axis=0) if len(codes) else np.zeros(vectors.shape[1], np.float32)
             vectors[user] = torch.from_numpy(aligned)
-        return vectors
+        if not self.include_cold_items:
+            return vectors
+        uncertainty = torch.from_numpy(self.features.residual_covariance).to(vectors)
+        bonus = self.cold_item_bonus * ((vectors @ uncertainty) * vectors).sum(dim=1, keepdim=True) / 2
+        return torch.cat([vectors, bonus], dim=1)
 
     def top_items(self, histories: ReadHistories, k: int) -> list[list[str]]:
         """The base recommender's k best items for each user, best first, as keys; what they have had is left out."""

@@ -56,7 +56,9 @@ class Recommend:
     def setup(self) -> None:
         features = CatalogueFeatures.load(self.catalogue_folder)
         recommender, _ = load_recommender(self.recommender_folder)
-        self.scorer = Scorer(recommender.to(device_of_worker()), features, self.config.recommend.include_cold_items)
+        settings = self.config.recommend
+        cold = settings.include_cold_items, settings.cold_item_bonus
+        self.scorer = Scorer(recommender.to(device_of_worker()), features, *cold)
         self.rules = ItemRules()
         if self.rules_file is not None:
             rows = pq.read_table(self.rules_file, columns=[c.RULE, c.SEGMENT, c.ITEM_ID]).to_pylist()

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
+from cesrec_core.adapter import load_adapter
 from cesrec_core.arrow import matrix
 from cesrec_core.catalogue import FEATURES_FILE, CatalogueFeatures
 from cesrec_core.datasets import Catalogue
@@ -47,7 +48,11 @@ def _assemble(context: RunContext, with_aligned: bool) -> CatalogueFeatures:
     attributes = [tuple(values) for values in table[c.ATTRIBUTES].to_pylist()]
     catalogue = Catalogue(item_ids, table[c.TITLE].to_pylist(), attributes)
     is_active = np.asarray(table[c.IS_ACTIVE].to_pylist(), dtype=bool)
-    return CatalogueFeatures(catalogue, is_active, semantic, aligned, collaborative.astype(np.float32), has_collaborative)
+    uncertainty = np.zeros((vectors.shape[1], vectors.shape[1]), np.float32)
+    if with_aligned:
+        uncertainty = load_adapter(context.artifact("adapter")[0])[0].residual_covariance.numpy()
+    collaborative = collaborative.astype(np.float32)
+    return CatalogueFeatures(catalogue, is_active, semantic, aligned, collaborative, has_collaborative, uncertainty)
 
 
 def _collect(context: RunContext, with_aligned: bool) -> pa.Table:

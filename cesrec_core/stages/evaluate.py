@@ -73,7 +73,9 @@ def _evaluator(context: RunContext) -> Evaluator:
     recommender, _ = load_recommender(context.artifact("recommender")[0])
     base = Path(context.config.finetune_constructor.model_path)
     constructor = load_constructor(context.artifact("constructor")[0], base, features.for_constructor())
-    return Evaluator(Scorer(recommender, features, context.config.recommend.include_cold_items), constructor, context.config)
+    settings = context.config.recommend
+    scorer = Scorer(recommender, features, settings.include_cold_items, settings.cold_item_bonus)
+    return Evaluator(scorer, constructor, context.config)
 
 
 def _measured(evaluator: Evaluator, cases: Cases) -> Parts:

@@ -3,9 +3,10 @@
     python tests/benchmarks/cold_items.py --dataset FOLDER --work FOLDER [--config FILE] [--set section.key=value ...]
 
 A tenth of the items is drawn; their interactions are taken out of the histories, a recommender and an Adapter are trained
-on the rest. Then every user's last item is ranked among all items. For users whose last item is a cold one: with the
-Adapter's vectors, with the same vectors shuffled among the cold items (as good as knowing nothing of their text), and
-without cold items, where they cannot be reached. For the others: what opening the list to cold items costs.
+on the rest. Then every user's last item is ranked among all items. For users whose last item is a cold one: without cold
+items, where it cannot be reached; with the Adapter's vectors and several shares of the bonus (`recommend.cold_item_bonus`);
+with the same vectors shuffled among the cold items, as good as knowing nothing of their text. For the others: what opening
+the lists to cold items costs. Beside it, which share of all top 10 are cold items.
 Prints a table, and one JSON object on the last line.
 """
 
@@ -27,6 +28,7 @@ from cesrec_core.config import Config, load_config
 from cesrec_core.datasets import Catalogue, Dataset, read_dataset
 from cesrec_core.extractor import Extractor
 from cesrec_core.metrics import full_ranks, hits, ndcg
+from cesrec_core.product_search import top_products
 from cesrec_core.recommenders import Recommender
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.scoring import Scorer
@@ -35,6 +37,7 @@ from cesrec_core.significance import bootstrap_interval
 ROOT = Path(__file__).parents[2]
 COLD_SHARE = 0.1
 USERS_PER_BLOCK = 2000
+BONUSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def main() -> int:
@@ -54,12 +57,13 @@ def main() -> int:
     recommender = train_without(options, whole, is_cold)
     features = embed(whole.catalogue, recommender, config)
     results = compare(whole, is_cold, recommender, features, rng)
-    print("| last item | vectors of cold items | users | HR@10 | NDCG@10 |\n|---|---|---|---|---|")
+    print("| last item | vectors of cold items | users | HR@10 | NDCG@10 | cold items in lists |\n|---|---|---|---|---|---|")
     for result in results:
         print(
             f"| {result['target']} | {result['vectors']} | {result['num_users']} | "
             f"{result['HR@10']['mean']:.4f} [{result['HR@10']['low']:.4f}, {result['HR@10']['high']:.4f}] | "
-            f"{result['NDCG@10']['mean']:.4f} [{result['NDCG@10']['low']:.4f}, {result['NDCG@10']['high']:.4f}] |"
+            f"{result['NDCG@10']['mean']:.4f} [{result['NDCG@10']['low']:.4f}, {result['NDCG@10']['high']:.4f}] | "
+            f"{result['cold_share_of_lists']:.1%} |"
         )
     print(json.dumps(results))
     return 0
@@ -107,7 +111,9 @@ def embed(catalogue: Catalogue, recommender: Recommender, config: Config) -> Cat
         aligned = fitted.model(torch.from_numpy(semantic)).numpy().copy()
     has_collaborative = np.zeros(len(catalogue), bool)
     has_collaborative[codes] = True
-    return CatalogueFeatures(catalogue, np.ones(len(catalogue), bool), semantic, aligned, aligned, has_collaborative)
+    uncertainty = fitted.model.residual_covariance.numpy()
+    is_active = np.ones(len(catalogue), bool)
+    return CatalogueFeatures(catalogue, is_active, semantic, aligned, aligned, has_collaborative, uncertainty)
 
 
 def compare(
@@ -119,31 +125,36 @@ def compare(
     shuffled = features.aligned.copy()
     unknown = np.flatnonzero(~features.has_collaborative)
     shuffled[unknown] = shuffled[rng.permutation(unknown)]
-    ways = {
-        "left out": Scorer(recommender, features),
-        "Adapter": Scorer(recommender, features, include_cold_items=True),
-        "shuffled": Scorer(recommender, dataclasses.replace(features, aligned=shuffled), include_cold_items=True),
-    }
+    blind = dataclasses.replace(features, aligned=shuffled)
+    ways = {"left out": Scorer(recommender, features)}
+    for bonus in BONUSES:
+        ways[f"Adapter, bonus {bonus:g}"] = Scorer(recommender, features, include_cold_items=True, cold_item_bonus=bonus)
+        ways[f"shuffled, bonus {bonus:g}"] = Scorer(recommender, blind, include_cold_items=True, cold_item_bonus=bonus)
     results = []
-    for target, is_asked in (("cold", is_cold[targets]), ("warm", ~is_cold[targets])):
-        asked = users[is_asked]
-        for vectors, scorer in ways.items():
-            blocks = np.array_split(asked, len(asked) // USERS_PER_BLOCK + 1)
-            ranks = np.concatenate([ranks_of(scorer, whole, block) for block in blocks])
-            measures = {"HR@10": hits(ranks, 10), "NDCG@10": ndcg(ranks, 10)}
+    for vectors, scorer in ways.items():
+        blocks = np.array_split(users, len(users) // USERS_PER_BLOCK + 1)
+        ranks, num_cold = (
+            np.concatenate(parts) for parts in zip(*(rank(scorer, whole, block) for block in blocks), strict=True)
+        )
+        for target, is_asked in (("cold", is_cold[targets]), ("warm", ~is_cold[targets])):
+            measures = {"HR@10": hits(ranks[is_asked], 10), "NDCG@10": ndcg(ranks[is_asked], 10)}
             intervals = {name: dataclasses.asdict(bootstrap_interval(values, 1000, 0)) for name, values in measures.items()}
-            results.append({"target": target, "vectors": vectors, "num_users": len(asked), **intervals})
+            counts = {"num_users": int(is_asked.sum()), "cold_share_of_lists": float(num_cold.mean()) / 10}
+            results.append({"target": target, "vectors": vectors, **counts, **intervals})
     return results
 
 
-def ranks_of(scorer: Scorer, whole: Dataset, users: np.ndarray) -> np.ndarray:
-    """Rank of each user's last item after all items before it, among all that the scorer may recommend."""
+def rank(scorer: Scorer, whole: Dataset, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rank of each user's last item after all items before it, and how many of their top 10 are cold."""
     item_ids = whole.catalogue.item_ids
     histories = [[item_ids[code] for code in whole.histories[user]] for user in users]
     read = scorer.read([history[:-1] for history in histories])
-    scores = (scorer.encode(read) @ scorer.item_vectors.T).numpy()
+    vectors = scorer.encode(read)
+    scores = (vectors @ scorer.item_vectors.T).numpy()
     targets = np.array([scorer.vocabulary.idx_of.get(history[-1], 0) for history in histories], np.int64)
-    return full_ranks(scores, targets, list(read.idx), scorer.allowed.numpy())
+    listed = top_products(vectors, scorer.item_vectors, read.idx, scorer.allowed, 10).item_idx
+    num_cold = (listed > scorer.num_known).sum(dim=1).numpy()
+    return full_ranks(scores, targets, list(read.idx), scorer.allowed.numpy()), num_cold
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def test_formula_is_the_papers() -> None:
     model = Adapter(2, 1, 2)
     weights = {"inner.weight": torch.eye(2), "inner.bias": torch.tensor([0.0, -3.0])}
     weights |= {"outer.weight": torch.tensor([[2.0, 10.0]]), "outer.bias": torch.tensor([0.5])}
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=False)
     assert model(torch.tensor([[1.0, 1.0]])).item() == pytest.approx(2 * 0.841345 + 10 * -0.0455003 + 0.5, abs=1e-4)
 
 
@@ -117,12 +117,23 @@ def test_unusable_vectors_are_refused(semantic: torch.Tensor, collaborative: tor
         fit_adapter(semantic, collaborative, SETTINGS, seed=1)
 
 
+def test_the_uncertainty_is_that_of_items_held_out() -> None:
+    """Its trace is the squared length of what is missed there, so the mean over dimensions is the held-out error."""
+    semantic, collaborative = related_vectors(200)
+    fitted = fit_adapter(semantic, collaborative, SETTINGS.model_copy(update={"max_epochs": 2}), seed=1)
+    uncertainty = fitted.model.residual_covariance
+    assert uncertainty.diagonal().mean().item() == pytest.approx(fitted.metrics["held_out_mse"], rel=1e-4)
+    assert torch.equal(uncertainty, uncertainty.T)
+    assert torch.linalg.eigvalsh(uncertainty).min() > -1e-6
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     semantic, collaborative = related_vectors(60)
     fitted = fit_adapter(semantic, collaborative, SETTINGS.model_copy(update={"max_epochs": 2}), seed=1)
     save_adapter(tmp_path / "adapter", fitted.model, Manifest("adapter", "a1", "all", parents={"recommender": "r1"}))
     loaded, manifest = load_adapter(tmp_path / "adapter")
     assert torch.equal(loaded(semantic), fitted.model(semantic))
+    assert torch.equal(loaded.residual_covariance, fitted.model.residual_covariance)
     assert manifest.parents == {"recommender": "r1"}
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 

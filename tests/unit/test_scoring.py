@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -89,11 +91,31 @@ def test_cold_items_join_with_their_aligned_vectors() -> None:
     features = tiny_features(inactive=(2, 6))
     scorer = Scorer(LastItem(["i5", "i0", "gone", "i2", "i4"], 10, 4), features, include_cold_items=True)
     assert scorer.vocabulary.item_ids == ["i5", "i0", "gone", "i2", "i4", "i1", "i3", "i6", "i7"]
-    np.testing.assert_array_equal(scorer.item_vectors[6:].numpy(), features.aligned[[1, 3, 6, 7]])
+    np.testing.assert_array_equal(scorer.item_vectors[6:, :4].numpy(), features.aligned[[1, 3, 6, 7]])
+    assert scorer.item_vectors[:, 4].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
     assert scorer.allowed.tolist() == [False, True, True, False, False, True, True, True, False, True]
     without = Scorer(LastItem(["i5", "i0", "gone", "i2", "i4"], 10, 4), features)
     for history in (["i0", "i3"], ["i3", "i1"], []):
-        torch.testing.assert_close(scorer.encode(scorer.read([history])), without.encode(without.read([history])))
+        expected = torch.cat([without.encode(without.read([history])), torch.zeros(1, 1)], dim=1)
+        torch.testing.assert_close(scorer.encode(scorer.read([history])), expected)
     assert [items.tolist() for items in scorer.read([["i3", "i0"]]).idx] == [[7, 2]]
     every_item = [scorer.vocabulary.item_ids[idx] for idx in np.flatnonzero(scorer.allowed.numpy()) - 1]
     assert sorted(scorer.top_items(scorer.read([[]]), 9)[0]) == sorted(every_item)
+
+
+def test_the_bonus_of_cold_items_makes_up_for_what_their_vectors_may_be_off() -> None:
+    """The whole of it gives the mean of exp(score) over vectors drawn about the aligned one; half of it, half the exponent."""
+    generator = torch.Generator().manual_seed(0)
+    root = 0.3 * torch.randn(4, 4, generator=generator)
+    features = dataclasses.replace(tiny_features(), residual_covariance=(root @ root.T).numpy())
+    recommender = LastItem(["i5", "i0"], 10, 4)
+    scores = {}
+    for share in (0.0, 0.5, 1.0):
+        scorer = Scorer(recommender, features, include_cold_items=True, cold_item_bonus=share)
+        scores[share] = (scorer.encode(scorer.read([["i5"]])) @ scorer.item_vectors.T)[0]
+    user = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    cold = torch.from_numpy(features.aligned[1])  # i1, the first of them
+    drawn = cold + torch.randn(400_000, 4, generator=generator) @ root.T
+    assert scores[1.0][3].exp().item() == pytest.approx((drawn @ user).exp().mean().item(), rel=0.01)
+    assert scores[0.5][3].item() == pytest.approx((scores[0.0][3] + scores[1.0][3]).item() / 2, rel=1e-5)
+    assert scores[1.0][:3].tolist() == scores[0.0][:3].tolist()

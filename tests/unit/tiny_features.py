@@ -16,4 +16,5 @@ def tiny_features(inactive: tuple[int, ...] = ()) -> CatalogueFeatures:
     is_active = np.array([code not in inactive for code in range(NUM_ITEMS)])
     vectors = [rng.normal(size=(NUM_ITEMS, width)).astype(np.float32) for width in (6, 4, 4)]
     catalogue = Catalogue(list(ITEM_IDS), [f"Thing {code}" for code in range(NUM_ITEMS)], attributes)
-    return CatalogueFeatures(catalogue, is_active, *vectors, np.array([code != 7 for code in range(NUM_ITEMS)]))
+    has_collaborative = np.array([code != 7 for code in range(NUM_ITEMS)])
+    return CatalogueFeatures(catalogue, is_active, *vectors, has_collaborative, np.eye(4, dtype=np.float32))
