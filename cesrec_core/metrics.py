@@ -38,11 +38,22 @@ def full_ranks(
     Raises:
         ArtifactError: a candidate's score is NaN.
     """
-    is_candidate = np.ones(scores.shape, np.bool_) if allowed is None else np.tile(allowed, (len(scores), 1))
-    is_candidate[:, 0] = False
+    is_allowed = np.ones(scores.shape[1], np.bool_) if allowed is None else allowed.copy()
+    is_allowed[0] = False
+    candidates = np.where(is_allowed, scores, -np.inf)
     for row, items in enumerate(seen):
-        is_candidate[row, items] = False
-    return _ranks(scores, np.arange(scores.shape[1])[None, :], is_candidate, target_idx)
+        candidates[row, items] = -np.inf
+    target_scores = np.take_along_axis(candidates, target_idx[:, None], axis=1)
+    # What this costs is passes over all scores, so those that only ties and targets out of reach need are made for them alone.
+    is_plain = np.isfinite(target_scores[:, 0]) & ~np.isnan(candidates.max(axis=1))
+    is_plain &= np.count_nonzero(candidates == target_scores, axis=1) == 1
+    ranks: Ranks = 1 + np.count_nonzero(candidates > target_scores, axis=1)
+    rest = np.flatnonzero(~is_plain)
+    is_candidate = np.tile(is_allowed, (len(rest), 1))
+    for place, row in enumerate(rest.tolist()):
+        is_candidate[place, seen[row]] = False
+    ranks[rest] = _ranks(scores[rest], np.arange(scores.shape[1])[None, :], is_candidate, target_idx[rest])
+    return ranks
 
 
 def sample_negatives(
