@@ -106,8 +106,11 @@ class TrainRecommenderSection(Section):
     num_blocks: Count = 2
     num_heads: Count = 1
     positions: Literal["learned", "rotary"] = "learned"
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: Annotated[float, Field(gt=0)] = 0.05
     dropout: Share = 0.1
     max_history_items: Count = 200
+    shift_windows: bool = False
     batch_size: Count = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     averaged_epochs: Annotated[float, Field(ge=0)] = 0.0

@@ -143,9 +143,8 @@ def fit(
     step = TrainingStep(model, make_loss(settings, torch.from_numpy(data.item_counts()).to(device)), settings)
     parallel_step = DistributedDataParallel(step) if processes.size > 1 else step
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    windows = [window for sequence in data.sequences for window in cut_windows(sequence, settings.max_history_items)]
-    lengths = np.array([len(window) for window in windows])
-    averaged = moving_average(model, settings.averaged_epochs * math.ceil(len(windows) / settings.batch_size))
+    num_windows = sum(math.ceil((len(sequence) - 1) / settings.max_history_items) for sequence in data.sequences)
+    averaged = moving_average(model, settings.averaged_epochs * math.ceil(num_windows / settings.batch_size))
     best = copy_weights(averaged.module)
     if (resumed := load_checkpoint(checkpoint, progress.made_from, model, averaged, optimizer)) is not None:
         progress, best = resumed
@@ -159,6 +158,8 @@ def fit(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch * processes.size + processes.rank)
         torch.manual_seed(seed * 1_000_033 + epoch * processes.size + processes.rank)
         model.train()
+        windows = windows_of_epoch(data.sequences, settings, rng)
+        lengths = np.array([len(window) for window in windows])
         batch_losses = []
         for rows in batches_by_length(lengths, settings.batch_size, rng):
             mine, weight = share_of_batch(rows, lengths, processes)
@@ -182,6 +183,22 @@ def fit(
             save_checkpoint(checkpoint, progress, model, averaged, best, optimizer)
     model.load_state_dict(best if num_epochs is None else averaged.module.state_dict())
     return Fit(model.eval(), progress)
+
+
+def windows_of_epoch(
+    sequences: Sequence[NDArray[np.int64]], settings: TrainRecommenderSection, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """What one epoch shows: every item but the oldest of each history as a target, once.
+
+    Where cuts are shifted, an item of a long history is seen after other stretches of it in every epoch.
+    """
+    longest = settings.max_history_items
+    shifts = rng.integers(0, longest, len(sequences)) if settings.shift_windows else np.zeros(len(sequences), np.int64)
+    return [
+        window
+        for sequence, shift in zip(sequences, shifts.tolist(), strict=True)
+        for window in cut_windows(sequence, longest, shift if len(sequence) > longest + 1 else 0)
+    ]
 
 
 class TrainingStep(nn.Module):

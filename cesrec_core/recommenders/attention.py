@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.recommenders.protocol import PADDING_IDX, TrainableRecommender
+from cesrec_core.recommenders.similarity import Similarity
 
 # Standard deviation of all weights at the start, as in BERT and GPT-2.
 INITIAL_STD = 0.02
@@ -39,6 +40,7 @@ class AttentionRecommender(TrainableRecommender):
         self.dropout = nn.Dropout(settings.dropout)
         self.blocks = nn.ModuleList(make_block(settings) for _ in range(settings.num_blocks))
         self.norm = nn.LayerNorm(self.embedding_dim)
+        self.similarity = Similarity(settings)
         self.apply(initialise)
 
     def states(self, item_idx: Tensor) -> Tensor:
@@ -51,12 +53,11 @@ class AttentionRecommender(TrainableRecommender):
         can_attend = causal_mask(item_idx)
         for block in self.blocks:
             hidden = block(hidden, can_attend)
-        normed: Tensor = self.norm(hidden)
-        return normed
+        return self.similarity.states(self.norm(hidden))
 
     def item_vectors(self) -> Tensor:
         """float32 [V + 1, D]; row 0 is zeros."""
-        return self.items.weight
+        return self.similarity.item_vectors(self.items.weight)
 
 
 def causal_mask(item_idx: Tensor) -> Tensor:

@@ -30,14 +30,19 @@ def left_pad(histories: Sequence[NDArray[np.int64]], max_items: int) -> Tensor:
     return torch.from_numpy(padded)
 
 
-def cut_windows(history: NDArray[np.int64], max_inputs: int) -> list[NDArray[np.int64]]:
+def cut_windows(history: NDArray[np.int64], max_inputs: int, shift: int = 0) -> list[NDArray[np.int64]]:
     """Cut a history into windows of at most `max_inputs` + 1 items, from the recent end backwards.
 
     Neighbouring windows share one item, so that every item but the oldest is the target of exactly one window.
     A history of one item teaches nothing about order and gives no window.
+
+    Args:
+        shift: moves all cuts towards the past by so many items, fewer than `max_inputs`; the newest get a window of their own.
     """
-    ends = range(len(history), 1, -max_inputs)
-    return [history[max(0, end - max_inputs - 1) : end] for end in ends]
+    newest = history[max(0, len(history) - shift - 1) :]
+    windows = [newest] if shift and len(newest) > 1 else []
+    ends = range(len(history) - shift, 1, -max_inputs)
+    return windows + [history[max(0, end - max_inputs - 1) : end] for end in ends]
 
 
 def inputs_and_targets(windows: Sequence[NDArray[np.int64]], max_inputs: int) -> tuple[Tensor, Tensor]:

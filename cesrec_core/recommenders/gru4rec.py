@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.recommenders.attention import INITIAL_STD
 from cesrec_core.recommenders.protocol import PADDING_IDX, TrainableRecommender
+from cesrec_core.recommenders.similarity import Similarity
 
 
 class GRU4Rec(TrainableRecommender):
@@ -19,6 +20,7 @@ class GRU4Rec(TrainableRecommender):
         between_layers = settings.dropout if settings.num_blocks > 1 else 0.0
         self.recurrent = nn.GRU(width, width, settings.num_blocks, batch_first=True, dropout=between_layers)
         self.out = nn.Linear(width, width)
+        self.similarity = Similarity(settings)
         with torch.no_grad():
             self.items.weight[1:].normal_(std=INITIAL_STD)
 
@@ -32,9 +34,8 @@ class GRU4Rec(TrainableRecommender):
         embedded = self.dropout(self.items(item_idx.gather(1, to_the_left)))
         hidden, _ = self.recurrent(embedded)  # [B, L, D]
         back = ((places - num_padding) % length).unsqueeze(-1).expand_as(hidden)
-        states: Tensor = self.out(self.dropout(hidden.gather(1, back)))
-        return states
+        return self.similarity.states(self.out(self.dropout(hidden.gather(1, back))))
 
     def item_vectors(self) -> Tensor:
         """float32 [V + 1, D]; row 0 is zeros."""
-        return self.items.weight
+        return self.similarity.item_vectors(self.items.weight)

@@ -25,16 +25,18 @@ ITEM_IDS = [f"item{number}" for number in range(20)]
 HISTORY = [3, 7, 1, 12, 20]
 
 
-# Every model as it comes, and those that attend with rotary positions besides.
+# Every model as it comes, and what its settings make another model of.
 VARIANTS = [
-    *((name, "learned") for name in sorted(RECOMMENDERS)),
-    *((name, "rotary") for name in ("esasrec", "hstu", "sasrec")),
+    *((name, "learned", "dot") for name in sorted(RECOMMENDERS)),
+    *((name, "rotary", "dot") for name in ("esasrec", "hstu", "sasrec")),
+    *((name, "learned", "cosine") for name in ("gru4rec", "hstu")),
 ]
 
 
-def settings_for(name: str, positions: str = "learned") -> TrainRecommenderSection:
+def settings_for(name: str, positions: str = "learned", similarity: str = "dot") -> TrainRecommenderSection:
     size = {"embedding_dim": 16, "num_blocks": 2, "num_heads": 2, "max_history_items": 8}
-    return TrainRecommenderSection(model=name, positions=positions, dropout=0.5, markov_decay=0.5, **size)
+    kind = {"model": name, "positions": positions, "similarity": similarity}
+    return TrainRecommenderSection(dropout=0.5, markov_decay=0.5, **size, **kind)
 
 
 def manifest_for(settings: TrainRecommenderSection) -> Manifest:

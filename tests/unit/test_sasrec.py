@@ -48,11 +48,13 @@ def test_windows_from_the_recent_end() -> None:
     assert windows == [[4, 5, 6, 7], [1, 2, 3, 4]]
     assert [window.tolist() for window in cut_windows(np.arange(1, 7), max_inputs=3)] == [[3, 4, 5, 6], [1, 2, 3]]
     assert cut_windows(np.array([1]), max_inputs=3) == []
+    shifted = cut_windows(np.arange(1, 8), max_inputs=3, shift=1)
+    assert [window.tolist() for window in shifted] == [[6, 7], [3, 4, 5, 6], [1, 2, 3]]
 
 
-@given(st.integers(0, 60), st.integers(1, 12))
-def test_every_item_but_the_oldest_is_a_target_exactly_once(length: int, max_inputs: int) -> None:
-    windows = cut_windows(np.arange(length), max_inputs)
+@given(st.integers(0, 60), st.integers(1, 12), st.data())
+def test_every_item_but_the_oldest_is_a_target_exactly_once(length: int, max_inputs: int, data: st.DataObject) -> None:
+    windows = cut_windows(np.arange(length), max_inputs, data.draw(st.integers(0, max_inputs - 1)))
     targets = sorted(item for window in windows for item in window[1:].tolist())
     assert targets == list(range(1, length))
     assert all(2 <= len(window) <= max_inputs + 1 for window in windows)

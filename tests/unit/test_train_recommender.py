@@ -145,6 +145,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 ) -> None:
     caplog.set_level("INFO")
     arguments = [f"model={model}", "loss=sampled_softmax", "max_epochs=4", "dropout=0.3", "averaged_epochs=1.5"]
+    arguments += ["max_history_items=4", "shift_windows=true"]
     overrides = [argument for value in arguments for argument in ("--set", f"train_recommender.{value}")]
     assert train(dataset, tmp_path / "whole", *overrides) == 0
 
