@@ -57,8 +57,8 @@ class Recommend:
         features = CatalogueFeatures.load(self.catalogue_folder)
         recommender, _ = load_recommender(self.recommender_folder)
         settings = self.config.recommend
-        cold = settings.include_cold_items, settings.cold_item_bonus
-        self.scorer = Scorer(recommender.to(device_of_worker()), features, *cold)
+        recommender = recommender.to(device_of_worker())
+        self.scorer = Scorer(recommender, features, settings.include_cold_items, settings.cold_item_bonus)
         self.rules = ItemRules()
         if self.rules_file is not None:
             rows = pq.read_table(self.rules_file, columns=[c.RULE, c.SEGMENT, c.ITEM_ID]).to_pylist()

@@ -9,8 +9,7 @@ from cesrec_core.config import TrainRecommenderSection
 class Similarity:
     """Makes of states and item vectors those whose dot product is the score.
 
-    With cosines no item is scored high for the length of its vector alone, which grows with popularity; MovieLens-1M is
-    learned in half the epochs, and better (HSTU and its successors train so, at a temperature of 0.05).
+    With cosines no item is scored high for the length of its vector alone, which tends to grow with popularity.
     """
 
     def __init__(self, settings: TrainRecommenderSection) -> None:
