@@ -21,20 +21,25 @@ from cesrec_core.errors import ConfigError
 
 TableName = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+){0,2}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+DropoutShare = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 WholeNumber = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0.0)]
+# A date so many days before another has to be one that calendars know.
+Days = Annotated[int, Field(ge=1, le=36_500)]
+# Seeds of parts are multiples of it, and have to fit into 64 bits.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class RunSection(Section):
     """What a run is: its date, its seed, and whether consumers shall see it."""
 
     run_date: str | None = None
-    seed: WholeNumber = 20_240_909
+    seed: Seed = 20_240_909
     publish: bool = True
 
     @field_validator("run_date")
@@ -108,7 +113,7 @@ class TrainRecommenderSection(Section):
     positions: Literal["learned", "rotary"] = "learned"
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: Annotated[float, Field(gt=0)] = 0.05
-    dropout: Share = 0.1
+    dropout: DropoutShare = 0.1
     max_history_items: Count = 200
     shift_windows: bool = False
     batch_size: Count = 128
@@ -118,6 +123,17 @@ class TrainRecommenderSection(Section):
     patience_epochs: Count = 10
     max_age_days: Count = 30
     max_new_interactions_share: Share = 0.1
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "TrainRecommenderSection":
+        # Rotary positions turn pairs of channels.
+        unit = self.num_heads * (2 if self.positions == "rotary" else 1)
+        if self.embedding_dim % unit:
+            raise ValueError(
+                f"embedding_dim is {self.embedding_dim}, which {self.num_heads} heads with {self.positions} positions cannot "
+                f"share; make it a multiple of {unit}"
+            )
+        return self
 
 
 class EmbedItemsSection(Section):
@@ -153,7 +169,7 @@ class FinetuneConstructorSection(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     lora_rank: Count = 16
     lora_alpha: Count = 32
-    lora_dropout: Share = 0.05
+    lora_dropout: DropoutShare = 0.05
     history_items: Count = 20
     max_feedback_tokens: Count = 48
     num_steps: Count = 2000
@@ -178,7 +194,7 @@ class SimulateFeedbackSection(Section):
 
 class UnderstandFeedbackSection(Section):
     max_utterance_characters: Count = 1000
-    window_days: Count = 30
+    window_days: Days = 30
     max_rounds: Annotated[int, Field(ge=1, le=3)] = 3
 
 
@@ -290,12 +306,28 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        if not where:
-            raise ConfigError(f"{source}: {first['msg'].removeprefix('Value error, ')}.") from None
+        if not where or isinstance(first["input"], dict):  # values that do not go together
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{source}: {where}{': ' if where else ''}{message}.") from None
         raise ConfigError(
             f"{source}: {where} is {first['input']!r}, which does not fit: {first['msg']}. Correct it there or with "
             f"--set {where}=..."
         ) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as YAML 1.2 does, and leaves dates the text that they are written as."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def _from_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
 
 
 def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
@@ -306,7 +338,7 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]
             f"{path} extends itself, through {' -> '.join(str(child) for child in children)}. Remove one `extends`."
         )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = _from_yaml(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     except UnicodeDecodeError:
@@ -344,9 +376,12 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"--set {override!r}: {parent} is a value, not a section.")
     try:
-        target[key] = yaml.safe_load(match.group(2))
+        value = _from_yaml(match.group(2))
     except yaml.YAMLError:
-        target[key] = match.group(2)
+        value = match.group(2)
+    # Of a text without quotes YAML drops everything from " #" on; here it is part of a path as likely as not.
+    is_plain_text = isinstance(value, str) and not match.group(2).lstrip().startswith(("'", '"'))
+    target[key] = match.group(2).strip() if is_plain_text else value
 
 
 def _refuse_unknown_keys(values: Any, model: type[BaseModel], at: tuple[str, ...], source: str) -> None:

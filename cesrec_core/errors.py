@@ -2,9 +2,14 @@
 
 
 class CesrecError(Exception):
-    """Base of all errors raised on purpose. Exit code 1."""
+    """Base of all errors raised on purpose. Exit code 1.
+
+    Attributes:
+        run_id: the run that was stopped by it, where one had begun.
+    """
 
     exit_code = 1
+    run_id: str | None = None
 
 
 class ConfigError(CesrecError):

@@ -1,6 +1,7 @@
 """The Spark session of a job."""
 
 import os
+import sys
 
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
@@ -24,6 +25,10 @@ def spark_session(section: SparkSection, app_name: str) -> SparkSession:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(section.shuffle_partitions),
         "spark.databricks.delta.snapshotPartitions": str(section.snapshot_partitions),
+        # Listing the few folders of a table takes no thousands of tasks, which is what VACUUM would start.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(section.shuffle_partitions),
+        # On a terminal Spark's own bar shows how far the long queries of ingest, build_sequences and audit are.
+        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         "spark.ui.enabled": str(section.is_ui_enabled).lower(),
     }
     for key, value in settings.items():

@@ -33,7 +33,12 @@ def speakers(feedback: DataFrame, run_end: dt.datetime, window_days: int) -> Dat
     """user_id of everybody who said something themselves within the window."""
     start = run_end - dt.timedelta(days=window_days)
     in_window = (F.col(c.CREATED_AT) >= F.lit(start)) & (F.col(c.CREATED_AT) < F.lit(run_end))
-    return feedback.where(in_window & ~F.col(c.SOURCE).startswith("simulated")).select(c.USER_ID).distinct()
+    return said_by_people(feedback.where(in_window)).select(c.USER_ID).distinct()
+
+
+def said_by_people(feedback: DataFrame) -> DataFrame:
+    """The rows that no simulator wrote."""
+    return feedback.where(~F.col(c.SOURCE).startswith("simulated"))
 
 
 def active_feedback(feedback: DataFrame, run_end: dt.datetime, window_days: int, max_rounds: int) -> DataFrame:

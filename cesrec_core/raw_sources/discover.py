@@ -4,7 +4,7 @@ import fnmatch
 from pathlib import Path
 
 from cesrec_core.errors import InputDataError
-from cesrec_core.raw_sources.formats import SUFFIXES
+from cesrec_core.raw_sources.formats import ALWAYS_THERE, SUFFIXES
 
 _ENDINGS = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
@@ -20,8 +20,6 @@ PATTERNS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     **{kind: ((kind, *(kind + ending for ending in _ENDINGS)),) for kind in ("feedback", "item_rules", "user_segments")},
 }
-
-REQUIRED = ("interactions", "items")
 
 
 def find_sources(folder: Path) -> dict[str, str]:
@@ -42,7 +40,7 @@ def find_sources(folder: Path) -> dict[str, str]:
             )
         if matches:
             sources[kind] = str(folder / matches[0])
-        elif kind in REQUIRED:
+        elif kind in ALWAYS_THERE:
             looked_for = ", ".join(pattern for group in groups for pattern in group)
             raise InputDataError(f"{folder} holds no {kind}. Looked for: {looked_for}. Found: {', '.join(names) or 'nothing'}.")
     return sources

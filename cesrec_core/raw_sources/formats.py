@@ -8,6 +8,7 @@ import gzip
 import itertools
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,10 @@ _MOVIELENS_COLUMNS = {
 }
 _CORRUPT = "_corrupt_record"
 _LINES_LOOKED_AT = 200
+# A larger file is not read to see whether there is anything in it.
+_BYTES_OF_BLANK_FILE = 4096
+# The kinds of sources that cannot be empty.
+ALWAYS_THERE = ("interactions", "items")
 # What Spark's and Java's errors hold where a file is not what its name says, or was cut off.
 _SIGNS_OF_DAMAGE = ("FAILED_READ_FILE", "java.io.EOFException", "java.util.zip.ZipException")
 
@@ -126,7 +131,9 @@ def _read_source(spark: SparkSession, kind: str, location: str, version: int | N
         frame = _read_table(spark, location, version, is_named=found == "table")
         return conform(frame, kind, location, is_ordered=False)
     if found == "parquet":
-        return conform(spark.read.parquet(location), kind, location)
+        return conform(spark.read.parquet(_literally(location)), kind, location)
+    if found in ("csv", "json") and kind not in ALWAYS_THERE and _is_blank(Path(location)):
+        return conform(_nothing(spark, kind), kind, location)
     if found == "csv":
         return conform(_read_csv(spark, kind, location), kind, location)
     if found == "json":
@@ -134,6 +141,27 @@ def _read_source(spark: SparkSession, kind: str, location: str, version: int | N
     if found == "recbole":
         return conform(_read_recbole(spark, location), kind, location)
     return conform(_read_movielens(spark, kind, location), kind, location)
+
+
+def _literally(location: str) -> str:
+    """The path with what Spark would take for a pattern escaped; at a URI patterns are left to those who write them."""
+    return location if _URI.match(location) else re.sub(r"([\\\[\]{}*?])", r"\\\1", location)
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a local file holds nothing but white space, as the words of a day on which nobody spoke."""
+    if not path.is_file() or path.stat().st_size > _BYTES_OF_BLANK_FILE:
+        return False
+    content = path.read_bytes()
+    try:
+        return not (gzip.decompress(content) if path.suffix == ".gz" else content).strip()
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _nothing(spark: SparkSession, kind: str) -> DataFrame:
+    names = [column.name for column in RAW_COLUMNS[kind]]
+    return spark.createDataFrame([], t.StructType([t.StructField(name, t.StringType()) for name in names]))
 
 
 def _read_table(spark: SparkSession, location: str, version: int | None, is_named: bool) -> DataFrame:
@@ -182,17 +210,19 @@ def _read_movielens(spark: SparkSession, kind: str, location: str) -> DataFrame:
 
 def _read_separated(spark: SparkSession, location: str, options: dict[str, str], names: list[str] | None = None) -> DataFrame:
     """All columns as strings, plus is_malformed and record: for a malformed line the line itself, as JSON."""
-    names = names or spark.read.options(**options).csv(location).columns
+    # Of a file with line breaks inside quotes Spark would look for the name as a pattern once more, unescaped.
+    header_options = {**options, "multiLine": "false"}
+    names = names or spark.read.options(**header_options).csv(_literally(location)).columns
     if not names:
         raise InputDataError(f"{location} is empty: it has no header line. Put the column names in its first line.")
     schema = t.StructType([t.StructField(name, t.StringType()) for name in (*names, _CORRUPT)])
     # Without all columns the parser does not see that a line has too few or too many.
     reader = spark.read.options(**options).option("columnPruning", "false").option("columnNameOfCorruptRecord", _CORRUPT)
-    return _marked(reader.schema(schema).csv(location), names)
+    return _marked(reader.schema(schema).csv(_literally(location)), names)
 
 
 def _read_json_lines(spark: SparkSession, kind: str, location: str) -> DataFrame:
-    lines = spark.read.text(location).where(F.trim("value") != "")
+    lines = spark.read.text(_literally(location)).where(F.trim("value") != "")
     names = _json_names(kind, location, lines)
     schema = t.StructType([t.StructField(name, t.StringType()) for name in (*names, _CORRUPT)])
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT}

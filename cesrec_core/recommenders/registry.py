@@ -6,7 +6,6 @@ from functools import partial
 import torch
 
 from cesrec_core.config import TrainRecommenderSection
-from cesrec_core.errors import ConfigError
 from cesrec_core.recommenders.attention import AttentionRecommender
 from cesrec_core.recommenders.esasrec import LiGRBlock
 from cesrec_core.recommenders.gru4rec import GRU4Rec
@@ -27,18 +26,7 @@ RECOMMENDERS: dict[str, Callable[[list[str], TrainRecommenderSection], Trainable
 
 
 def build_recommender(item_ids: list[str], settings: TrainRecommenderSection, seed: int) -> TrainableRecommender:
-    """A fresh model on the CPU; the same seed gives the same weights, and the caller's random state is left alone.
-
-    Raises:
-        ConfigError: embedding_dim cannot be shared among num_heads.
-    """
-    # Rotary positions turn pairs of channels.
-    unit = settings.num_heads * (2 if settings.positions == "rotary" else 1)
-    if settings.embedding_dim % unit:
-        raise ConfigError(
-            f"train_recommender.embedding_dim is {settings.embedding_dim}, which {settings.num_heads} heads with "
-            f"{settings.positions} positions cannot share. Make it a multiple of {unit}."
-        )
+    """A fresh model on the CPU; the same seed gives the same weights, and the caller's random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return RECOMMENDERS[settings.model](item_ids, settings)

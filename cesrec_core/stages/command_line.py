@@ -98,7 +98,9 @@ def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
         code = 0
     except CesrecError as error:
         log.error("%s", error)
-        summary, code = {"status": "refused" if error.exit_code == 4 else "failed", "error": str(error)}, error.exit_code
+        run = {"run_id": error.run_id} if error.run_id is not None else {}
+        summary = {**run, "status": "refused" if error.exit_code == 4 else "failed", "error": str(error)}
+        code = error.exit_code
     except Exception as error:
         # The type and place, without the message: what an unforeseen error quotes may be people's data.
         place = traceback.extract_tb(error.__traceback__)[-1]

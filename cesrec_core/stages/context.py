@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,24 @@ class RunContext:
         """Folder and manifest of the artifact in force."""
         folder = self.artifact_path(kind, self.artifact_id(kind))
         return folder, read_manifest(folder, kind)
+
+    def forget(self) -> None:
+        """Drop all records of earlier work but those of artifacts that are there, since tables that it filled are gone.
+
+        Versions count from 0 again in a table that is made anew, so a record of the old one could seem to be up to date.
+        """
+        shutil.rmtree(self.work_path, ignore_errors=True)
+        for record in (self.warehouse.path / "state").glob("*.json"):
+            if not self.is_kept_when_forgetting(record.stem):
+                record.unlink()
+
+    def is_kept_when_forgetting(self, stage: str) -> bool:
+        """Whether the stage made an artifact, and that is still there."""
+        kind = next((kind for kind, maker in ARTIFACT_STAGES.items() if maker == stage), None)
+        state = read_state(self.warehouse.path, stage)
+        if kind is None or state is None or not state.artifact_id:
+            return False
+        return self.artifact_path(kind, state.artifact_id).is_dir()
 
     def section_hash(self, stage: str) -> str:
         """Hash of a stage's own configuration section; stages without one depend on nothing there."""

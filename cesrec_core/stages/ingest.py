@@ -1,5 +1,7 @@
 """ingest: raw sources -> interactions, items, feedback; what cannot be used -> quarantine."""
 
+import datetime as dt
+import logging
 import shutil
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from cesrec_core import columns as c
 from cesrec_core.config import DatasetSection
 from cesrec_core.delta_io.shards import read_parquet
 from cesrec_core.errors import ConfigError, InputDataError
-from cesrec_core.frames.ingest import clean_feedback, clean_interactions, clean_items
+from cesrec_core.frames.ingest import FUTURE_TIMESTAMP, clean_feedback, clean_interactions, clean_items
 from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.raw_sources.discover import PATTERNS, find_sources
 from cesrec_core.raw_sources.formats import read_source, readable, recognise
@@ -20,6 +22,9 @@ from cesrec_core.raw_sources.tables import newest_version
 from cesrec_core.schemas import FEEDBACK, INTERACTIONS, ITEMS, QUARANTINE
 from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
 
+log = logging.getLogger(__name__)
+
+RUN_DATE = "run_date"
 TABLE_OF = {"items": ITEMS, "interactions": INTERACTIONS, "feedback": FEEDBACK}
 
 
@@ -58,21 +63,27 @@ def fingerprint(context: RunContext) -> dict[str, str]:
     return {
         **{name: pin for name, pin in context.inputs.items() if name in TABLE_OF},
         "ingest settings": context.section_hash("ingest"),
-        # Rows that lay in the future of an earlier run date may be usable by now.
-        "rows refused as future": short_hash(context.run_date.isoformat()) if _held_back_future(context) else "none",
+        "rows after the run date": short_hash(context.run_date.isoformat()) if _date_decides(context) else "none",
     }
 
 
-def _held_back_future(context: RunContext) -> bool:
+def _date_decides(context: RunContext) -> bool:
+    """Whether another date means other rows: some were left out as later than an earlier date, or this is an earlier date."""
     state = read_state(context.warehouse.path, "ingest")
-    return state is not None and bool(state.counts.get("future", 0))
+    if state is None:
+        return False
+    is_earlier = context.run_date.isoformat() < str(state.notes.get(RUN_DATE, ""))
+    return is_earlier or bool(state.counts.get("future", 0))
 
 
 def run(context: RunContext) -> StageResult:
     parked = _park(context)
     counts = {kind: frame.count() for kind, frame in parked.items() if kind in TABLE_OF}
-    refused = {row[c.SOURCE]: row["count"] for row in parked["refused"].groupBy(c.SOURCE).count().collect()}
-    _refuse_bad_sources(context, counts, refused)
+    refused = _refused_rows(parked["refused"])
+    # For a date that is made up for, what came after it is not wrong.
+    is_past = context.run_date < dt.datetime.now(dt.UTC).date()
+    wrong = parked["refused"].where(F.col(c.REASON) != FUTURE_TIMESTAMP) if is_past else parked["refused"]
+    _refuse_bad_sources(context, counts, _refused_rows(wrong))
 
     # Nothing above has touched a table: a source that is refused leaves the warehouse as it was.
     warehouse = context.warehouse
@@ -83,9 +94,15 @@ def run(context: RunContext) -> StageResult:
     if "feedback" in parked:
         warehouse.merge(FEEDBACK, parked["feedback"])
     warehouse.replace_run(QUARANTINE, _numbered(parked["refused"], context.run_id), context.run_id)
-    future = parked["refused"].where(F.col(c.REASON) == "future_timestamp").count()
+    future = parked["refused"].where(F.col(c.REASON) == FUTURE_TIMESTAMP).count()
     metrics = {f"quarantined_{kind}_share": _share(refused.get(kind, 0), counts[kind]) for kind in counts}
-    return StageResult({**counts, "quarantined": sum(refused.values()), "future": future}, metrics)
+    counts |= {"quarantined": sum(refused.values()), "future": future}
+    return StageResult(counts, metrics, notes={RUN_DATE: context.run_date.isoformat()})
+
+
+def _refused_rows(refused: DataFrame) -> dict[str, int]:
+    """Number of rows by source."""
+    return {row[c.SOURCE]: row["count"] for row in refused.groupBy(c.SOURCE).count().collect()}
 
 
 def _park(context: RunContext) -> dict[str, DataFrame]:
@@ -132,8 +149,18 @@ def _refuse_bad_sources(context: RunContext, counts: dict[str, int], refused: di
             raise InputDataError(
                 f"{context.sources[kind]} gives no {kind}: {found}. {_reasons(context, kind)}No table was changed."
             )
-        share = _share(num_refused, num_clean)
-        if share > limit:
+        if _share(num_refused, num_clean) <= limit:
+            continue
+        if kind == "feedback":
+            # Some remarks that cannot be used are no reason to recommend nothing to anybody.
+            log.warning(
+                "%s: %d of %d rows of feedback were refused and are not acted on. %s",
+                context.sources[kind],
+                num_refused,
+                num_clean + num_refused,
+                _reasons(context, kind),
+            )
+        else:
             raise InputDataError(
                 f"{context.sources[kind]}: {num_refused} of {num_clean + num_refused} rows of {kind} were refused, more than "
                 f"the {limit:.0%} that ingest.max_quarantined_share allows. {_reasons(context, kind)}No table was changed."

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from cesrec_core import __version__
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import Config
-from cesrec_core.delta_io.runs import Run, find_run, write_run
+from cesrec_core.delta_io.runs import Run, find_run, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError, QualityGateError, StageError
@@ -82,6 +82,8 @@ def check_warehouse_folder(path: Path) -> None:
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise ConfigError(f"warehouse.path is {path}, but {existing} is a file. Name a folder.")
+    if found := set(str(path)) & set("[]{}*?"):
+        raise ConfigError(f"warehouse.path is {path}; Spark would read {' '.join(sorted(found))} as a pattern. Name another.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"warehouse.path is {path}, and this user may not write to {existing}. Name a folder that it may.")
 
@@ -111,6 +113,19 @@ def decide(stage: Stage, context: RunContext, changing: frozenset[str] = frozens
         return Decision(False, kept)
     before = ", ".join(f"{name} ({state.fingerprint.get(name, 'new')} -> {current[name]})" for name in changed)
     return Decision(True, f"changed: {before}")
+
+
+def lost_outputs(stages: Sequence[Stage], context: RunContext) -> list[str]:
+    """Tables and artifacts that the stages' records say were written, and that somebody has since removed."""
+    lost = []
+    for stage in stages:
+        state = read_state(context.warehouse.path, stage.name)
+        if state is None:
+            continue
+        lost += [name for name in stage.writes if name in TABLES and not context.warehouse.exists(TABLES[name])]
+        kinds = [kind for kind, maker in ARTIFACT_STAGES.items() if maker == stage.name and state.artifact_id]
+        lost += [kind for kind in kinds if not context.artifact_path(kind, str(state.artifact_id)).is_dir()]
+    return sorted(set(lost))
 
 
 def check_wiring(stages: Sequence[Stage]) -> None:
@@ -143,9 +158,12 @@ def plan(stages: Sequence[Stage], context: RunContext) -> list[tuple[Stage, Deci
     """What a run would do, without doing it."""
     changing: set[str] = set()
     decisions = []
+    lost = lost_outputs(stages, context)
     for stage in stages:
         try:
             decision = decide(stage, context, frozenset(changing))
+            if lost and not context.is_kept_when_forgetting(stage.name):
+                decision = Decision(True, f"{lost[0]} was written by an earlier run, and is not there any more")
         except CesrecError:
             # What it reads does not exist yet: an earlier stage of this run makes it.
             decision = Decision(True, "what it reads is made by this run")
@@ -202,11 +220,14 @@ def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
         CesrecError: a stage failed; the run can be started again and resumes there.
     """
     started = time.monotonic()
+    lost = lost_outputs(stages, context)
     previous = find_run(context.warehouse, context.run_id) if context.warehouse.exists(RUNS) else None
-    if previous is not None and previous.status in DONE and stages[-1].name == "publish":
-        log.info("Run %s is done already: same date, inputs, configuration and code. Nothing to do.", context.run_id)
-        return {"run_id": context.run_id, "status": "nothing_to_do", "seconds": {"total": round(time.monotonic() - started, 2)}}
+    if previous is not None and previous.status in DONE and stages[-1].name == "publish" and not lost:
+        return _nothing_to_do(context, time.monotonic() - started)
     check_all(stages, context)
+    if lost:
+        log.warning("%s: written by an earlier run, and not there any more. What depends on it is made again.", ", ".join(lost))
+        context.forget()
     seconds: dict[str, float] = {}
     skipped: dict[str, str] = {}
     started_at = dt.datetime.now(dt.UTC)
@@ -242,6 +263,24 @@ def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
     }
 
 
+def _nothing_to_do(context: RunContext, seconds: float) -> dict[str, Any]:
+    """The summary of a run that is done already; it names the run that consumers read, which may be another."""
+    published = latest_published(context.warehouse)
+    log.info("Run %s is done already: same date, inputs, configuration and code. Nothing to do.", context.run_id)
+    if published != context.run_id:
+        log.info(
+            "Consumers read run %s. To let them read this one: jobs/roll_back.py --run-id %s",
+            published or "none",
+            context.run_id,
+        )
+    return {
+        "run_id": context.run_id,
+        "status": "nothing_to_do",
+        "published_run_id": published,
+        "seconds": {"total": round(seconds, 2)},
+    }
+
+
 def _is_published(context: RunContext, stages: Sequence[Stage]) -> bool:
     result = context.results.get(stages[-1].name)
     return stages[-1].name == "publish" and result is not None and bool(result.counts.get("published"))
@@ -253,7 +292,11 @@ def run_job(config: Config, stages: Sequence[Stage], is_dry_run: bool, app_name:
     with RaySession(config.ray) as ray:
         context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
         if not is_dry_run:
-            return execute(stages, context)
+            try:
+                return execute(stages, context)
+            except CesrecError as error:
+                error.run_id = context.run_id
+                raise
         check_all(stages, context)
         decisions = plan(stages, context)
         print(describe_plan(decisions, context), flush=True)

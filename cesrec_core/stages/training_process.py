@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 import cesrec_core
 from cesrec_core import columns as c
 from cesrec_core.delta_io.shards import SUCCESS
-from cesrec_core.errors import StageError
+from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.frames.sequences import explode_sequences
 from cesrec_core.schemas import ITEMS, USER_SEQUENCES
 from cesrec_core.stages.context import RunContext, read_state
@@ -46,7 +46,8 @@ def run_training(context: RunContext, script: str, arguments: Sequence[str], tim
     """Run `training/<script>` with this run's configuration and return the metrics of its last line.
 
     Raises:
-        StageError: it failed, ran out of time, or printed no summary.
+        ConfigError, InputDataError: it cannot use its configuration, or the data.
+        StageError: it failed otherwise, ran out of time, or printed no summary.
     """
     config_path = _write_config(context)
     command = [sys.executable, str(TRAINING_SCRIPTS / script), "--config", str(config_path), *arguments]
@@ -61,7 +62,9 @@ def run_training(context: RunContext, script: str, arguments: Sequence[str], tim
             f"training/{script} was still running after {timeout_minutes} minutes and was stopped. Raise its timeout."
         ) from None
     if done.returncode:
-        raise StageError(
+        # What training finds wrong with the configuration or the data is that here, too.
+        error = {2: ConfigError, 3: InputDataError}.get(done.returncode, StageError)
+        raise error(
             f"training/{script} ended with {done.returncode}; its own messages stand above. Mend their cause and start again."
         )
     lines = done.stdout.strip().splitlines()

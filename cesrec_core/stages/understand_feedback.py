@@ -9,7 +9,7 @@ from cesrec_core.datasets import read_catalogue
 from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.feedback.understanding import model_id
 from cesrec_core.feedback.vocabulary import Vocabulary
-from cesrec_core.frames.histories import active_feedback
+from cesrec_core.frames.histories import active_feedback, said_by_people
 from cesrec_core.schemas import FEEDBACK, FEEDBACK_SIGNALS, ITEMS
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -23,6 +23,9 @@ def feedback_of_run(context: RunContext) -> DataFrame:
     """The utterances that this run acts on, fixed when it first asks: later ones wait for the next run."""
     folder = context.stage_path("active_feedback")
     feedback = context.warehouse.read(FEEDBACK)
+    if not context.config.simulate_feedback.num_users:
+        # What a simulator said in runs that asked for one, on the same tables, is nobody's wish.
+        feedback = said_by_people(feedback)
     section = context.config.understand_feedback
     active = active_feedback(feedback, context.run_end, section.window_days, section.max_rounds)
     if not (folder / SUCCESS).exists():

@@ -26,15 +26,18 @@ from cesrec_core.actors.construct_pseudo_sequences import ConstructPseudoSequenc
 from cesrec_core.actors.recommend import Recommend
 from cesrec_core.actors.understand_feedback import UnderstandFeedback
 from cesrec_core.artifacts import read_manifest
-from cesrec_core.delta_io.runs import latest_published, read_published
+from cesrec_core.config import load_config
+from cesrec_core.delta_io.runs import find_run, latest_published, read_published, write_run
 from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.schemas import TABLES
-from cesrec_core.stages import publish
+from cesrec_core.stages import maintain, publish
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, StageResult
+from cesrec_core.stages.maintain import roll_back, run_maintenance
 from cesrec_core.stages.nightly import NIGHTLY
-from cesrec_core.stages.runner import check_wiring, describe_plan, plan
+from cesrec_core.stages.runner import check_wiring, describe_plan, lost_outputs, plan
+from cesrec_core.stages.understand_feedback import feedback_of_run
 
 NUM_SIMULATED = 20
 STAGE_NAMES = [stage.name for stage in NIGHTLY]
@@ -189,7 +192,7 @@ def test_second_run_with_nothing_changed_does_nothing(first_night: tuple[World, 
     before = world.versions()
     again = world.run()
     assert again["status"] == "nothing_to_do"
-    assert again["run_id"] == summary["run_id"]
+    assert again["run_id"] == again["published_run_id"] == summary["run_id"]
     assert world.versions() == before
 
 
@@ -235,6 +238,84 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     kind = {f"toy-{number:02d}": item_row(number)["attributes"][0] for number in range(NUM_ITEMS)}
     assert sum(kind[item] == "Plush" for item in plush_list) > sum(kind[item] == "Plush" for item in racing_list)
     assert sum(kind[item] == "Racing" for item in racing_list) > sum(kind[item] == "Racing" for item in plush_list)
+
+
+@pytest.fixture
+def copied_world(new_world, first_night: tuple[World, dict[str, Any]], tmp_path: Path) -> World:
+    """The world after its first night, for one test to spoil."""
+    first, _ = first_night
+    config_path = first.folder / f"{tmp_path.name}.yaml"
+    text = first.config_path.read_text().replace(str(first.warehouse_path), str(tmp_path / "warehouse"))
+    config_path.write_text(text, encoding="utf-8")
+    shutil.copytree(first.warehouse_path, tmp_path / "warehouse")
+    return dataclasses.replace(first, folder=tmp_path, config_path=config_path)
+
+
+def test_a_table_that_was_removed_is_not_taken_for_done(copied_world: World) -> None:
+    shutil.rmtree(copied_world.warehouse_path / "tables" / "recommendations")
+    context = copied_world.open()
+    assert lost_outputs(NIGHTLY, context) == ["recommendations"]
+    decisions = {stage.name: decision for stage, decision in plan(NIGHTLY, context)}
+    assert decisions["ingest"].is_needed
+    assert "recommendations" in decisions["ingest"].reason
+
+    def crash(context: RunContext) -> StageResult:
+        raise InputDataError("got as far as this")
+
+    broken = [dataclasses.replace(stage, run=crash) if stage.name == "ingest" else stage for stage in NIGHTLY]
+    with pytest.raises(InputDataError, match="as far as this"):
+        copied_world.run(stages=broken)
+    # What was trained is kept; every other stage has to fill its tables again.
+    left = {record.stem for record in (copied_world.warehouse_path / "state").glob("*.json")}
+    assert left == {"train_recommender", "train_adapter", "finetune_constructor"}
+
+
+def test_an_artifact_that_was_removed_is_trained_again(copied_world: World) -> None:
+    shutil.rmtree(copied_world.warehouse_path / "artifacts" / "adapter")
+    context = copied_world.open("run.run_date='2026-03-03'")
+    decisions = {stage.name: decision for stage, decision in plan(NIGHTLY, context)}
+    assert decisions["train_adapter"].is_needed
+    assert not decisions["train_recommender"].is_needed
+
+
+def test_an_earlier_date_reads_nothing_that_came_after_it(copied_world: World) -> None:
+    """Though the later rows were ingested by a run of a later date, and are far more than a wrong file may hold."""
+    context = copied_world.open("run.run_date='2026-01-06'")
+    decision = next(decision for stage, decision in plan(NIGHTLY, context) if stage.name == "ingest")
+    assert decision.is_needed
+    assert "rows after the run date" in decision.reason
+    summary = copied_world.run("run.run_date='2026-01-06'", stages=[stage for stage in NIGHTLY if stage.name == "ingest"])
+    assert summary["counts"]["ingest"]["interactions"] == NUM_USERS * 6
+    assert summary["counts"]["ingest"]["future"] == NUM_USERS * 3
+    latest = copied_world.table("interactions").agg(F.max("interacted_at").alias("latest")).first()["latest"]
+    assert latest < context.run_end.replace(tzinfo=None)
+
+
+def test_simulated_words_are_not_acted_on_where_nobody_is_simulated(copied_world: World) -> None:
+    assert feedback_of_run(copied_world.open("run.run_date='2026-03-03'")).count() == NUM_SIMULATED
+    for_real = copied_world.open("run.run_date='2026-03-04'", "simulate_feedback.num_users=0", "dataset.split=all")
+    assert feedback_of_run(for_real).count() == 0
+
+
+def test_maintenance_drops_old_runs_and_keeps_the_published_one(copied_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two of the tables: each takes seconds, and all are treated alike.
+    monkeypatch.setattr(maintain, "TABLES", {name: TABLES[name] for name in ("recommendations", "runs")})
+    config = load_config(copied_world.config_path, ["maintain.keep_runs=1"])
+    published = latest_published(copied_world.warehouse)
+    old = dataclasses.replace(
+        find_run(copied_world.warehouse, published), run_id="long ago", status="finished", published_at=None
+    )
+    old = dataclasses.replace(old, started_at=old.started_at.replace(year=2020))
+    write_run(copied_world.warehouse, old)
+    rows = copied_world.table("recommendations", published).withColumn("run_id", F.lit("long ago"))
+    copied_world.warehouse.replace_run(TABLES["recommendations"], rows, "long ago")
+    assert copied_world.table("recommendations", "long ago").count() == NUM_USERS * 10
+    assert run_maintenance(config) == {"status": "done", "runs_kept": 1, "runs_dropped": 1}
+    assert copied_world.table("recommendations", "long ago").count() == 0
+    assert copied_world.table("recommendations", published).count() == NUM_USERS * 10
+    with pytest.raises(ConfigError, match="were dropped"):
+        roll_back(config, "long ago")
+    assert roll_back(config, published)["status"] == "published"
 
 
 @pytest.mark.parametrize("name", STAGE_NAMES)

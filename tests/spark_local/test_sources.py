@@ -253,6 +253,26 @@ def test_hostile_table_names_are_refused(name: str) -> None:
     assert repr(name) in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("feedback", "feedback.jsonl"), ("feedback", "f.csv"), ("item_rules", "r.csv"), ("feedback", "f.jsonl.gz")],
+)
+def test_sources_that_may_be_absent_may_be_empty_too(spark: SparkSession, tmp_path: Path, kind: str, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"\n") if name.endswith(".gz") else b" \n")
+    assert read_source(spark, kind, str(path)).count() == 0
+
+
+def test_names_that_look_like_patterns(spark: SparkSession, tmp_path: Path) -> None:
+    folder = tmp_path / "my data [v1] {a,b}*?"
+    folder.mkdir()
+    pq.write_table(pa.table({"item_id": ["1"], "title": ["Heat"]}), folder / "items.parquet")
+    write(folder / "items.csv", "item_id,title\n1,Heat\n")
+    write(folder / "items.jsonl", '{"item_id": "1", "title": "Heat"}\n')
+    for name in ("items.parquet", "items.csv", "items.jsonl"):
+        assert rows(read_source(spark, "items", str(folder / name)), "item_id", "title") == [("1", "Heat")]
+
+
 def test_recognise(tmp_path: Path) -> None:
     (tmp_path / "table" / "_delta_log").mkdir(parents=True)
     (tmp_path / "empty").mkdir()

@@ -85,12 +85,69 @@ def test_set_overrides_with_yaml_values(tmp_path: Path) -> None:
         ("warehouse.schema_name=text.`/etc/hostname`", r"warehouse\.schema_name"),
         ("mask_outliers.max_history_items=50", "could not see some of the masked places"),
         ("simulate_feedback.num_users=5", "leave_one_out"),
+        ("train_recommender.num_heads=3", r"train_recommender: embedding_dim is 64, which 3 heads .* make it a multiple of 3"),
+        ("train_recommender.dropout=1.0", r"train_recommender\.dropout is 1\.0"),
+        ("train_recommender.learning_rate=.inf", "finite"),
+        ("recommend.attribute_weight=.nan", "finite"),
+        ("run.seed=100000000000000000000000", "run.seed"),
+        ("understand_feedback.window_days=999999999", "36500"),
     ],
 )
 def test_a_wrong_override_says_what_where_and_how(tmp_path: Path, override: str, message: str) -> None:
     path = write(tmp_path / "c.yaml", "recommend: {top_k: 7}\n")
     with pytest.raises(ConfigError, match=message):
         load_config(path, [override])
+
+
+def test_rotary_positions_need_pairs_of_channels(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "train_recommender: {embedding_dim: 10, num_heads: 2, positions: learned}")
+    assert load_config(path).train_recommender.num_heads == 2
+    with pytest.raises(ConfigError, match="make it a multiple of 4"):
+        load_config(path, ["train_recommender.positions=rotary"])
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("run.run_date=2026-11-24", "2026-11-24"),
+        ("run.run_date='2026-11-24'", "2026-11-24"),
+        ("run.run_date=null", None),
+        ("train_recommender.learning_rate=1e-3", 0.001),
+        ("train_recommender.learning_rate=2.5E-4", 0.00025),
+        ("warehouse.path=/tmp/a #b", "/tmp/a #b"),
+        ("warehouse.path='/tmp/a'", "/tmp/a"),
+        ("recommend.include_cold_items=true", True),
+    ],
+)
+def test_overrides_mean_what_they_say(tmp_path: Path, override: str, value: object) -> None:
+    path = write(tmp_path / "c.yaml", "run: {run_date: 2026-01-31}\ntrain_recommender: {learning_rate: 5e-4}\n")
+    assert load_config(path).run.run_date == "2026-01-31"
+    assert load_config(path).train_recommender.learning_rate == 0.0005
+    section, _, key = override.partition("=")[0].partition(".")
+    assert getattr(getattr(load_config(path, [override]), section), key) == value
+
+
+def test_every_value_of_base_yaml_says_its_unit_or_its_consequence() -> None:
+    """In a comment beside it or in its name."""
+    units = (
+        "_steps",
+        "_epochs",
+        "_days",
+        "_items",
+        "_users",
+        "_minutes",
+        "_hours",
+        "_tokens",
+        "_characters",
+        "_share",
+        "_runs",
+    )
+    silent = [
+        line.strip()
+        for line in (CONF / "base.yaml").read_text().splitlines()
+        if line.startswith("  ") and "#" not in line and not line.partition(":")[0].endswith(units)
+    ]
+    assert silent == []
 
 
 def test_yaml_that_does_not_parse(tmp_path: Path) -> None:

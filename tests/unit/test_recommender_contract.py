@@ -9,7 +9,7 @@ import torch
 
 from cesrec_core.artifacts import MANIFEST, Manifest
 from cesrec_core.config import TrainRecommenderSection
-from cesrec_core.errors import ArtifactError, ConfigError
+from cesrec_core.errors import ArtifactError
 from cesrec_core.recommenders import (
     RECOMMENDERS,
     CountingRecommender,
@@ -154,13 +154,6 @@ def test_artifacts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(manifest.replace('"sasrec"', '"oracle"'), encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"(?s)not a recommender's.*Train it again"):
         load_recommender(tmp_path)
-
-
-@pytest.mark.parametrize(("positions", "num_heads", "unit"), [("learned", 3, 3), ("rotary", 2, 4)])
-def test_heads_must_share_the_width(positions: str, num_heads: int, unit: int) -> None:
-    settings = TrainRecommenderSection(embedding_dim=10, num_heads=num_heads, positions=positions)
-    with pytest.raises(ConfigError, match=rf"embedding_dim is 10, which {num_heads} heads .* Make it a multiple of {unit}"):
-        build_recommender(ITEM_IDS, settings, seed=1)
 
 
 def test_vocabulary_leaves_out_what_it_does_not_know() -> None:
