@@ -17,14 +17,13 @@ from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.frames.ingest import FUTURE_TIMESTAMP, clean_feedback, clean_interactions, clean_items
 from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.raw_sources.discover import PATTERNS, find_sources
-from cesrec_core.raw_sources.formats import read_source, readable, recognise
+from cesrec_core.raw_sources.formats import ALWAYS_THERE, read_source, readable, recognise
 from cesrec_core.raw_sources.tables import newest_version
 from cesrec_core.schemas import FEEDBACK, INTERACTIONS, ITEMS, QUARANTINE
 from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
 
 log = logging.getLogger(__name__)
 
-RUN_DATE = "run_date"
 TABLE_OF = {"items": ITEMS, "interactions": INTERACTIONS, "feedback": FEEDBACK}
 
 
@@ -38,7 +37,7 @@ def locate_sources(section: DatasetSection) -> dict[str, str]:
     named = {kind: location for kind in PATTERNS if (location := getattr(section, kind)) is not None}
     found = find_sources(Path(section.path)) if section.path is not None else {}
     sources = {**found, **named}
-    for kind in ("interactions", "items"):
+    for kind in ALWAYS_THERE:
         if kind not in sources:
             raise ConfigError(
                 f"There is no source of {kind}: set dataset.path to a dataset folder, or dataset.{kind} to a file or table."
@@ -72,7 +71,7 @@ def _date_decides(context: RunContext) -> bool:
     state = read_state(context.warehouse.path, "ingest")
     if state is None:
         return False
-    is_earlier = context.run_date.isoformat() < str(state.notes.get(RUN_DATE, ""))
+    is_earlier = context.run_date.isoformat() < str(state.notes.get(c.RUN_DATE, ""))
     return is_earlier or bool(state.counts.get("future", 0))
 
 
@@ -97,7 +96,7 @@ def run(context: RunContext) -> StageResult:
     future = parked["refused"].where(F.col(c.REASON) == FUTURE_TIMESTAMP).count()
     metrics = {f"quarantined_{kind}_share": _share(refused.get(kind, 0), counts[kind]) for kind in counts}
     counts |= {"quarantined": sum(refused.values()), "future": future}
-    return StageResult(counts, metrics, notes={RUN_DATE: context.run_date.isoformat()})
+    return StageResult(counts, metrics, notes={c.RUN_DATE: context.run_date.isoformat()})
 
 
 def _refused_rows(refused: DataFrame) -> dict[str, int]:
