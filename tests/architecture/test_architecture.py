@@ -112,3 +112,10 @@ def test_no_section_and_no_job_is_left_over() -> None:
 def test_every_table_is_written_by_some_stage() -> None:
     written = {name for stage in NIGHTLY for name in stage.writes}
     assert set(TABLES) <= written
+
+
+def test_what_shares_a_world_runs_in_one_process(request: pytest.FixtureRequest) -> None:
+    """The plugin hands groups on as a suffix of the test's name; where that fails, every world is silently built twice."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("the tests run in one process")
+    assert request.node.nodeid.endswith(f"@{Path(__file__).name}")
