@@ -82,7 +82,7 @@ def run(context: RunContext) -> StageResult:
     # For a date that is made up for, what came after it is not wrong.
     is_past = context.run_date < dt.datetime.now(dt.UTC).date()
     wrong = parked["refused"].where(F.col(c.REASON) != FUTURE_TIMESTAMP) if is_past else parked["refused"]
-    _refuse_bad_sources(context, counts, _refused_rows(wrong))
+    _refuse_bad_sources(context, counts, refused, _refused_rows(wrong))
 
     # Nothing above has touched a table: a source that is refused leaves the warehouse as it was.
     warehouse = context.warehouse
@@ -139,15 +139,18 @@ def read_pinned(context: RunContext, kind: str) -> DataFrame:
     return read_source(context.spark, kind, context.sources[kind], version)
 
 
-def _refuse_bad_sources(context: RunContext, counts: dict[str, int], refused: dict[str, int]) -> None:
+def _refuse_bad_sources(
+    context: RunContext, counts: dict[str, int], refused: dict[str, int], held_against: dict[str, int]
+) -> None:
+    """By source, `refused` counts all rows that cannot be used, `held_against` those of them that the limit is for."""
     limit = context.config.ingest.max_quarantined_share
     for kind, num_clean in counts.items():
-        num_refused = refused.get(kind, 0)
         if num_clean == 0 and kind != "feedback":
-            found = f"all of its {num_refused} rows were refused" if num_refused else "it has no rows"
+            found = f"all of its {refused[kind]} rows were refused" if kind in refused else "it has no rows"
             raise InputDataError(
                 f"{context.sources[kind]} gives no {kind}: {found}. {_reasons(context, kind)}No table was changed."
             )
+        num_refused = held_against.get(kind, 0)
         if _share(num_refused, num_clean) <= limit:
             continue
         if kind == "feedback":

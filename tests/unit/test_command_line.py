@@ -69,6 +69,13 @@ def test_an_error_raised_on_purpose_has_its_exit_code_and_words(
     assert last_line(capsys.readouterr().out) == {"job": "ingest", "status": status, "error": "what to do"}
 
 
+def test_a_run_that_failed_names_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    error = StageError("what to do")
+    error.run_id = "r"
+    assert finish("ingest", raising(error)) == 1
+    assert last_line(capsys.readouterr().out)["run_id"] == "r"
+
+
 def test_every_error_of_the_tree_was_tried() -> None:
     assert {error.__name__ for error in (*CesrecError.__subclasses__(), *InputDataError.__subclasses__())} == {
         "StageError",

@@ -1,0 +1,69 @@
+"""What a training command's end means to the job that started it."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cesrec_core.config import Config
+from cesrec_core.errors import CesrecError, ConfigError, InputDataError, StageError
+from cesrec_core.stages import training_process
+from cesrec_core.stages.context import RunContext
+from cesrec_core.stages.training_process import run_training
+
+Run = Any
+
+
+@pytest.fixture
+def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the given lines of Python as a training command."""
+    monkeypatch.setattr(training_process, "TRAINING_SCRIPTS", tmp_path)
+    config = Config.model_validate({"warehouse": {"path": str(tmp_path / "warehouse")}})
+
+    class Folders:
+        path = tmp_path / "warehouse"
+
+    context = RunContext(config, None, Folders(), None, "run", dt.date(2026, 3, 2), {}, {})  # type: ignore[arg-type]
+
+    def run(script: str, timeout_minutes: int = 1) -> dict[str, float]:
+        (tmp_path / "train.py").write_text(script, encoding="utf-8")
+        return run_training(context, "train.py", ["--quick"], timeout_minutes)
+
+    return run
+
+
+def test_the_metrics_of_the_last_line_come_back(training: Run) -> None:
+    script = 'print(\'epoch 1\')\nprint(\'{"metrics": {"loss": 0.5, "steps": 3, "name": "x"}}\')'
+    assert training(script) == {"loss": 0.5, "steps": 3.0}
+
+
+def test_it_is_told_the_configuration_and_its_own_arguments(training: Run) -> None:
+    script = """
+import json, sys, yaml
+_, option, path, quick = sys.argv
+assert (option, quick) == ("--config", "--quick")
+print(json.dumps({"is_date_of_run": int(yaml.safe_load(open(path))["run"]["run_date"] == "2026-03-02")}))
+"""
+    assert training(script) == {"is_date_of_run": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "exit_code"), [(1, StageError, 1), (2, ConfigError, 2), (3, InputDataError, 3), (137, StageError, 1)]
+)
+def test_what_is_wrong_there_is_wrong_here(training: Run, code: int, kind: type[CesrecError], exit_code: int) -> None:
+    with pytest.raises(kind, match=f"train.py ended with {code}") as caught:
+        training(f"raise SystemExit({code})")
+    assert type(caught.value) is kind
+    assert caught.value.exit_code == exit_code
+
+
+@pytest.mark.parametrize("script", ["", "print('all went well')"])
+def test_an_end_without_a_summary_is_none(training: Run, script: str) -> None:
+    with pytest.raises(StageError, match="without a summary line"):
+        training(script)
+
+
+def test_it_is_stopped_when_its_time_is_over(training: Run) -> None:
+    with pytest.raises(StageError, match=r"still running after 0 minutes.*timeout"):
+        training("import time; time.sleep(60)", timeout_minutes=0)
