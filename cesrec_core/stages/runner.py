@@ -72,13 +72,16 @@ def open_run(config: Config, spark: SparkSession, ray: RaySession, today: dt.dat
 
 
 def check_warehouse_folder(path: Path) -> None:
-    """Refuse a folder that the run could not write to, before any work is done; a folder at a URI is Spark's to judge.
+    """Refuse a folder that the run could not write to, before any work is done.
 
     Raises:
-        ConfigError: a part of the path is a file, or this user may not write there.
+        ConfigError: it is a URI, a part of the path is a file, or this user may not write there.
     """
     if ":/" in str(path):
-        return
+        raise ConfigError(
+            "warehouse.path is a URI, but shards and artifacts are ordinary files. Name a folder that every node sees, such as "
+            "a mounted volume; tables themselves may lie in a catalog (warehouse.schema_name)."
+        )
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise ConfigError(f"warehouse.path is {path}, but {existing} is a file. Name a folder.")
@@ -88,23 +91,26 @@ def check_warehouse_folder(path: Path) -> None:
         raise ConfigError(f"warehouse.path is {path}, and this user may not write to {existing}. Name a folder that it may.")
 
 
-def decide(stage: Stage, context: RunContext, changing: frozenset[str] = frozenset()) -> Decision:
+def decide(stage: Stage, context: RunContext, changing: frozenset[str] = frozenset(), is_resuming: bool = True) -> Decision:
     """Whether `stage` has to run in this run.
 
     Args:
         changing: outputs of earlier stages that are going to change: for plans made ahead of the work.
+        is_resuming: whether what this run did before it was interrupted still holds. It does not once an earlier stage had
+            to run again, since another run has written to its tables in between.
     """
-    if read_record(context.stage_path(stage.name) / "done.json") is not None:
+    state = read_state(context.warehouse.path, stage.name)
+    is_overwritten = stage.fingerprint is not None and (state is None or state.run_id != context.run_id)
+    if is_resuming and not is_overwritten and read_record(context.stage_path(stage.name) / "done.json") is not None:
         return Decision(False, "done already in this run")
     if stage.fingerprint is None:
         return Decision(True, "every run writes its own rows")
-    state = read_state(context.warehouse.path, stage.name)
     if state is None:
         return Decision(True, "has not run in this warehouse yet")
     ahead = [name for name in stage.reads if name in changing]
     if ahead and stage.good_enough is None:
         return Decision(True, f"{' and '.join(ahead)} will change")
-    current = stage.fingerprint(context)
+    current = _fingerprint(stage, context)
     changed = sorted(name for name in current if current[name] != state.fingerprint.get(name))
     if not changed:
         return Decision(False, f"nothing it reads changed since run {state.run_id}")
@@ -113,6 +119,11 @@ def decide(stage: Stage, context: RunContext, changing: frozenset[str] = frozens
         return Decision(False, kept)
     before = ", ".join(f"{name} ({state.fingerprint.get(name, 'new')} -> {current[name]})" for name in changed)
     return Decision(True, f"changed: {before}")
+
+
+def _fingerprint(stage: Stage, context: RunContext) -> dict[str, str]:
+    """Another version of this code may clean, cut or embed in another way."""
+    return {**stage.fingerprint(context), "code": __version__} if stage.fingerprint is not None else {}
 
 
 def lost_outputs(stages: Sequence[Stage], context: RunContext) -> list[str]:
@@ -161,7 +172,7 @@ def plan(stages: Sequence[Stage], context: RunContext) -> list[tuple[Stage, Deci
     lost = lost_outputs(stages, context)
     for stage in stages:
         try:
-            decision = decide(stage, context, frozenset(changing))
+            decision = decide(stage, context, frozenset(changing), is_resuming=not changing)
             if lost and not context.is_kept_when_forgetting(stage.name):
                 decision = Decision(True, f"{lost[0]} was written by an earlier run, and is not there any more")
         except CesrecError:
@@ -195,7 +206,7 @@ def _estimate(stage: Stage, context: RunContext) -> str:
 def run_stage(stage: Stage, context: RunContext) -> float:
     """Run one stage, remember that it is done, and return its seconds."""
     started = time.monotonic()
-    fingerprint = stage.fingerprint(context) if stage.fingerprint is not None else {}
+    fingerprint = _fingerprint(stage, context)
     result = stage.run(context)
     seconds = time.monotonic() - started
     context.results[stage.name] = result
@@ -232,7 +243,7 @@ def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
     skipped: dict[str, str] = {}
     started_at = dt.datetime.now(dt.UTC)
     for number, stage in enumerate(stages, start=1):
-        decision = decide(stage, context)
+        decision = decide(stage, context, is_resuming=not seconds)
         log.info(
             "[%d/%d] %s %s: %s", number, len(stages), "run " if decision.is_needed else "skip", stage.name, decision.reason
         )

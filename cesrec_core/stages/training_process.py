@@ -81,6 +81,8 @@ def keep_reason(
 ) -> str | None:
     """Why the artifact in force may stay although data moved on; None where it must be trained again.
 
+    One of a later date may not stay: it was trained on what had not happened yet.
+
     Args:
         settings: everything whose change alone asks for training, as noted by `training_notes`.
         max_new_share: of today's interactions, the share that the artifact may not have seen.
@@ -91,7 +93,7 @@ def keep_reason(
     age = (context.run_date - dt.date.fromisoformat(state.notes["run_date"])).days
     total = num_interactions(context)
     new_share = max(0.0, 1.0 - float(state.notes["num_interactions"]) / max(1, total))
-    if age > max_age_days or new_share > max_new_share:
+    if not 0 <= age <= max_age_days or new_share > max_new_share:
         return None
     return (
         f"kept: {age} days old (limit {max_age_days}), {new_share:.1%} of interactions are new to it "
