@@ -30,6 +30,7 @@ IS_DERIVED_ATTRIBUTES = "is_derived_attributes"
 
 RECOMMENDED_ITEM_IDS = "recommended_item_ids"
 UTTERANCE = "utterance"
+UTTERANCE_HASH = "utterance_hash"
 SOURCE = "source"
 INTENTS = "intents"
 WANTED_ATTRIBUTES = "wanted_attributes"

@@ -12,7 +12,7 @@ from cesrec_core.schemas import FEEDBACK_SIGNALS
 
 
 class UnderstandFeedback:
-    """feedback_id, utterance, recommended_item_ids -> feedback_signals."""
+    """feedback_id, utterance, recommended_item_ids, utterance_hash -> feedback_signals."""
 
     def __init__(self, catalogue_folder: Path, max_characters: int) -> None:
         self.catalogue_folder = catalogue_folder
@@ -29,6 +29,7 @@ class UnderstandFeedback:
         columns = {
             c.FEEDBACK_ID: shard[c.FEEDBACK_ID],
             c.MODEL_ID: [self.model_id] * len(shard),
+            c.UTTERANCE_HASH: shard[c.UTTERANCE_HASH],
             **{
                 name: [getattr(signal, name) for signal in signals]
                 for name in (

@@ -44,10 +44,13 @@ def said_by_people(feedback: DataFrame) -> DataFrame:
 def active_feedback(feedback: DataFrame, run_end: dt.datetime, window_days: int, max_rounds: int) -> DataFrame:
     """Each user's newest `max_rounds` utterances within the window, with `round` counting from the oldest of them.
 
-    Ties in time go by feedback_id.
+    Ties in time go by feedback_id. Of rows with one feedback_id, which an application may append when it tries again, the
+    newest counts.
     """
     start = run_end - dt.timedelta(days=window_days)
     in_window = feedback.where((F.col(c.CREATED_AT) >= F.lit(start)) & (F.col(c.CREATED_AT) < F.lit(run_end)))
+    newest_of_id = Window.partitionBy(c.FEEDBACK_ID).orderBy(F.col(c.CREATED_AT).desc(), c.USER_ID, c.UTTERANCE)
+    in_window = in_window.withColumn("copy", F.row_number().over(newest_of_id)).where(F.col("copy") == 1)
     by_user = Window.partitionBy(c.USER_ID)
     newest_first = by_user.orderBy(F.col(c.CREATED_AT).desc(), F.col(c.FEEDBACK_ID).desc())
     kept = in_window.withColumn("recency", F.row_number().over(newest_first)).where(F.col("recency") <= max_rounds)

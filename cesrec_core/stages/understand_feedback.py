@@ -45,11 +45,12 @@ def _model_id(context: RunContext) -> str:
 
 
 def run(context: RunContext) -> StageResult:
-    active = feedback_of_run(context)
-    cached = signals_of_run(context).select(c.FEEDBACK_ID)
-    missing = active.join(cached, on=c.FEEDBACK_ID, how="left_anti")
+    said = F.sha2(F.to_json(F.struct(c.UTTERANCE, c.RECOMMENDED_ITEM_IDS)), 256)
+    active = feedback_of_run(context).withColumn(c.UTTERANCE_HASH, said)
+    cached = signals_of_run(context).select(c.FEEDBACK_ID, c.UTTERANCE_HASH)
+    missing = active.join(cached, on=[c.FEEDBACK_ID, c.UTTERANCE_HASH], how="left_anti")
     worker = UnderstandFeedback(export_features(context), context.config.understand_feedback.max_utterance_characters)
-    to_read = missing.select(c.FEEDBACK_ID, c.UTTERANCE, c.RECOMMENDED_ITEM_IDS)
+    to_read = missing.select(c.FEEDBACK_ID, c.UTTERANCE, c.RECOMMENDED_ITEM_IDS, c.UTTERANCE_HASH)
     signals = map_frame(context, NAME, to_read, c.FEEDBACK_ID, worker, FEEDBACK_SIGNALS)
     num_understood = context.warehouse.merge(FEEDBACK_SIGNALS, signals) if signals is not None else 0
     num_active = active.count()

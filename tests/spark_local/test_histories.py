@@ -70,7 +70,7 @@ def test_feedback_counts_within_its_window_newest_three_oldest_first(spark: Spar
         said("first-moment", "edges", days(30)),
         said("too-old", "edges", days(30) + dt.timedelta(microseconds=1)),
         *(said(f"day-{number}", "many", days(number)) for number in (5, 1, 4, 2, 3)),
-        *(said(name, "ties", days(1)) for name in ("c", "a", "d", "b")),
+        *(said(name, "ties", days(1)) for name in ("c", "a", "d", "b", "d")),  # d was sent twice
     ]
     active = active_feedback(spark.createDataFrame(rows, FEEDBACK), RUN_END, window_days=30, max_rounds=3)
     assert dict(active.dtypes)["round"] == "int"
