@@ -56,6 +56,11 @@ ALWAYS_THERE = ("interactions", "items")
 _SIGNS_OF_DAMAGE = ("FAILED_READ_FILE", "java.io.EOFException", "java.util.zip.ZipException")
 
 
+def is_uri(location: str) -> bool:
+    """Whether the location is on storage that Spark alone knows how to reach."""
+    return _URI.match(location) is not None
+
+
 def recognise(location: str) -> Format:
     """The format of a file, folder or table, from its name and, for a local folder, from what lies in it.
 
@@ -66,7 +71,7 @@ def recognise(location: str) -> Format:
         InputDataError: there is nothing at a local path.
     """
     by_suffix = next((found for suffix, found in SUFFIXES.items() if location.endswith(suffix)), None)
-    if _URI.match(location):
+    if is_uri(location):
         return by_suffix or "delta"
     path = Path(location)
     if location and path.is_dir():

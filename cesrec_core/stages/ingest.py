@@ -17,9 +17,10 @@ from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.frames.ingest import FUTURE_TIMESTAMP, clean_feedback, clean_interactions, clean_items
 from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.raw_sources.discover import PATTERNS, find_sources
-from cesrec_core.raw_sources.formats import ALWAYS_THERE, read_source, readable, recognise
+from cesrec_core.raw_sources.formats import ALWAYS_THERE, is_uri, read_source, readable, recognise
 from cesrec_core.raw_sources.tables import newest_version
-from cesrec_core.schemas import FEEDBACK, INTERACTIONS, ITEMS, QUARANTINE
+from cesrec_core.raw_sources.uris import listing_hash
+from cesrec_core.schemas import FEEDBACK, INTERACTIONS, ITEMS, QUARANTINE, Table
 from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
 
 log = logging.getLogger(__name__)
@@ -48,11 +49,13 @@ def locate_sources(section: DatasetSection) -> dict[str, str]:
 
 
 def pin_sources(spark: SparkSession, sources: dict[str, str]) -> dict[str, str]:
-    """What each source holds now: `version:N` of a table, `content:HASH` of files."""
+    """What each source holds now: `version:N` of a table, `content:HASH` of files, `listing:HASH` of files at a URI."""
     pins = {}
     for kind, location in sources.items():
         if recognise(location) in ("delta", "table"):
             pins[kind] = f"version:{newest_version(spark, location)}"
+        elif is_uri(location):
+            pins[kind] = f"listing:{listing_hash(spark, location)}"
         else:
             pins[kind] = f"content:{content_hash(Path(location))}"
     return pins
@@ -119,10 +122,11 @@ def _park(context: RunContext) -> dict[str, DataFrame]:
         refused_frames.append(refused.select(c.SOURCE, c.REASON, c.RECORD))
 
     keep("items", *clean_items(raw["items"], context.config.ingest))
-    known_items = parked["items"].select(c.ITEM_ID)
+    known_items = _known(context, ITEMS, parked["items"], c.ITEM_ID)
     keep("interactions", *clean_interactions(raw["interactions"], known_items, context.run_end))
     if "feedback" in raw:
-        keep("feedback", *clean_feedback(raw["feedback"], parked["interactions"].select(c.USER_ID).distinct(), context.run_end))
+        known_users = _known(context, INTERACTIONS, parked["interactions"], c.USER_ID)
+        keep("feedback", *clean_feedback(raw["feedback"], known_users, context.run_end))
     refused = refused_frames[0]
     for frame in refused_frames[1:]:
         refused = refused.unionByName(frame)
@@ -130,6 +134,18 @@ def _park(context: RunContext) -> dict[str, DataFrame]:
     schema = StructType([StructField(name, StringType()) for name in (c.SOURCE, c.REASON, c.RECORD)])
     parked["refused"] = context.spark.read.schema(schema).parquet(str(folder / "refused"))
     return parked
+
+
+def _known(context: RunContext, table: Table, parked: DataFrame, column: str) -> DataFrame:
+    """Values that other sources may refer to: those of this source and, where sources only add, of the rows there are."""
+    values = parked.select(column)
+    if _adds_to(context, table):
+        values = values.unionByName(context.warehouse.read(table).select(column))
+    return values.distinct()
+
+
+def _adds_to(context: RunContext, table: Table) -> bool:
+    return context.config.ingest.mode == "append" and context.warehouse.exists(table)
 
 
 def read_pinned(context: RunContext, kind: str) -> DataFrame:
@@ -145,7 +161,7 @@ def _refuse_bad_sources(
     """By source, `refused` counts all rows that cannot be used, `held_against` those of them that the limit is for."""
     limit = context.config.ingest.max_quarantined_share
     for kind, num_clean in counts.items():
-        if num_clean == 0 and kind != "feedback":
+        if num_clean == 0 and kind != "feedback" and not (kind not in refused and _adds_to(context, TABLE_OF[kind])):
             found = f"all of its {refused[kind]} rows were refused" if kind in refused else "it has no rows"
             raise InputDataError(
                 f"{context.sources[kind]} gives no {kind}: {found}. {_reasons(context, kind)}No table was changed."

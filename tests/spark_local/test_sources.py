@@ -13,6 +13,7 @@ from cesrec_core.errors import ConfigError, InputDataError, SchemaError
 from cesrec_core.raw_sources.discover import find_sources
 from cesrec_core.raw_sources.formats import read_source, readable, recognise
 from cesrec_core.raw_sources.tables import newest_version
+from cesrec_core.raw_sources.uris import listing_hash
 
 
 def rows(frame: DataFrame, *columns: str) -> list[tuple]:
@@ -271,6 +272,20 @@ def test_names_that_look_like_patterns(spark: SparkSession, tmp_path: Path) -> N
     write(folder / "items.jsonl", '{"item_id": "1", "title": "Heat"}\n')
     for name in ("items.parquet", "items.csv", "items.jsonl"):
         assert rows(read_source(spark, "items", str(folder / name)), "item_id", "title") == [("1", "Heat")]
+
+
+def test_files_at_a_uri_are_known_by_their_listing(spark: SparkSession, tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["1"], "title": ["Heat"]}), path)
+    before = listing_hash(spark, path.as_uri())
+    assert listing_hash(spark, path.as_uri()) == before
+    pq.write_table(pa.table({"item_id": ["1", "2"], "title": ["Heat", "Ran"]}), path)
+    assert listing_hash(spark, path.as_uri()) != before
+    assert rows(read_source(spark, "items", path.as_uri()), "item_id", "title") == [("1", "Heat"), ("2", "Ran")]
+    with pytest.raises(InputDataError, match=r"gone\.parquet cannot be listed \(FileNotFoundException\)"):
+        listing_hash(spark, (tmp_path / "gone.parquet").as_uri())
+    with pytest.raises(InputDataError, match="cannot be listed"):
+        listing_hash(spark, "nosuch://bucket/items.parquet")
 
 
 def test_recognise(tmp_path: Path) -> None:
