@@ -3,7 +3,8 @@
 Nothing else opens a Delta table. Tables lie under a path or carry a catalog name, exactly one of the two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -42,7 +43,15 @@ class Warehouse:
         self.spark = spark
         self.path = Path(section.path).absolute()
         self.schema_name = section.schema_name
-        spark.conf.set(COMMIT_METADATA_SETTING, COMMIT_METADATA)
+
+    @contextmanager
+    def _marked(self) -> Iterator[None]:
+        """What is committed inside is marked as this project's; the session is its user's otherwise."""
+        self.spark.conf.set(COMMIT_METADATA_SETTING, COMMIT_METADATA)
+        try:
+            yield
+        finally:
+            self.spark.conf.unset(COMMIT_METADATA_SETTING)
 
     def location(self, table: Table) -> str:
         """What Spark SQL calls the table, quoted."""
@@ -73,7 +82,8 @@ class Warehouse:
                 builder = builder.property("delta.enableChangeDataFeed", "true")
             if table.partition_by:
                 builder = builder.partitionedBy(*table.partition_by)
-            builder.execute()
+            with self._marked():
+                builder.execute()
 
     def version(self, table: Table) -> int:
         """The table's newest version."""
@@ -152,22 +162,28 @@ class Warehouse:
         merge = merge.whenNotMatchedInsertAll()
         if delete_missing:
             merge = merge.whenNotMatchedBySourceDelete()
-        merge.execute()
+        with self._marked():
+            merge.execute()
         return num_rows
 
     def delete_rows(self, table: Table, keys: DataFrame, on: Sequence[str]) -> None:
         """Remove the rows whose `on` columns appear in `keys`."""
         same = " AND ".join(f"t.`{name}` = s.`{name}`" for name in on)
-        self._delta_table(table).alias("t").merge(keys.select(*on).distinct().alias("s"), same).whenMatchedDelete().execute()
+        merge = self._delta_table(table).alias("t").merge(keys.select(*on).distinct().alias("s"), same)
+        with self._marked():
+            merge.whenMatchedDelete().execute()
 
     def vacuum(self, table: Table, retention_hours: int) -> None:
-        self._delta_table(table).vacuum(retention_hours)
+        with self._marked():
+            self._delta_table(table).vacuum(retention_hours)
 
     def optimize(self, table: Table) -> None:
-        self._delta_table(table).optimize().executeCompaction()
+        with self._marked():
+            self._delta_table(table).optimize().executeCompaction()
 
     def delete_where(self, table: Table, condition: str) -> None:
-        self._delta_table(table).delete(condition)
+        with self._marked():
+            self._delta_table(table).delete(condition)
 
     def create_published_views(self, published_run: str) -> None:
         """Views of one run's slices: persistent ones where tables have catalog names, this session's elsewhere."""
@@ -188,10 +204,11 @@ class Warehouse:
         return DeltaTable.forName(self.spark, f"{self.schema_name}.{table.name}")
 
     def _save(self, writer: DataFrameWriter, table: Table) -> None:
-        if self.schema_name is None:
-            writer.save(str(self.path / "tables" / table.name))
-        else:
-            writer.saveAsTable(f"{self.schema_name}.{table.name}")
+        with self._marked():
+            if self.schema_name is None:
+                writer.save(str(self.path / "tables" / table.name))
+            else:
+                writer.saveAsTable(f"{self.schema_name}.{table.name}")
 
     @staticmethod
     def _in_order(frame: DataFrame, table: Table) -> DataFrame:
