@@ -19,7 +19,7 @@ setup: $(STAMP) ## environment, sample data and models, once
 $(STAMP): setup.py constraints.txt cesrec_core/local_setup.py cesrec_core/local_java.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found. Try: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -P cesrec_core/local_java.py
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV) (about 7 GB, most of it PyTorch) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[spark,training,demo,dev]'
 	@$(BIN)/python -m cesrec_core.local_setup

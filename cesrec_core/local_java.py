@@ -21,12 +21,13 @@ def main() -> int:
     what = "no Java" if found is None else f"Java {found}"
     package = next((name for name in PACKAGES if _is_available(name)), PACKAGES[0])
     install = f"apt-get update && apt-get install -y {package}"
-    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+    as_root = _as_root()
+    if shutil.which("apt-get") and as_root is not None:
         print(f"Found {what}; Spark needs 17 or 21. Installing {package} ...", flush=True)
-        subprocess.run(["apt-get", "update", "-qq"], check=False)
+        subprocess.run([*as_root, "apt-get", "update", "-qq"], check=False)
         package = next((name for name in PACKAGES if _is_available(name)), PACKAGES[0])
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        done = subprocess.run(["apt-get", "install", "-y", "-qq", package], check=False, env=environment)
+        quietly = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", package]
+        done = subprocess.run(quietly, check=False)
         if done.returncode == 0 and java_version() in SUPPORTED:
             return 0
     print(f"Found {what}, but Spark needs Java 17 or 21. Run this once, then start again:\n", file=sys.stderr)
@@ -53,6 +54,15 @@ def parse_version(shown: str) -> int | None:
         return None
     major = int(match.group(1))
     return int(match.group(2) or 0) if major == 1 else major
+
+
+def _as_root() -> list[str] | None:
+    """What to write before a command that only root may run; None where this user may not, or not without a password."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return []
+    sudo = ["sudo", "-n"]
+    may = shutil.which("sudo") and subprocess.run([*sudo, "true"], capture_output=True, check=False).returncode == 0
+    return sudo if may else None
 
 
 def _is_available(package: str) -> bool:
