@@ -224,7 +224,7 @@ class EvaluateSection(Section):
     num_negatives: Count = 100
     num_bootstrap_samples: Count = 2000
     max_feedback_attributes: Count = 2
-    weight_grid: list[Weight] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
+    weight_grid: list[Weight] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
 
 
 class MaintainSection(Section):
