@@ -24,7 +24,7 @@ EXIT_CODES = """\
 exit codes:
   0  done, or nothing to do
   2  configuration or command line cannot be used
-  3  input data refused; no table was changed
+  3  input data refused; where ingest refused it, no table was changed
   4  a quality gate refused to publish; consumers go on reading the run before
   1  anything else
 

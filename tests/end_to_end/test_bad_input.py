@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import World
 from pyspark.sql import functions as F
-from tiny_world import feedback_row, write_config, write_feedback
+from tiny_world import NUM_ITEMS, feedback_row, write_config, write_feedback
 
 from cesrec_core.config import load_config
 from cesrec_core.errors import CesrecError
@@ -243,3 +243,40 @@ def test_an_unknown_argument() -> None:
     assert done.returncode == 2
     assert "--frobnicate" in done.stderr
     assert "--frobnicate" in json.loads(done.stdout.splitlines()[-1])["error"]
+
+
+def test_a_warehouse_at_a_uri(world: World) -> None:
+    error = refusal(world, "warehouse.path=s3://bucket/warehouse")
+    assert error.exit_code == 2
+    assert "warehouse.path is a URI" in str(error)
+
+
+def test_a_job_as_people_start_it(world: World) -> None:
+    """Results on standard output, the rest on standard error, though spark-submit's launcher gives a job one pipe for both."""
+    spark_submit = Path(sys.executable).parent / "spark-submit"
+    command = [str(spark_submit), str(ROOT / "jobs" / "nightly_refresh.py"), "--config", str(world.config_path), "--dry-run"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYSPARK", "SPARK"))}
+    before = world.versions()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.strip().splitlines()
+    assert lines[0].startswith("Plan of run ")
+    assert len(lines) == 1 + len(NIGHTLY) + 1
+    assert json.loads(lines[-1])["status"] == "dry_run"
+    assert "Plan of run" not in done.stderr
+    assert world.versions() == before
+
+
+def test_a_source_that_only_adds_may_speak_of_what_is_there(world: World, dataset: Path) -> None:
+    """Last here, since it changes the world. That there is no new item is no mistake then."""
+    before = world.table("interactions").count()
+    spoil(dataset / "items.parquet", lambda table: table.slice(0, 0))
+    row = {**pq.read_table(dataset / "interactions.parquet").slice(0, 1).to_pylist()[0], "user_id": "person-new"}
+    spoil(dataset / "interactions.parquet", lambda table: pa.Table.from_pylist([row], schema=table.schema))
+    said = [feedback_row(1, "person-01", "more plush"), feedback_row(2, "a stranger", "more plush")]
+    lines = "".join(json.dumps(entry) + "\n" for entry in said)
+    (dataset / "feedback.jsonl").write_text(lines, encoding="utf-8")
+    counts = world.run(DATE, f"dataset.path={dataset}", "ingest.mode=append", stages=NIGHTLY[:1])["counts"]["ingest"]
+    assert (counts["items"], counts["interactions"], counts["feedback"], counts["quarantined"]) == (0, 1, 1, 1)
+    assert world.table("interactions").count() == before + 1
+    assert world.table("items").where("is_active").count() == NUM_ITEMS

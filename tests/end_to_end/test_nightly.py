@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import World
 from pyspark.sql import functions as F
 from tiny_world import (
@@ -25,10 +27,12 @@ from tiny_world import (
 from cesrec_core.actors.construct_pseudo_sequences import ConstructPseudoSequences
 from cesrec_core.actors.recommend import Recommend
 from cesrec_core.actors.understand_feedback import UnderstandFeedback
+from cesrec_core.adapter import load_adapter
 from cesrec_core.artifacts import read_manifest
 from cesrec_core.config import load_config
 from cesrec_core.delta_io.runs import find_run, latest_published, read_published, write_run
 from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
+from cesrec_core.extractor import Extractor
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.schemas import TABLES
 from cesrec_core.stages import maintain, publish
@@ -73,6 +77,7 @@ def test_scores_are_the_sum_of_their_parts_and_fall_with_rank(first_night: tuple
     silent = [row for row in rows if row["round"] == 0]
     assert len(silent) == (NUM_USERS - NUM_SIMULATED) * 10
     assert all(row["feedback_score"] == 0 and row["constructor_score"] == 0 for row in silent)
+    assert all(row["constructor_score"] < 0 for row in rows if row["round"] > 0)
 
 
 def test_simulated_people_are_rewritten_within_their_masks(first_night: tuple[World, dict[str, Any]]) -> None:
@@ -103,12 +108,30 @@ def test_nothing_that_was_turned_down_is_put_in(first_night: tuple[World, dict[s
             assert not attributes_of[row["item_ids"][place]] & unwanted_by[row["feedback_id"]]
 
 
-def test_masks_follow_the_rule_on_the_published_vectors(first_night: tuple[World, dict[str, Any]]) -> None:
-    """The least similar place of a history is the masked one."""
+def test_vectors_and_masks_are_what_the_models_and_the_rule_make(first_night: tuple[World, dict[str, Any]]) -> None:
+    """Worked out again from the tables alone: text -> extractor -> adapter -> the least similar place of a history."""
     world, summary = first_night
-    for row in world.table("outlier_masks", summary["run_id"]).collect():
-        assert len(row["masked_positions"]) == 1
-        assert row["masked_positions"][0] == min(range(len(row["similarities"])), key=lambda place: row["similarities"][place])
+    context = world.open()
+    items = {row["text_hash"]: row for row in world.table("items").collect()}
+    hashes = sorted(items)
+    semantic = {row["text_hash"]: row["semantic_embedding"] for row in world.table("item_embeddings").collect()}
+    texts = [items[text_hash]["item_text"] for text_hash in hashes]
+    expected = Extractor(context.config.embed_items, "cpu").embed(texts)
+    np.testing.assert_allclose([semantic[text_hash] for text_hash in hashes], expected, atol=1e-4)
+    aligned = {row["text_hash"]: row["aligned_embedding"] for row in world.table("aligned_embeddings").collect()}
+    adapter = load_adapter(context.artifact("adapter")[0])[0].eval()
+    with torch.inference_mode():
+        projected = adapter(torch.from_numpy(expected))
+    np.testing.assert_allclose([aligned[text_hash] for text_hash in hashes], projected, atol=1e-4)
+
+    place_of = {items[text_hash]["item_id"]: place for place, text_hash in enumerate(hashes)}
+    masks = {row["user_id"]: row for row in world.table("outlier_masks", summary["run_id"]).collect()}
+    for row in observed_histories(world.table("user_sequences"), "leave_one_out").collect():
+        vectors = projected[[place_of[item_id] for item_id in row["item_ids"]]]
+        similarities = torch.nn.functional.cosine_similarity(vectors, vectors.mean(dim=0), dim=1)
+        mask = masks[row["user_id"]]
+        np.testing.assert_allclose(mask["similarities"], similarities, atol=1e-4)
+        assert mask["masked_positions"] == [min(range(len(similarities)), key=lambda place: mask["similarities"][place])]
 
 
 def test_simulated_words_come_from_attributes_alone(first_night: tuple[World, dict[str, Any]]) -> None:
@@ -224,7 +247,9 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
         worker.setup()
     answers = []
     for words in ("more plush please", "more racing please"):
-        said = pa.Table.from_pylist([{"feedback_id": "f", "utterance": words, "recommended_item_ids": []}])
+        said = pa.Table.from_pylist(
+            [{"feedback_id": "f", "utterance": words, "recommended_item_ids": [], "utterance_hash": "h"}]
+        )
         signals = understanding.process(said).to_pylist()[0]
         user = {"user_id": "person-00", "item_ids": history["item_ids"]}
         remark = {"round": 1, "utterance": words, **signals}
@@ -232,6 +257,12 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
         rewritten = constructing.process(asked).to_pylist()[0]["item_ids"]
         ranked = pa.Table.from_pylist([{**user, **remark, "segments": None, "pseudo_item_ids": rewritten}])
         answers.append((rewritten, [entry["item_id"] for entry in recommending.process(ranked).to_pylist()]))
+        # The rewrite itself counts, not the words alone.
+        kept = pa.Table.from_pylist([{**user, **remark, "segments": None, "pseudo_item_ids": history["item_ids"]}])
+        parts = [
+            {row["item_id"]: row["base_score"] for row in recommending.process(asked).to_pylist()} for asked in (ranked, kept)
+        ]
+        assert any(parts[0][item] != pytest.approx(parts[1][item], abs=1e-4) for item in parts[0].keys() & parts[1].keys())
     (plush_history, plush_list), (racing_history, racing_list) = answers
     assert plush_history != racing_history
     assert plush_list != racing_list
@@ -297,6 +328,18 @@ def test_simulated_words_are_not_acted_on_where_nobody_is_simulated(copied_world
     assert feedback_of_run(copied_world.open("run.run_date='2026-03-03'")).count() == NUM_SIMULATED
     for_real = copied_world.open("run.run_date='2026-03-04'", "simulate_feedback.num_users=0", "dataset.split=all")
     assert feedback_of_run(for_real).count() == 0
+
+
+def test_words_that_were_edited_are_read_again(copied_world: World) -> None:
+    """Under the same feedback_id, as a file that was corrected brings them."""
+    understanding = [stage for stage in NIGHTLY if stage.name == "understand_feedback"]
+    said = copied_world.table("feedback").orderBy("feedback_id").limit(1)
+    feedback_id = said.first()["feedback_id"]
+    copied_world.warehouse.merge(TABLES["feedback"], said.withColumn("utterance", F.lit("no more craft, give me plush")))
+    summary = copied_world.run("run.run_date='2026-03-03'", stages=understanding)
+    assert summary["counts"]["understand_feedback"]["understood"] == 1
+    signals = copied_world.table("feedback_signals").where(F.col("feedback_id") == feedback_id).collect()
+    assert [(row["wanted_attributes"], row["unwanted_attributes"]) for row in signals] == [(["Plush"], ["Craft"])]
 
 
 def test_maintenance_drops_old_runs_and_keeps_the_published_one(copied_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +425,6 @@ def say_in_the_table(world: World, feedback_id: str, user_id: str, utterance: st
     frame = world.table("feedback").limit(1).withColumn("feedback_id", F.lit(feedback_id))
     frame = frame.withColumn("source", F.lit("human")).withColumn("user_id", F.lit(user_id))
     frame = frame.withColumn("utterance", F.lit(utterance))
-    world.spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
     frame.write.format("delta").mode("append").save(str(world.warehouse_path / "tables" / "feedback"))
 
 
