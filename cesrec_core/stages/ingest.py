@@ -164,7 +164,8 @@ def _refuse_bad_sources(
         if num_clean == 0 and kind != "feedback" and not (kind not in refused and _adds_to(context, TABLE_OF[kind])):
             found = f"all of its {refused[kind]} rows were refused" if kind in refused else "it has no rows"
             raise InputDataError(
-                f"{context.sources[kind]} gives no {kind}: {found}. {_reasons(context, kind)}No table was changed."
+                f"{context.sources[kind]} gives no {kind}: {found}. {_reasons(context, kind)}Mend it, or name another in "
+                "the dataset section. No table was changed."
             )
         num_refused = held_against.get(kind, 0)
         if _share(num_refused, num_clean) <= limit:
@@ -181,7 +182,8 @@ def _refuse_bad_sources(
         else:
             raise InputDataError(
                 f"{context.sources[kind]}: {num_refused} of {num_clean + num_refused} rows of {kind} were refused, more than "
-                f"the {limit:.0%} that ingest.max_quarantined_share allows. {_reasons(context, kind)}No table was changed."
+                f"the {limit:.0%} that ingest.max_quarantined_share allows. {_reasons(context, kind)}Mend it, or raise that "
+                "share. No table was changed."
             )
 
 
