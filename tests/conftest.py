@@ -3,7 +3,6 @@
 `make test` runs two processes, since Spark keeps but one core busy here. What shares a world stays together.
 """
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -33,8 +32,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    # Thousands of tiny queries: the optimising compiler costs this Java more than it saves, and parallel collectors as well.
-    os.environ["PYSPARK_SUBMIT_ARGS"] = '--driver-java-options "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" pyspark-shell'
     section = SparkSection(master="local[2]", shuffle_partitions=2, snapshot_partitions=1, is_ui_enabled=False)
     session = spark_session(section, "cesrec tests")
     yield session

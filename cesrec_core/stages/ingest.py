@@ -161,7 +161,8 @@ def _refuse_bad_sources(
     """By source, `refused` counts all rows that cannot be used, `held_against` those of them that the limit is for."""
     limit = context.config.ingest.max_quarantined_share
     for kind, num_clean in counts.items():
-        if num_clean == 0 and kind != "feedback" and not (kind not in refused and _adds_to(context, TABLE_OF[kind])):
+        may_be_empty = kind == "feedback" or (kind not in refused and _adds_to(context, TABLE_OF[kind]))
+        if num_clean == 0 and not may_be_empty:
             found = f"all of its {refused[kind]} rows were refused" if kind in refused else "it has no rows"
             raise InputDataError(
                 f"{context.sources[kind]} gives no {kind}: {found}. {_reasons(context, kind)}Mend it, or name another in "

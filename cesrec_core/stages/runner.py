@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import logging
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,14 +98,13 @@ def decide(stage: Stage, context: RunContext, changing: frozenset[str] = frozens
     Args:
         changing: outputs of earlier stages that are going to change: for plans made ahead of the work.
         is_resuming: whether what this run did before it was interrupted still holds. It does not once an earlier stage had
-            to run again, since another run has written to its tables in between.
+            to run, or another run has overtaken this one.
     """
-    state = read_state(context.warehouse.path, stage.name)
-    is_overwritten = stage.fingerprint is not None and (state is None or state.run_id != context.run_id)
-    if is_resuming and not is_overwritten and read_record(context.stage_path(stage.name) / "done.json") is not None:
+    if is_resuming and read_record(context.stage_path(stage.name) / "done.json") is not None:
         return Decision(False, "done already in this run")
     if stage.fingerprint is None:
         return Decision(True, "every run writes its own rows")
+    state = read_state(context.warehouse.path, stage.name)
     if state is None:
         return Decision(True, "has not run in this warehouse yet")
     ahead = [name for name in stage.reads if name in changing]
@@ -119,6 +119,25 @@ def decide(stage: Stage, context: RunContext, changing: frozenset[str] = frozens
         return Decision(False, kept)
     before = ", ".join(f"{name} ({state.fingerprint.get(name, 'new')} -> {current[name]})" for name in changed)
     return Decision(True, f"changed: {before}")
+
+
+def was_overtaken(context: RunContext) -> bool:
+    """Whether another run wrote shared tables or artifacts after this one, unfinished, had begun: its work is of two worlds."""
+    ours = [record.stat().st_mtime for record in context.work_path.glob("*/done.json")]
+    if not ours or _is_done(context):
+        return False
+    for record in (context.warehouse.path / "state").glob("*.json"):
+        state = read_state(context.warehouse.path, record.stem)
+        # Without a fingerprint a stage writes rows of its own run alone.
+        is_shared_and_anothers = state is not None and bool(state.fingerprint) and state.run_id != context.run_id
+        if is_shared_and_anothers and record.stat().st_mtime > min(ours):
+            return True
+    return False
+
+
+def _is_done(context: RunContext) -> bool:
+    run = find_run(context.warehouse, context.run_id) if context.warehouse.exists(RUNS) else None
+    return run is not None and run.status in DONE
 
 
 def _fingerprint(stage: Stage, context: RunContext) -> dict[str, str]:
@@ -170,9 +189,10 @@ def plan(stages: Sequence[Stage], context: RunContext) -> list[tuple[Stage, Deci
     changing: set[str] = set()
     decisions = []
     lost = lost_outputs(stages, context)
+    is_resuming = not was_overtaken(context)
     for stage in stages:
         try:
-            decision = decide(stage, context, frozenset(changing), is_resuming=not changing)
+            decision = decide(stage, context, frozenset(changing), is_resuming and not changing)
             if lost and not context.is_kept_when_forgetting(stage.name):
                 decision = Decision(True, f"{lost[0]} was written by an earlier run, and is not there any more")
         except CesrecError:
@@ -232,13 +252,15 @@ def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
     """
     started = time.monotonic()
     lost = lost_outputs(stages, context)
-    previous = find_run(context.warehouse, context.run_id) if context.warehouse.exists(RUNS) else None
-    if previous is not None and previous.status in DONE and stages[-1].name == "publish" and not lost:
+    if stages[-1].name == "publish" and not lost and _is_done(context):
         return _nothing_to_do(context, time.monotonic() - started)
     check_all(stages, context)
     if lost:
         log.warning("%s: written by an earlier run, and not there any more. What depends on it is made again.", ", ".join(lost))
         context.forget()
+    if was_overtaken(context):
+        log.warning("Another run has written to this warehouse since run %s was interrupted. It begins anew.", context.run_id)
+        shutil.rmtree(context.work_path)
     seconds: dict[str, float] = {}
     skipped: dict[str, str] = {}
     started_at = dt.datetime.now(dt.UTC)

@@ -123,7 +123,7 @@ def test_the_uncertainty_is_that_of_items_held_out() -> None:
     fitted = fit_adapter(semantic, collaborative, SETTINGS.model_copy(update={"max_epochs": 2}), seed=1)
     uncertainty = fitted.model.residual_covariance
     assert uncertainty.diagonal().mean().item() == pytest.approx(fitted.metrics["held_out_mse"], rel=1e-4)
-    assert torch.equal(uncertainty, uncertainty.T)
+    torch.testing.assert_close(uncertainty, uncertainty.T)
     assert torch.linalg.eigvalsh(uncertainty).min() > -1e-6
 
 

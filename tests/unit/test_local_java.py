@@ -70,3 +70,27 @@ def test_an_old_java_in_java_home_is_named(tmp_path: Path) -> None:
 def test_a_supported_java_is_enough(tmp_path: Path) -> None:
     done = run_script(PATH=str(fake_java(tmp_path, "21.0.2")))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_java_is_installed_where_this_user_may(tmp_path: Path) -> None:
+    """Root, or sudo that asks for no password: both are played, and so is apt-get, which brings a Java."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    java = fake_java(tmp_path / "installed", "17.0.9") / "java"
+    scripts = {
+        "sudo": 'shift; exec "$@"',
+        "env": 'shift; exec "$@"',
+        "true": "exit 0",
+        "apt-cache": "echo '  Candidate: 17.0.9'",
+        "apt-get": f'case "$*" in *install*) echo "$*" > {tmp_path}/asked; /bin/cp {java} {commands}/java;; esac',
+    }
+    for name, body in scripts.items():
+        script = commands / name
+        script.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        script.chmod(0o755)
+    done = run_script(PATH=str(commands))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "asked").read_text(encoding="utf-8") == "install -y -qq openjdk-17-jre-headless\n"
+    (commands / "apt-get").write_text("#!/bin/sh\nexit 100\n", encoding="utf-8")
+    (commands / "java").unlink()
+    assert "Run this once" in run_script(PATH=str(commands)).stderr

@@ -1,6 +1,7 @@
 """Which stages a run trusts to be done."""
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,18 @@ import pytest
 from cesrec_core.config import Config
 from cesrec_core.stages import runner, training_process
 from cesrec_core.stages.context import RunContext, Stage, StageResult, StageState, write_state
-from cesrec_core.stages.runner import decide, run_stage
+from cesrec_core.stages.runner import decide, run_stage, was_overtaken
 from cesrec_core.stages.training_process import keep_reason
 
 
 class Folders:
+    """A warehouse without tables."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def exists(self, table: object) -> bool:
+        return False
 
 
 def context_of(warehouse: Path, run_id: str, date: str = "2026-03-02") -> RunContext:
@@ -35,14 +41,25 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert decide(MASK, context_of(tmp_path, "b")).is_needed
 
 
-def test_what_another_run_has_overwritten_is_not_done(tmp_path: Path) -> None:
-    run_stage(INGEST, context_of(tmp_path, "a"))
-    run_stage(MASK, context_of(tmp_path, "a"))
-    run_stage(INGEST, context_of(tmp_path, "b"))
-    again = context_of(tmp_path, "a")
-    assert decide(INGEST, again).is_needed
-    assert not decide(MASK, again).is_needed
-    assert decide(MASK, again, is_resuming=False).is_needed
+def work_at(moment: int, stage: Stage, context: RunContext) -> None:
+    run_stage(stage, context)
+    for record in (context.warehouse.path / "state" / f"{stage.name}.json", context.stage_path(stage.name) / "done.json"):
+        os.utime(record, (moment, moment))
+
+
+def test_a_run_is_overtaken_by_what_another_one_wrote_for_all_to_read(tmp_path: Path) -> None:
+    first, second = context_of(tmp_path, "a"), context_of(tmp_path, "b")
+    work_at(1, INGEST, second)
+    work_at(2, INGEST, first)
+    work_at(3, MASK, first)
+    assert not was_overtaken(first)
+    work_at(4, MASK, second)
+    assert not was_overtaken(first)
+    work_at(5, INGEST, second)
+    assert was_overtaken(first)
+    assert not was_overtaken(second)
+    for stage in (INGEST, MASK):
+        assert decide(stage, first, is_resuming=False).is_needed
 
 
 def test_another_version_of_the_code_looks_at_its_data_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
