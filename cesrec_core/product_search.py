@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cesrec_core.item_lists import ItemLists
 
-# Scores in float32 at once: 4 Mi = 16 MiB on a CPU, near the cache; a GPU wants larger pieces of work.
-SCORES_PER_BLOCK = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+# Scores in float32 at once. On a CPU 2 Mi = 8 MiB are still in the cache when they are looked through; a GPU wants more work.
+SCORES_PER_BLOCK = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
 # Candidates beyond k whose products are made in float64; a tie or a near tie at the end of those takes the wider net.
 SPARE_CANDIDATES = 2
 # Levels of groups that are looked through from the top: at each, the best groups are opened and the others left closed.
@@ -87,17 +87,20 @@ class _Search:
         # Members of a group: with this many, as many values are looked at on every level, and least of all in sum.
         self.fan_out = max(1, round((self.num_items / (k + SPARE_CANDIDATES)) ** (1 / (NUM_LEVELS + 1))))
         per_group = self.fan_out**NUM_LEVELS
-        num_columns = per_group * max(1, -(-self.num_items // per_group))
+        num_columns = per_group * (self.num_items // per_group + 1)  # one at least is no item's
         device = item_vectors.device
         self.vectors = torch.zeros(num_columns, item_vectors.shape[1], device=device)
         self.vectors[: self.num_items] = item_vectors[idx]
         self.idx_of_column = torch.zeros(num_columns, dtype=torch.int64, device=device)
         self.idx_of_column[: self.num_items] = idx
-        self.column_of_idx = torch.full((len(item_vectors),), -1, dtype=torch.int64, device=device)
+        self.column_of_idx = torch.full((len(item_vectors),), self.num_items, dtype=torch.int64, device=device)
         self.column_of_idx[idx] = torch.arange(self.num_items, device=device)
         self.longest_item = self.vectors.norm(dim=1).max()
         self.rows_per_block = max(1, SCORES_PER_BLOCK[device.type] // num_columns)
+        # Made once: a fresh tensor of this size costs more in page faults than it takes to fill.
         self._buffer = torch.empty(self.rows_per_block, num_columns, device=device)
+        widths = [num_columns // self.fan_out**level for level in range(1, NUM_LEVELS + 1)]
+        self._maxima = [torch.empty(self.rows_per_block, width, device=device) for width in widths]
 
     def scores(self, vectors: Tensor) -> Tensor:
         """float32 [b, columns]; overwritten by the next call."""
@@ -107,14 +110,13 @@ class _Search:
         return scores
 
     def remove_seen(self, scores: Tensor, seen: ItemLists) -> None:
-        rows = torch.from_numpy(seen.row_numbers()).to(scores.device)
+        starts = torch.from_numpy(seen.row_numbers()).to(scores.device).mul_(scores.shape[1])
         columns = self.column_of_idx[torch.from_numpy(seen.idx).to(scores.device)]
-        is_column = columns >= 0
-        scores.view(-1).index_fill_(0, rows[is_column] * scores.shape[1] + columns[is_column], -torch.inf)
+        scores.view(-1).index_fill_(0, starts.add_(columns), -torch.inf)
 
     def best(self, vectors: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """item_idx int64 and products float64, both [b, k]."""
-        columns, outside = self._candidates(scores, self.k + SPARE_CANDIDATES, NUM_LEVELS)
+        columns, outside = self._candidates(scores, self.k + SPARE_CANDIDATES, level=0)
         chosen, products = self._in_order(vectors, scores, columns)
         doubtful = self._doubtful(vectors, products, outside)
         if len(doubtful):
@@ -127,7 +129,7 @@ class _Search:
             chosen[alone], products[alone] = self._in_order(vectors[alone], scores[alone], everything)
         return chosen, products
 
-    def _candidates(self, scores: Tensor, count: int, num_levels: int) -> tuple[Tensor, Tensor]:
+    def _candidates(self, scores: Tensor, count: int, level: int) -> tuple[Tensor, Tensor]:
         """Columns [b, count] of the greatest scores, and the greatest score outside of them [b].
 
         The best `count` items lie in the `count` groups with the best best, which are found among the groups as items are
@@ -135,10 +137,11 @@ class _Search:
         maximum of long rows.
         """
         num_groups = scores.shape[1] // self.fan_out
-        if num_levels == 0 or num_groups <= count:
+        if level == NUM_LEVELS or num_groups <= count:
             return self._topmost(scores, count)
-        best_of_groups = scores.view(len(scores), self.fan_out, num_groups).amax(dim=1)
-        groups, outside_groups = self._candidates(best_of_groups, count, num_levels - 1)
+        best_of_groups = self._maxima[level][: len(scores)]
+        torch.amax(scores.view(len(scores), self.fan_out, num_groups), dim=1, out=best_of_groups)
+        groups, outside_groups = self._candidates(best_of_groups, count, level + 1)
         members = torch.arange(0, scores.shape[1], num_groups, device=scores.device)
         columns = (groups[:, :, None] + members).flatten(1)
         places, outside = self._topmost(scores.gather(1, columns), count)

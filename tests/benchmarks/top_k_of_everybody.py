@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def bare_product(users: np.ndarray, items: np.ndarray) -> None:
-    rows = 4 * 2**20 // len(items)
+    rows = 4 * 2**20 // len(items)  # the fastest of 1, 2, 4 and 8 Mi scores at once
     buffer, vectors, transposed = torch.empty(rows, len(items)), torch.from_numpy(users), torch.from_numpy(items).T
     for start in range(0, len(users), rows):
         block = vectors[start : start + rows]
