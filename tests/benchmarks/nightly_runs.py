@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dataset_folder
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,7 +42,7 @@ def main() -> int:
         print(f"{options.work} is not empty. Name an empty folder.", file=sys.stderr)
         return 2
     dataset = options.work / "dataset"
-    interactions, items = read_dataset(options.dataset)
+    interactions, items = dataset_folder.read(options.dataset)
     cut = round(len(interactions) * (1 - NEW_SHARE))
     dataset.mkdir()
     pq.write_table(items, dataset / "items.parquet")
@@ -58,27 +59,6 @@ def main() -> int:
         )
     print(json.dumps(results))
     return 0 if all(result["exit_code"] == 0 for result in results.values()) else 1
-
-
-def read_dataset(folder: Path) -> tuple[pa.Table, pa.Table]:
-    """Interactions by time, and items, in the form of a dataset folder."""
-    if (folder / "interactions.parquet").exists():
-        return pq.read_table(folder / "interactions.parquet").sort_by("timestamp"), pq.read_table(folder / "items.parquet")
-    rows = [line.split("\t") for line in (folder / "ml-100k.inter").read_text().splitlines()[1:]]
-    interactions = pa.table(
-        {
-            "user_id": [row[0] for row in rows],
-            "item_id": [row[1] for row in rows],
-            "rating": [float(row[2]) for row in rows],
-            "timestamp": [int(float(row[3])) for row in rows],
-            "position": list(range(len(rows))),
-        }
-    )
-    lines = [line.split("\t") for line in (folder / "ml-100k.item").read_text(encoding="utf-8").splitlines()[1:]]
-    titles = [f"{title} ({year})" if year.isdigit() else title for _, title, year, _ in lines]
-    attributes = pa.array([genres.split() for *_, genres in lines], pa.list_(pa.string()))
-    items = pa.table({"item_id": [line[0] for line in lines], "title": titles, "attributes": attributes})
-    return interactions.sort_by([("timestamp", "ascending"), ("position", "ascending")]), items
 
 
 def write_remarks(dataset: Path, interactions: pa.Table, items: pa.Table) -> None:

@@ -10,11 +10,10 @@ JSON object on the last line.
 
 import argparse
 import json
-import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
+import nightly_runs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,8 +51,7 @@ def main() -> int:
     dataset = options.work / "dataset"
     write_dataset(dataset, options.users, options.items, options.history)
     options.overrides = [*SETTINGS, *options.overrides]
-    night: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("nightly_runs.py")))
-    result = night["run"](options, dataset, RUN_DATE)
+    result = nightly_runs.run(options, dataset, RUN_DATE)
     print("| stage | s |\n|---|---|")
     for stage, seconds in result["summary"].get("seconds", {}).items():
         print(f"| {stage} | {seconds:.1f} |")
