@@ -158,7 +158,8 @@ class _Search:
     def _in_order(self, vectors: Tensor, scores: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """item_idx and products [b, k] of the best among the columns [b, c], whose products are made in float64."""
         columns, _ = columns.sort(dim=1)
-        exact = torch.bmm(self.vectors[columns].double(), vectors.double().unsqueeze(2)).squeeze(2)  # [b, c]
+        # Not a matrix product: that adds up in an order which hangs on its shape, and equal items would differ in the last bit.
+        exact = (self.vectors[columns].double() * vectors.double()[:, None]).sum(dim=2)  # [b, c]
         exact = exact.masked_fill(scores.gather(1, columns) == -torch.inf, -torch.inf)
         in_order, places = exact.sort(dim=1, descending=True, stable=True)
         in_order, places = in_order[:, : self.k], places[:, : self.k]

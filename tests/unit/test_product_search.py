@@ -51,6 +51,23 @@ def test_ties_go_by_item_idx(seed: int, num_items: int, k: int, num_values: int)
     assert top_products(users, items, seen, allowed, k).item_idx.tolist() == by_full_sort(users, items, seen, allowed, k)
 
 
+@pytest.mark.parametrize("k", [5, 10, 20])
+def test_ties_of_equal_vectors_go_by_item_idx_in_company_and_alone(k: int) -> None:
+    """Every item has a twin. Sums of real numbers are rounded, and by an order of summation that is not always the same."""
+    rng = np.random.default_rng(k)
+    half = torch.from_numpy(rng.normal(size=(1500, 64)).astype(np.float32))
+    items = torch.cat([torch.zeros(1, 64), half, half])
+    users = torch.from_numpy(rng.normal(size=(50, 64)).astype(np.float32))
+    allowed = torch.ones(len(items), dtype=torch.bool)
+    together = top_products(users, items, ItemLists.of([np.zeros(0, np.int64)] * 50), allowed, k)
+    for row, vector in enumerate(users):
+        order = torch.argsort((half.double() * vector.double()).sum(dim=1), descending=True)[: -(-k // 2)] + 1
+        assert together.item_idx[row].tolist() == torch.stack([order, order + 1500], dim=1).flatten()[:k].tolist()
+        alone = top_products(vector[None], items, ItemLists.of([np.zeros(0, np.int64)]), allowed, k)
+        assert torch.equal(alone.item_idx[0], together.item_idx[row])
+        assert torch.equal(alone.products[0], together.products[row])
+
+
 def test_order_is_that_of_float64_where_float32_cannot_tell() -> None:
     """Large parts that cancel: in float32 the small part, which decides, drowns in rounding."""
     rng = np.random.default_rng(1)
