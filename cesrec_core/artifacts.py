@@ -1,10 +1,11 @@
-"""Trained artifacts on disk: a folder with safetensors and a manifest.json, published by one rename.
+"""Trained artifacts on disk: a folder with safetensors and a manifest.json, published by renaming it into place.
 
 No pickle anywhere: an artifact can be read from a place that somebody else can write to.
 """
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cesrec_core.errors import ArtifactError
+from cesrec_core.errors import ArtifactError, ConfigError
 
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
@@ -47,17 +48,43 @@ class Manifest:
 
 @contextmanager
 def publishing(folder: Path) -> Iterator[Path]:
-    """Yield a scratch folder that becomes `folder` when the block succeeds, and disappears when it raises."""
-    scratch = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(scratch, ignore_errors=True)
+    """Yield a scratch folder that becomes `folder` when the block succeeds, and disappears when it raises.
+
+    What was there stays whole until the new one is: it is moved aside, and removed last.
+    """
+    scratch, replaced = (folder.with_name(folder.name + ending) for ending in (".unfinished", ".replaced"))
+    if replaced.exists() and not folder.exists():  # a process was killed between the two renames
+        replaced.replace(folder)
+    for leftover in (scratch, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
         yield scratch
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        folder.replace(replaced)
     scratch.replace(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to publish an artifact where something else would be lost; asked before hours of training.
+
+    Raises:
+        ConfigError: there is a file, or a folder that holds something and is no artifact; or this user may not write there.
+    """
+    if folder.is_dir():
+        if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+            raise ConfigError(
+                f"{folder} holds something that is no trained artifact, and would be replaced. Name another folder."
+            )
+    elif folder.exists():
+        raise ConfigError(f"{folder} is a file. Name a folder for the artifact.")
+    existing = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} cannot be made: {existing} is no folder that this user may write to. Name another.")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -78,7 +105,10 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         )
     try:
         manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
+        for name in ("parents", "settings", "trained_on", "metrics"):
+            if not isinstance(getattr(manifest, name), dict):
+                raise TypeError(f"{name} is no object")
+    except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path} cannot be read as a manifest ({error}). Train the artifact again.") from None
     if manifest.kind != kind:
         raise ArtifactError(f"{folder} holds a {manifest.kind}, but a {kind} was asked for. Name a {kind} artifact.")

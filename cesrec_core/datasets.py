@@ -88,12 +88,15 @@ def read_dataset(folder: Path) -> Dataset:
     """Read a dataset folder. Order within a user: (timestamp, position, item_id), over the columns that are there.
 
     Raises:
-        InputDataError: a file is missing or empty, or an interaction names an item that items.parquet lacks.
+        InputDataError: a file is missing, empty or damaged, an id is null, a timestamp is no moment, or an interaction names
+            an item that items.parquet lacks.
         SchemaError: a column is missing.
     """
     catalogue = read_catalogue(folder)
     path = folder / "interactions.parquet"
     table = _read(path, required=(c.USER_ID, c.ITEM_ID), optional=("timestamp", POSITION))
+    if "timestamp" in table.column_names:
+        table = table.set_column(table.column_names.index("timestamp"), "timestamp", _moments(table["timestamp"], path))
     order = [name for name in (c.USER_ID, "timestamp", POSITION, c.ITEM_ID) if name in table.column_names]
     table = table.sort_by([(name, "ascending") for name in order])
     codes = pc.index_in(table[c.ITEM_ID].cast(pa.string()), value_set=pa.array(catalogue.item_ids, pa.string()))
@@ -107,29 +110,57 @@ def read_dataset(folder: Path) -> Dataset:
     counts = np.bincount(user_codes, minlength=len(users.dictionary))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     item_codes = codes.combine_chunks().to_numpy(zero_copy_only=False).astype(np.int32)
-    timestamps = _timestamps(table["timestamp"], path) if "timestamp" in table.column_names else None
+    timestamps = None
+    if "timestamp" in table.column_names:
+        timestamps = table["timestamp"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
     return Dataset(catalogue, Histories(users.dictionary.to_pylist(), item_codes, offsets, timestamps))
 
 
-def _timestamps(column: pa.ChunkedArray, path: Path) -> np.ndarray:
+def _moments(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+    """Numbers as they are, moments and ISO 8601 text as microseconds since 1970."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = _parsed(column, path)
     if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us", tz=column.type.tz)).cast(pa.int64())
-    if column.null_count or not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
+    is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    num_unusable = column.null_count
+    if pa.types.is_floating(column.type):
+        num_unusable = len(column) - (pc.sum(pc.is_finite(column)).as_py() or 0)
+    if num_unusable or not is_number:
         raise InputDataError(
-            f"{path}: `timestamp` is {column.type} with {column.null_count} nulls. Give timestamps or numbers, and no nulls."
+            f"{path}: `timestamp` is {column.type}, and {num_unusable} of {len(column)} rows have none. Give every row a "
+            "timestamp, a number, or ISO 8601 text."
         )
-    result: np.ndarray = column.combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
-    return result
+    return column
+
+
+def _parsed(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+    """ISO 8601 text with a time zone in every row or in none; UTC where there is none."""
+    for zone in ("UTC", None):
+        try:
+            return column.cast(pa.timestamp("us", tz=zone))
+        except pa.ArrowInvalid as error:
+            reason = error
+    raise InputDataError(f"{path}: `timestamp` is text, and not ISO 8601 throughout ({reason}). Mend it, or give numbers.")
 
 
 def _read(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> pa.Table:
     if not path.exists():
         raise InputDataError(f"{path} is missing. A dataset folder holds interactions.parquet and items.parquet.")
-    dataset = pads.dataset(path, format="parquet")
+    try:
+        table = _columns(pads.dataset(path, format="parquet"), path, required, optional)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputDataError(f"{path} cannot be read as Parquet ({error}). Write it anew, or name another folder.") from None
+    if table.num_rows == 0:
+        raise InputDataError(f"{path} has no rows. Put at least one there.")
+    for name in required:
+        if name != c.TITLE and table[name].null_count:
+            raise InputDataError(f"{path}: {table[name].null_count} rows have no {name}. Remove them, or fill it in.")
+    return table
+
+
+def _columns(dataset: pads.Dataset, path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> pa.Table:
     missing = [name for name in required if name not in dataset.schema.names]
     if missing:
         raise SchemaError(f"{path} lacks the column {missing[0]!r}; it has {', '.join(dataset.schema.names)}.")
-    table = dataset.to_table(columns=[*required, *(name for name in optional if name in dataset.schema.names)])
-    if table.num_rows == 0:
-        raise InputDataError(f"{path} has no rows. Put at least one there.")
-    return table
+    return dataset.to_table(columns=[*required, *(name for name in optional if name in dataset.schema.names)])

@@ -52,8 +52,12 @@ def join_processes() -> ProcessGroup:
 
 
 def leave_processes() -> None:
-    """Leave the group, where there is one; the last thing a process does."""
+    """Leave the group, where there is one, all at once; the last thing a process does.
+
+    Who left early would have nothing to do but to end, and torchrun kills everybody if it stumbles on its way out.
+    """
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 

@@ -19,7 +19,7 @@ from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, reciprocal_ranks,
 from cesrec_core.ranking import top_k
 from cesrec_core.recommenders.batches import encode_histories
 from cesrec_core.recommenders.protocol import Recommender
-from cesrec_core.recommenders.training_data import SCORES_PER_BLOCK
+from cesrec_core.recommenders.training_data import SCORES_PER_BLOCK, prepare
 from cesrec_core.sequences import Moment
 from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
 from cesrec_core.splits import NOWHERE, Cuts, cut_histories
@@ -47,6 +47,14 @@ class Cases:
     groups: dict[str, NDArray[np.int64]]
     counts: NDArray[np.int64]
     num_training_users: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """NDCG@10 of some users; None where there are none."""
+
+    num_users: int
+    ndcg: Interval | None
 
 
 @dataclass(frozen=True)
@@ -109,8 +117,12 @@ def _cuts_of(dataset: Dataset, manifest: Manifest, moment: Moment) -> Cuts:
     cuts = cut_histories(dataset.histories, manifest.split)
     if (cuts.targets_at(moment) == NOWHERE).all() and manifest.split == "leave_last_out":
         raise ArtifactError(f"{name} was trained on the validation items ({manifest.split}). Evaluate it on test items.")
-    known = {key: manifest.trained_on.get(key) for key in ("num_interactions", *cuts.boundaries)}
-    here = {"num_interactions": int(cuts.training_end.sum()), **cuts.boundaries}
+    here = {
+        "num_interactions": int(cuts.training_end.sum()),
+        **cuts.boundaries,
+        "content_hash": prepare(dataset, cuts).content_hash(),
+    }
+    known = {key: manifest.trained_on.get(key) for key in here}
     if known != here:
         raise ArtifactError(f"{name} was trained on other data: its manifest says {known}, this folder gives {here}.")
     return cuts
@@ -169,13 +181,15 @@ def overall(measured: Measured, num_samples: int, seed: int) -> dict[str, Interv
     return {name: bootstrap_interval(values(measured), num_samples, seed) for name, values in PER_USER.items()}
 
 
-def by_group(measured: Measured, cases: Cases, num_samples: int, seed: int) -> dict[str, list[tuple[int, Interval]]]:
-    """NDCG@10 by quartile of each property: number of users and interval; quartiles that tie together are left out."""
+def by_group(measured: Measured, cases: Cases, num_samples: int, seed: int) -> dict[str, list[Group]]:
+    """NDCG@10 by quartile of each property; a quartile whose border ties with the one below is empty."""
     values = ndcg(measured.full, 10)
-    result: dict[str, list[tuple[int, Interval]]] = {}
+    result: dict[str, list[Group]] = {}
     for name, groups in cases.groups.items():
         members = [values[groups == group] for group in range(NUM_GROUPS)]
-        result[name] = [(len(group), bootstrap_interval(group, num_samples, seed)) for group in members if len(group)]
+        result[name] = [
+            Group(len(group), bootstrap_interval(group, num_samples, seed) if len(group) else None) for group in members
+        ]
     return result
 
 
@@ -203,7 +217,7 @@ def as_text(
     title: str,
     figures: Mapping[str, Interval],
     of_lists: Mapping[str, float],
-    groups: Mapping[str, Sequence[tuple[int, Interval]]],
+    groups: Mapping[str, Sequence[Group]],
     tests: Mapping[str, PairedTest],
 ) -> str:
     """All figures as Markdown."""
@@ -212,8 +226,8 @@ def as_text(
     lines += [f"| {name} | {value:.4f} |" for name, value in of_lists.items()]
     lines += ["", "| NDCG@10 by quartile of | lowest | | | highest |", "|---|---|---|---|---|"]
     for name, of_groups in groups.items():
-        cells = [f"{interval.mean:.4f} ({size} users)" for size, interval in of_groups]
-        lines.append(f"| {name} | " + " | ".join(cells + [""] * (NUM_GROUPS - len(cells))) + " |")
+        cells = [f"{group.ndcg.mean:.4f} ({group.num_users} users)" if group.ndcg else "nobody" for group in of_groups]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for name, test in tests.items():
         d = test.difference
         lines += ["", f"{name} minus the other's: {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}"]

@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from cesrec_core.artifacts import Manifest, publishing
+from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, FinetuneConstructorSection, load_config
 from cesrec_core.constructor.artifact import KIND, load_constructor, save_constructor
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
@@ -58,6 +58,8 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = load_config(options.config, options.set)
+        options.out = options.out.absolute()
+        check_replaceable(options.out)
         restart_under_torchrun(__file__, config.finetune_constructor.num_processes, arguments)
         metrics = train(config, options)
     except CesrecError as error:

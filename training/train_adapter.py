@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cesrec_core.adapter import KIND, AdapterFit, fit_adapter, write_adapter
-from cesrec_core.artifacts import Manifest, publishing
+from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, TrainAdapterSection, load_config
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError
 
@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     """Train, publish the artifact, and return the summary that becomes the last line of output."""
     started = time.monotonic()
     config = load_config(arguments.config, arguments.overrides)
+    arguments.out = arguments.out.absolute()
+    check_replaceable(arguments.out)
     parents = parse_parents(arguments.parents)
     semantic, collaborative = read_features(arguments.item_features)
     attempts = fit_until_aligned(semantic, collaborative, config.train_adapter, config.run.seed)

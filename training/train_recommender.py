@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import sys
 import time
@@ -30,13 +31,18 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from cesrec_core.artifacts import Manifest, publishing
+from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, TrainRecommenderSection, load_config
 from cesrec_core.datasets import Dataset, read_dataset
-from cesrec_core.errors import CesrecError, ConfigError
+from cesrec_core.errors import CesrecError, ConfigError, InputDataError
 from cesrec_core.metrics import Ranks, hits, ndcg
 from cesrec_core.processes import ProcessGroup, join_processes, leave_processes, restart_under_torchrun
-from cesrec_core.recommenders import PADDING_IDX, CountingRecommender, TrainableRecommender, build_recommender
+from cesrec_core.recommenders import (
+    PADDING_IDX,
+    CountingRecommender,
+    TrainableRecommender,
+    build_recommender,
+)
 from cesrec_core.recommenders.artifact import KIND, write_recommender
 from cesrec_core.recommenders.batches import batches_by_length, cut_windows, inputs_and_targets
 from cesrec_core.recommenders.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint
@@ -69,12 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     try:
         config = load_config(arguments.config, arguments.overrides)
+        arguments.out = arguments.out.absolute()
+        inputs = read_inputs(arguments, config)
+        # After what can be refused has been refused: by one process, in its own words.
         restart_under_torchrun(__file__, config.train_recommender.num_processes, argv)
         processes = join_processes()
-        summary = run(arguments, config, processes)
+        summary = run(arguments, config, inputs, processes)
     except CesrecError as error:
         logger.error("%s", error)
-        print(json.dumps({"status": "failed", "error": str(error)}))
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps({"status": "failed", "error": str(error)}))
         return error.exit_code
     if processes.is_first:
         print(json.dumps(summary), flush=True)
@@ -93,25 +103,61 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(arguments: argparse.Namespace, config: Config, processes: ProcessGroup) -> dict[str, object]:
-    """Train, publish the artifact, and return the summary that becomes the last line of output."""
-    started = time.monotonic()
+@dataclass(frozen=True)
+class Inputs:
+    """What is trained on, by a split that holds something back: the best number of epochs is found there."""
+
+    dataset: Dataset
+    split: str
+    held_out_cuts: Cuts
+    held_out: TrainingData
+
+
+def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
+    """Read and check everything that a training depends on.
+
+    Raises:
+        ConfigError: the artifact's folder is something else already, or cannot be written.
+        InputDataError: the dataset cannot be read, or holds nothing to learn from or to validate with.
+    """
+    check_replaceable(arguments.out)
     split = arguments.split or config.dataset.split
     dataset = read_dataset(arguments.dataset)
-    made_from = content_hash(dataset, config, split)
+    cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split))
+    held_out = prepare(dataset, cuts)
+    if not len(held_out.validation_targets):
+        if isinstance(build_recommender(held_out.item_ids, config.train_recommender, config.run.seed), CountingRecommender):
+            return Inputs(dataset, split, cuts, held_out)
+        raise InputDataError(
+            f"No user of {arguments.dataset} has a validation item under split {cuts.name!r}, and without one there is no "
+            "telling when to stop. Bring longer histories, or set train_recommender.model to markov, which only counts."
+        )
+    return Inputs(dataset, split, cuts, held_out)
+
+
+def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes: ProcessGroup) -> dict[str, object]:
+    """Train, publish the artifact, and return the summary that becomes the last line of output."""
+    started = time.monotonic()
+    dataset, split, held_out_cuts, held_out = inputs.dataset, inputs.split, inputs.held_out_cuts, inputs.held_out
+    made_from = content_hash(inputs, config)
     artifact_id = arguments.artifact_id or made_from
     checkpoint = arguments.out.with_name(arguments.out.name + ".checkpoint")
 
-    held_out_cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split))
-    held_out = prepare(dataset, held_out_cuts)
-    twin = fit(held_out, config, processes, Progress(made_from), checkpoint / held_out_cuts.name)
+    twin = fit(held_out, config, processes, Progress(made_from), checkpoint_file(checkpoint, held_out_cuts))
     metrics = validation_metrics(twin, held_out)
     logger.info("best epoch %d: %s", twin.progress.best_epoch, metrics)
     final, final_cuts, final_data = twin, held_out_cuts, held_out
     if split in SPLIT_OF_TWIN:
         final_cuts = cut_histories(dataset.histories, split)
         final_data = prepare(dataset, final_cuts)
-        final = fit(final_data, config, processes, Progress(made_from), checkpoint / split, twin.progress.best_epoch)
+        final = fit(
+            final_data,
+            config,
+            processes,
+            Progress(made_from),
+            checkpoint_file(checkpoint, final_cuts),
+            twin.progress.best_epoch,
+        )
 
     if processes.is_first:
         with publishing(arguments.out) as scratch:
@@ -123,6 +169,10 @@ def run(arguments: argparse.Namespace, config: Config, processes: ProcessGroup) 
         shutil.rmtree(checkpoint, ignore_errors=True)
     seconds = round(time.monotonic() - started, 1)
     return {"status": "done", "artifact_id": artifact_id, "out": str(arguments.out), "metrics": metrics, "seconds": seconds}
+
+
+def checkpoint_file(folder: Path, cuts: Cuts) -> Path:
+    return folder / f"{cuts.name}.safetensors"
 
 
 def fit(
@@ -150,7 +200,8 @@ def fit(
         progress, best = resumed
         logger.info("going on after epoch %d", len(progress.losses))
 
-    for epoch in epochs_left(progress, num_epochs or settings.max_epochs, processes):
+    last_epoch = settings.max_epochs if num_epochs is None else num_epochs
+    for epoch in epochs_left(progress, last_epoch, processes):
         if num_epochs is None and epoch - progress.best_epoch > settings.patience_epochs:
             break
         # Every epoch has random numbers of its own, so that a resumed training draws what it would have drawn.
@@ -315,18 +366,21 @@ def manifest_of(config: Config, cuts: Cuts, artifact_id: str, data: TrainingData
             "run_date": config.run.run_date or "",
             "num_interactions": sum(map(len, data.sequences)),
             "num_users": len(data.sequences),
+            "content_hash": data.content_hash(),
             **cuts.boundaries,
         },
         metrics=metrics,
     )
 
 
-def content_hash(dataset: Dataset, config: Config, split: str) -> str:
+def content_hash(inputs: Inputs, config: Config) -> str:
     """Names an artifact by everything it is made from."""
+    dataset, cuts = inputs.dataset, inputs.held_out_cuts
     made_from = hashlib.sha256()
+    made_from.update(cuts.training_end.tobytes() + cuts.validation_at.tobytes())
     made_from.update(json.dumps([dataset.catalogue.item_ids, dataset.histories.user_ids]).encode())
     made_from.update(dataset.histories.item_codes.tobytes() + dataset.histories.offsets.tobytes())
-    made_from.update(json.dumps([config.train_recommender.model_dump(), split, config.run.seed]).encode())
+    made_from.update(json.dumps([config.train_recommender.model_dump(), inputs.split, config.run.seed]).encode())
     return made_from.hexdigest()[:16]
 
 

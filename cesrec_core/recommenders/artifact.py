@@ -39,12 +39,24 @@ def load_recommender(folder: Path) -> tuple[TrainableRecommender, Manifest]:
     path = folder / VOCABULARY
     if not path.is_file():
         raise ArtifactError(f"{folder} has no vocabulary: {VOCABULARY} is missing. Train the recommender again.")
-    model = build_recommender(json.loads(path.read_text(encoding="utf-8")), settings, seed=0)
+    model = build_recommender(_vocabulary(path), settings, seed=0)
     try:
         model.load_state_dict(load_tensors(folder))
     except RuntimeError as error:
         raise ArtifactError(f"{folder}: weights, vocabulary and manifest do not fit together ({error}). Train again.") from None
     return model.eval().requires_grad_(False), manifest
+
+
+def _vocabulary(path: Path) -> list[str]:
+    try:
+        item_ids = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged ({error}). Train the recommender again.") from None
+    if not isinstance(item_ids, list) or not all(isinstance(item_id, str) for item_id in item_ids):
+        raise ArtifactError(f"{path} is damaged: it is no list of item ids. Train the recommender again.")
+    if len(set(item_ids)) < len(item_ids):
+        raise ArtifactError(f"{path} is damaged: it holds an item twice. Train the recommender again.")
+    return item_ids
 
 
 def _settings(folder: Path, manifest: Manifest) -> TrainRecommenderSection:

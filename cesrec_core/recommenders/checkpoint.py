@@ -1,15 +1,18 @@
-"""What an interrupted training needs to go on as if nothing had happened. Tensors as safetensors, the rest as JSON."""
+"""What an interrupted training needs to go on as if nothing had happened: one file of safetensors, with JSON as metadata."""
 
 import json
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from cesrec_core.artifacts import load_tensors, publishing, save_tensors
+PROGRESS = "progress"
 
-PROGRESS = "progress.json"
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -33,35 +36,43 @@ Weights = dict[str, Tensor]
 
 
 def save_checkpoint(
-    folder: Path,
+    file: Path,
     progress: Progress,
     model: torch.nn.Module,
     averaged: torch.nn.Module,
     best: Weights,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Replace the checkpoint in one rename; a crash leaves the one before."""
+    """Replace the checkpoint in one rename of one file; a crash leaves the one before."""
     names = [name for name, _ in model.named_parameters()]
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     for place, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{key}/{names[place]}": torch.as_tensor(value) for key, value in values.items()}
-    with publishing(folder) as scratch:
-        save_tensors(scratch, tensors)
-        (scratch / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+    # Clones, since safetensors refuses shared storage.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_name(file.name + ".unfinished")
+    save_file(tensors, scratch, {PROGRESS: json.dumps(asdict(progress))})
+    scratch.replace(file)
 
 
 def load_checkpoint(
-    folder: Path, made_from: str, model: torch.nn.Module, averaged: torch.nn.Module, optimizer: torch.optim.Optimizer
+    file: Path, made_from: str, model: torch.nn.Module, averaged: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, Weights] | None:
     """Set models and optimizer to where a training of the same thing stopped; None where there is no such checkpoint."""
-    if not (folder / PROGRESS).is_file():
+    if not file.is_file():
         return None
-    progress = Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+    try:
+        with safe_open(file, framework="pt") as opened:
+            progress = Progress(**json.loads((opened.metadata() or {})[PROGRESS]))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        logger.warning("%s cannot be read (%s): training begins anew", file, error)
+        return None
     if progress.made_from != made_from:
         return None
-    tensors = load_tensors(folder)
     model.load_state_dict(_with_prefix(tensors, "model/"))
     averaged.load_state_dict(_with_prefix(tensors, "averaged/"))
     places = {name: place for place, (name, _) in enumerate(model.named_parameters())}

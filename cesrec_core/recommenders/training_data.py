@@ -1,5 +1,7 @@
 """What a recommender is trained on and validated with: histories cut by a split, items numbered."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +34,12 @@ class TrainingData:
     sequences: list[NDArray[np.int64]]
     validation_inputs: list[NDArray[np.int64]]
     validation_targets: NDArray[np.int64]
+
+    def content_hash(self) -> str:
+        """Names what is trained on: the vocabulary, and every history's training part in its order."""
+        content = hashlib.sha256(json.dumps([self.item_ids, list(map(len, self.sequences))]).encode())
+        content.update(np.concatenate(self.sequences).tobytes())
+        return content.hexdigest()[:16]
 
     def item_counts(self) -> NDArray[np.int64]:
         """Interactions of each item in the training part, int64 [V + 1]; padding has none."""

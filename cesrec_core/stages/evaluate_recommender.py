@@ -86,7 +86,9 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
         "num_users": len(cases.user_ids),
         "metrics": {name: dataclasses.asdict(interval) for name, interval in figures.items()} | of_lists,
         "groups": {
-            name: [{"num_users": size, **dataclasses.asdict(interval)} for size, interval in of_groups]
+            name: [
+                {"num_users": group.num_users, **(dataclasses.asdict(group.ndcg) if group.ndcg else {})} for group in of_groups
+            ]
             for name, of_groups in groups.items()
         },
         "against": None if against is None else str(against),

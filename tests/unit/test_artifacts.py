@@ -7,13 +7,14 @@ from cesrec_core.artifacts import (
     MANIFEST,
     TENSORS,
     Manifest,
+    check_replaceable,
     load_tensors,
     publishing,
     read_manifest,
     save_tensors,
     write_manifest,
 )
-from cesrec_core.errors import ArtifactError
+from cesrec_core.errors import ArtifactError, ConfigError
 
 A_MANIFEST = Manifest(
     "adapter",
@@ -57,6 +58,36 @@ def test_publishing_replaces_and_ignores_what_a_killed_process_left(tmp_path: Pa
     assert [path.name for path in folder.iterdir()] == ["new"]
 
 
+def test_an_artifact_that_a_killed_process_had_moved_aside_comes_back(tmp_path: Path) -> None:
+    folder, aside = tmp_path / "artifact", tmp_path / "artifact.replaced"
+    aside.mkdir()
+    (aside / "old").touch()
+    with pytest.raises(KeyboardInterrupt), publishing(folder):
+        raise KeyboardInterrupt
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    with publishing(folder) as scratch:
+        (scratch / "new").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
+    assert [path.name for path in folder.iterdir()] == ["new"]
+
+
+def test_only_artifacts_and_empty_folders_are_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "work" / "artifact"
+    check_replaceable(folder)
+    folder.mkdir(parents=True)
+    check_replaceable(folder)
+    (folder / "thesis.txt").touch()
+    for something_else in (folder, folder.parent):
+        with pytest.raises(ConfigError, match="holds something that is no trained artifact"):
+            check_replaceable(something_else)
+    with pytest.raises(ConfigError, match="is a file"):
+        check_replaceable(folder / "thesis.txt")
+    with pytest.raises(ConfigError, match=r"cannot be made.*thesis\.txt"):
+        check_replaceable(folder / "thesis.txt" / "artifact")
+    write_manifest(folder, A_MANIFEST)
+    check_replaceable(folder)
+
+
 def test_tensors_with_shared_storage_survive(tmp_path: Path) -> None:
     table = torch.arange(6.0).view(2, 3)
     save_tensors(tmp_path, {"whole": table, "column": table[:, 1], "tied": table})
@@ -77,9 +108,17 @@ def test_wrong_kind(tmp_path: Path) -> None:
         read_manifest(tmp_path, "recommender")
 
 
-@pytest.mark.parametrize("text", ["{", '{"kind": "adapter", "surprise": 1}'])
-def test_damaged_manifest(tmp_path: Path, text: str) -> None:
-    (tmp_path / MANIFEST).write_text(text, encoding="utf-8")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"\xff\xfe",
+        b'{"kind": "adapter", "surprise": 1}',
+        b'{"kind": "adapter", "artifact_id": "a", "split": "all", "trained_on": null}',
+    ],
+)
+def test_damaged_manifest(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MANIFEST).write_bytes(content)
     with pytest.raises(ArtifactError, match=r"cannot be read as a manifest .*Train the artifact again"):
         read_manifest(tmp_path, "adapter")
 

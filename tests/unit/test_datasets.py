@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -92,4 +93,46 @@ def test_unknown_item(tmp_path: Path) -> None:
     write_items(tmp_path, "a")
     write(tmp_path, "interactions", user_id=["u", "u"], item_id=["a", "ghost"])
     with pytest.raises(InputDataError, match=r"1 interactions name items that items\.parquet lacks"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        ["2024-01-02T00:00:00Z", "2024-01-01T00:00:00+00:00"],
+        ["2024-01-02", "2024-01-01 00:00:00"],
+        pa.array([1_704_153_600_000_000_001, 1_704_067_200_000_000_000], pa.timestamp("ns")),
+        [1_704_153_600.5, 1_704_067_200.0],
+    ],
+)
+def test_moments_in_every_form(tmp_path: Path, moments: list[object]) -> None:
+    write_items(tmp_path, "a", "b")
+    write(tmp_path, "interactions", user_id=["u", "u"], item_id=["b", "a"], timestamp=moments)
+    assert histories_by_user(tmp_path) == {"u": ["a", "b"]}
+    timestamps = read_dataset(tmp_path).histories.timestamps
+    assert timestamps is not None
+    unit = 1 if isinstance(moments[0], float) else 1_000_000
+    assert timestamps.tolist() == [1_704_067_200 * unit, 1_704_153_600 * unit]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"timestamp": [np.nan, 1.0]}, "1 of 2 rows have none"),
+        ({"timestamp": [None, 1]}, "1 of 2 rows have none"),
+        ({"timestamp": ["yesterday", "2024-01-01"]}, "not ISO 8601 throughout"),
+        ({"timestamp": [True, False]}, "`timestamp` is bool"),
+        ({"user_id": ["u", None]}, "1 rows have no user_id"),
+    ],
+)
+def test_unusable_values_are_named(tmp_path: Path, columns: dict[str, list[object]], message: str) -> None:
+    write_items(tmp_path, "a", "b")
+    write(tmp_path, "interactions", **{"user_id": ["u", "u"], "item_id": ["a", "b"], **columns})
+    with pytest.raises(InputDataError, match=message):
+        read_dataset(tmp_path)
+
+
+def test_what_is_not_parquet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "items.parquet").write_text("item_id,title\n", encoding="utf-8")
+    with pytest.raises(InputDataError, match=r"items\.parquet cannot be read as Parquet"):
         read_dataset(tmp_path)

@@ -19,8 +19,21 @@ from cesrec_core.datasets import Catalogue, read_dataset
 from cesrec_core.errors import ArtifactError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import full_ranks, hits, ndcg, reciprocal_ranks
-from cesrec_core.recommender_evaluation import Cases, attribute_entropy, cases_of, coverage, measure, novelty, quartiles
+from cesrec_core.recommender_evaluation import (
+    Cases,
+    Group,
+    as_text,
+    attribute_entropy,
+    cases_of,
+    coverage,
+    measure,
+    novelty,
+    quartiles,
+)
 from cesrec_core.recommenders import TrainableRecommender
+from cesrec_core.recommenders.training_data import prepare
+from cesrec_core.significance import Interval
+from cesrec_core.splits import cut_histories
 from cesrec_core.stages.evaluate_recommender import run_recommender_evaluation
 
 COMMAND = Path(__file__).parents[2] / "training" / "train_recommender.py"
@@ -84,7 +97,9 @@ def test_a_chain_knows_the_ring_and_popularity_does_not(dataset: Path, artifacts
 def test_test_inputs_hold_the_validation_item(dataset: Path) -> None:
     whole = read_dataset(dataset)
     ids = whole.catalogue.item_ids
-    manifest = Manifest("recommender", "r", "leave_one_out", trained_on={"num_interactions": NUM_USERS * 6})
+    content_hash = prepare(whole, cut_histories(whole.histories, "leave_one_out")).content_hash()
+    trained_on = {"num_interactions": NUM_USERS * 6, "content_hash": content_hash}
+    manifest = Manifest("recommender", "r", "leave_one_out", trained_on=trained_on)
     for moment, length in (("validation", 6), ("test", 7)):
         cases = cases_of(whole, manifest, ids, moment)
         assert {len(items) for items in cases.inputs} == {length}
@@ -129,6 +144,27 @@ def test_other_data_is_refused(dataset: Path, artifacts: dict[str, Path], tmp_pa
     pq.write_table(pq.read_table(dataset / "items.parquet"), tmp_path / "items.parquet")
     with pytest.raises(ArtifactError, match=r"trained on other data.*180.*174"):
         evaluate(tmp_path, artifacts["markov leave_one_out"])
+
+
+@pytest.mark.parametrize("change", ["times run backwards", "items have other names"])
+def test_as_much_other_data_is_refused(dataset: Path, artifacts: dict[str, Path], tmp_path: Path, change: str) -> None:
+    for name in ("interactions", "items"):
+        columns = pq.read_table(dataset / f"{name}.parquet").to_pydict()
+        if change == "items have other names":
+            columns["item_id"] = [f"other {item_id}" for item_id in columns["item_id"]]
+        elif name == "interactions":
+            columns["timestamp"] = [-timestamp for timestamp in columns["timestamp"]]
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    with pytest.raises(ArtifactError, match="trained on other data"):
+        evaluate(tmp_path, artifacts["markov leave_one_out"])
+
+
+def test_an_empty_quartile_keeps_its_place() -> None:
+    groups = {
+        "history length": [Group(3, Interval(0.5, 0.4, 0.6)), Group(0, None), Group(0, None), Group(1, Interval(1, 1, 1))]
+    }
+    lines = as_text("title", {}, {}, groups, {}).splitlines()
+    assert lines[-1] == "| history length | 0.5000 (3 users) | nobody | nobody | 1.0000 (1 users) |"
 
 
 def test_the_job_prints_json_last(

@@ -65,7 +65,8 @@ def test_artifact_and_its_held_out_twin(trained: tuple[Path, dict[str, object]])
     assert summary["status"] == "done"
     assert (manifest.artifact_id, manifest.split, twin_manifest.split) == ("r7", "all", "leave_one_out")
     assert manifest.metrics == twin_manifest.metrics == summary["metrics"]
-    assert manifest.trained_on == {"run_date": "2024-05-06", "num_interactions": 40 * 9, "num_users": 40}
+    of_content = {"content_hash": manifest.trained_on["content_hash"]}
+    assert manifest.trained_on == {"run_date": "2024-05-06", "num_interactions": 40 * 9, "num_users": 40, **of_content}
     assert twin_manifest.trained_on["num_interactions"] == 40 * 7
     for folder in (out, out / "held_out_twin"):
         assert (folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -205,6 +206,24 @@ def test_a_checkpoint_of_something_else_is_not_continued(
     assert "going on" not in caplog.text
 
 
+def test_a_damaged_checkpoint_is_not_continued(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    damaged = tmp_path / "out.checkpoint" / "leave_one_out.safetensors"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"half a file")
+    assert train(dataset, tmp_path / "out", "--split", "leave_one_out", "--set", "train_recommender.max_epochs=1") == 0
+    assert "leave_one_out.safetensors cannot be read" in caplog.text
+    assert "training begins anew" in caplog.text
+
+
+def test_what_two_processes_are_refused_is_said_once(dataset: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(COMMAND), *command_line(tmp_path / "nowhere", tmp_path / "out")]
+    command += ["--set", "train_recommender.num_processes=2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_two_processes_learn_what_one_does(dataset: Path, tmp_path: Path) -> None:
     metrics = []
     for num_processes in (1, 2):
@@ -234,6 +253,24 @@ def test_missing_data_is_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert summary["status"] == "failed"
     assert "items.parquet is missing" in summary["error"]
     assert not (tmp_path / "out").exists()
+
+
+def test_the_dataset_is_not_replaced_by_the_artifact(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(path.name for path in dataset.iterdir())
+    assert train(dataset, dataset) == 2
+    assert "holds something that is no trained artifact" in json.loads(capsys.readouterr().out)["error"]
+    assert sorted(path.name for path in dataset.iterdir()) == before
+
+
+def test_without_validation_items_only_counting_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interactions = {"user_id": ["u", "u", "v", "v"], "item_id": ["a", "b", "a", "b"], "timestamp": [1, 2, 3, 4]}
+    pq.write_table(pa.table(interactions), tmp_path / "interactions.parquet")
+    pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["A", "B"]}), tmp_path / "items.parquet")
+    for split in ("leave_one_out", "all"):
+        assert train(tmp_path, tmp_path / "out", "--split", split) == 3
+        assert "has a validation item under split 'leave_one_out'" in caplog.text
+        caplog.clear()
+    assert train(tmp_path, tmp_path / "out", "--split", "all", "--set", "train_recommender.model=markov") == 0
 
 
 def test_histories_without_a_transition_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
