@@ -104,7 +104,7 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
     num_moments = len(np.unique(histories.timestamps))
     if num_moments <= longest:
         raise InputDataError(
-            f"A global timeline needs real timestamps, and here {len(histories)} users share {num_moments} different ones, "
-            "which only number the items of each history. Use leave_one_out."
+            f"A global timeline needs real timestamps, and here {len(histories)} users share {num_moments} different ones, no "
+            f"more than the longest history has items ({longest}). Use leave_one_out."
         )
     return histories.timestamps

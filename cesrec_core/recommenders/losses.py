@@ -147,8 +147,8 @@ def binary_cross_entropy(
     """Each position's target against its negatives, one yes-or-no question per item; gBCE where calibration is above 0.
 
     gBCE (Petrov & Macdonald 2023, arXiv 2308.07192) raises the target's probability to the power
-    1 - calibration * (1 - N / (V - 1)), which undoes the overconfidence that sampling brings. At calibration 0 this is
-    SASRec's original loss.
+    1 - calibration * (1 - N / (V - 1)), which undoes the overconfidence that sampling brings. At calibration 0 and with one
+    negative this is SASRec's original loss, but that its negatives may stand in the user's history.
 
     Args:
         states, item_vectors, targets, negatives: [P, D], [V + 1, D], [P], [G, N].

@@ -35,7 +35,8 @@ class Recommender(Protocol):
     def states(self, item_idx: Tensor) -> Tensor:
         """State after every place: int64 [B, L], left-padded, L <= max_history_items -> float32 [B, L, D].
 
-        The state of a place depends on that place and older ones only. States of padding are undefined.
+        The state of a place depends on no item but its own and older ones; where places have learned vectors, these count
+        from the newest, so it depends on how many follow as well. States of padding are undefined.
         """
         ...
 

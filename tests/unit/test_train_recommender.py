@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from cesrec_core.processes import ProcessGroup
 from cesrec_core.recommenders import RECOMMENDERS, checkpoint
 from cesrec_core.recommenders.artifact import load_recommender
 
@@ -213,6 +214,21 @@ def test_a_damaged_checkpoint_is_not_continued(dataset: Path, tmp_path: Path, ca
     assert train(dataset, tmp_path / "out", "--split", "leave_one_out", "--set", "train_recommender.max_epochs=1") == 0
     assert "leave_one_out.safetensors cannot be read" in caplog.text
     assert "training begins anew" in caplog.text
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 7])
+def test_shares_of_a_batch_add_up_to_its_mean(num_rows: int) -> None:
+    """What DistributedDataParallel makes of the shares, the mean over processes, is the mean over the batch's positions."""
+    share_of_batch = runpy.run_path(str(COMMAND))["share_of_batch"]
+    lengths = np.array([2, 9, 3, 5, 2, 4, 8])
+    loss_of_row = np.array([0.3, 1.0, 0.2, 0.7, 0.9, 0.1, 0.4])
+    rows = np.arange(num_rows)
+
+    def mean_loss(chosen: np.ndarray) -> float:
+        return float(np.average(loss_of_row[chosen], weights=lengths[chosen] - 1))
+
+    shares = [share_of_batch(rows, lengths, ProcessGroup(rank, 2, torch.device("cpu"))) for rank in range(2)]
+    assert np.mean([weight * mean_loss(mine) for mine, weight in shares]) == pytest.approx(mean_loss(rows))
 
 
 def test_what_two_processes_are_refused_is_said_once(dataset: Path, tmp_path: Path) -> None:
