@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = load_config(options.config, options.set)
-        options.out = options.out.absolute()
+        options.out = options.out.resolve()
         check_replaceable(options.out)
         restart_under_torchrun(__file__, config.finetune_constructor.num_processes, arguments)
         metrics = train(config, options)

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     """Train, publish the artifact, and return the summary that becomes the last line of output."""
     started = time.monotonic()
     config = load_config(arguments.config, arguments.overrides)
-    arguments.out = arguments.out.absolute()
+    arguments.out = arguments.out.resolve()
     check_replaceable(arguments.out)
     parents = parse_parents(arguments.parents)
     semantic, collaborative = read_features(arguments.item_features)

@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     try:
         config = load_config(arguments.config, arguments.overrides)
-        arguments.out = arguments.out.absolute()
+        arguments.out = arguments.out.resolve()
         inputs = read_inputs(arguments, config)
         # After what can be refused has been refused: by one process, in its own words.
         restart_under_torchrun(__file__, config.train_recommender.num_processes, argv)

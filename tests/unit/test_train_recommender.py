@@ -271,6 +271,16 @@ def test_missing_data_is_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "out").exists()
 
 
+def test_the_folder_one_stands_in_may_become_the_artifact(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert train(dataset, Path(), "--split", "leave_one_out", "--set", "train_recommender.model=markov") == 0
+    assert load_recommender(folder)[1].split == "leave_one_out"
+
+
 def test_the_dataset_is_not_replaced_by_the_artifact(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(path.name for path in dataset.iterdir())
     assert train(dataset, dataset) == 2
