@@ -1,8 +1,8 @@
 """A Markov chain over items, factorised: which item follows which, without any training by gradient.
 
-What follows an item is told by pointwise mutual information of the pairs (item, later item), positive and smoothed; its
-truncated SVD (Levy & Goldberg 2014, NIPS) gives each item a vector as the one before and another as the one after. One
-more dimension carries the logarithm of popularity, so that a score approximates log P(next item | newest item).
+What follows an item is told by its shares among all that did, popular ones damped. A truncated SVD gives each item a vector
+as the one before and another as the one after. One more dimension carries the logarithm of popularity, for users whose
+items nothing is known to follow.
 """
 
 from collections.abc import Sequence
@@ -10,18 +10,26 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.optimize import minimize_scalar
+from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.linalg import svds
 from torch import Tensor
+from torch.nn import functional as F
 
 from cesrec_core.config import TrainRecommenderSection
+from cesrec_core.recommenders.batches import encode_histories
 from cesrec_core.recommenders.popularity import log_shares
 from cesrec_core.recommenders.protocol import PADDING_IDX, CountingRecommender
 
 # Pairs farther apart count for nothing, and neither do older items of a history.
 MAX_DISTANCE = 10
-# Pairs expected by chance that are added to each pair's count, so that one meeting of two rare items proves little.
-SHRINKAGE = 1.0
+# A share is divided by this power of how often the later item follows anything. Chosen, as the next, on validation items.
+DAMPING = 0.25
+# Of the logarithm of popularity in a score: enough to break ties.
+POPULARITY_WEIGHT = 0.05
+# Histories whose newest item tells how far scores should be apart, and nats that they may be apart at most.
+NUM_HISTORIES_OF_SCALE = 2000
+MAX_SCALE = 30.0
 
 
 class Markov(CountingRecommender):
@@ -42,10 +50,28 @@ class Markov(CountingRecommender):
 
     def fit_counts(self, sequences: Sequence[NDArray[np.int64]]) -> None:
         """See `CountingRecommender.fit_counts`."""
-        information = positive_information(count_pairs(sequences, len(self.item_ids), self.decay))
-        before, after = factorise(information, self.embedding_dim - 1)
+        pairs = count_pairs(sequences, len(self.item_ids), self.decay)
+        before, after = factorise(pairs, self.embedding_dim - 1)
         self.before[1:, :-1], self.after[1:, :-1] = torch.from_numpy(before), torch.from_numpy(after)
-        self.after[:, -1] = torch.from_numpy(log_shares(sequences, len(self.item_ids)))
+        popularity = torch.from_numpy(log_shares(sequences, len(self.item_ids)))
+        self.after[:, -1] = POPULARITY_WEIGHT * popularity
+        self.before *= self._best_scale(sequences)
+
+    def _best_scale(self, sequences: Sequence[NDArray[np.int64]]) -> float:
+        """The factor of scores under which newest items are likeliest, so that exp(score) is on the scale of a probability."""
+        known = [items for items in (sequence[sequence != PADDING_IDX] for sequence in sequences) if len(items) > 1]
+        few = np.random.default_rng(0).permutation(len(known))[:NUM_HISTORIES_OF_SCALE].tolist()
+        if not few:
+            return 1.0
+        states = encode_histories(self, [known[row][:-1] for row in few])
+        targets = torch.tensor([known[row][-1] for row in few]) - 1
+        chain = states[:, :-1] @ self.after[1:, :-1].T
+        unit = max(float(chain.abs().max()), 1e-12)
+
+        def loss(scale: float) -> float:
+            return float(F.cross_entropy(chain * (scale / unit) + self.after[1:, -1], targets))
+
+        return float(minimize_scalar(loss, bounds=(0.0, MAX_SCALE), method="bounded").x) / unit
 
     def states(self, item_idx: Tensor) -> Tensor:
         """int64 [B, L], left-padded -> float32 [B, L, D]: a weighted mean of the newest items' vectors, and a one."""
@@ -82,26 +108,24 @@ def count_pairs(sequences: Sequence[NDArray[np.int64]], num_items: int, decay: f
     return csr_array(total)
 
 
-def positive_information(pairs: csr_array) -> csr_array:
-    """log(observed / expected) where above zero, observed and expected both shrunk towards each other; [V, V]."""
-    observed = coo_array(pairs)
-    total = max(float(observed.sum()), 1e-12)
-    of_first, of_second = np.asarray(pairs.sum(axis=1)).ravel(), np.asarray(pairs.sum(axis=0)).ravel()
-    rows, columns = observed.coords
-    expected = of_first[rows] * of_second[columns] / total
-    information = np.log((observed.data + SHRINKAGE) / (expected + SHRINKAGE))
-    kept = information > 0
-    return coo_array((information[kept], (rows[kept], columns[kept])), shape=pairs.shape).tocsr()
+def factorise(pairs: csr_array, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two float32 [V, width], whose product is about pairs[i, j] / (total of row i * total of column j ^ DAMPING).
 
-
-def factorise(matrix: csr_array, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Two float32 [V, width] whose product is the best approximation of the matrix of that rank."""
-    num_items = matrix.shape[0]
-    rank = min(width, num_items - 1)
+    It is the best of its rank for squared errors weighted by the row's total: what is known from many pairs counts for more.
+    """
+    num_items = pairs.shape[0]
+    rank = min(width, num_items)
     factors = np.zeros((2, num_items, width), np.float32)
-    if rank > 0 and matrix.nnz:
-        # The iteration starts, and starts again where it is stuck, from random vectors: seeded, to be always the same.
-        left, values, right = svds(matrix, k=rank, rng=np.random.default_rng(0))
-        roots = np.sqrt(np.maximum(values, 0.0))
-        factors[0, :, :rank], factors[1, :, :rank] = left * roots, right.T * roots
+    if rank > 0 and pairs.nnz:
+        of_rows, of_columns = pairs.sum(axis=1), pairs.sum(axis=0)
+        roots = np.sqrt(np.where(of_rows > 0, of_rows, 1.0))
+        damped = np.where(of_columns > 0, of_columns, 1.0) ** DAMPING
+        matrix = diags_array(1 / roots) @ pairs @ diags_array(1 / damped)
+        if rank == num_items:  # which the iteration below cannot give
+            left, values, right = np.linalg.svd(matrix.toarray())
+        else:
+            # It starts, and starts again where it is stuck, from random vectors: seeded, to be always the same.
+            left, values, right = svds(csr_array(matrix), k=rank, rng=np.random.default_rng(0))
+        halves = np.sqrt(np.maximum(values, 0.0))
+        factors[0, :, :rank], factors[1, :, :rank] = left * halves / roots[:, None], right.T * halves
     return factors[0], factors[1]

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_array
+from torch.nn import functional as F
 
-from cesrec_core.recommenders.markov import count_pairs, factorise, positive_information
+from cesrec_core.config import TrainRecommenderSection
+from cesrec_core.recommenders.markov import Markov, count_pairs, factorise
 
 
 @pytest.mark.parametrize(("decay", "one_apart", "two_apart"), [(0.0, 1.0, 0.0), (0.5, 1.0, 0.5)])
@@ -19,16 +22,45 @@ def test_pairs_count_by_distance_and_not_across_users(decay: float, one_apart: f
     assert counts == pytest.approx(expected)
 
 
-def test_information_is_the_logarithm_of_observed_over_expected() -> None:
-    """Of 8 pairs, 4 begin with the first item and 6 end in the second: 3 are expected, and one is added to both."""
-    information = positive_information(csr_array(np.array([[0.0, 4.0], [2.0, 2.0]]))).toarray()
-    assert information[0, 1] == pytest.approx(np.log(5 / 4))
-    assert information[1, 0] == pytest.approx(np.log(3 / 2))
-    assert information[1, 1] == 0.0  # 2 observed, 3 expected
+@pytest.mark.parametrize("width", [3, 4, 6, 8])
+def test_factors_are_damped_shares(width: int) -> None:
+    """Of rank 3, so that factors of width 3 lose nothing; nothing is known to follow the last item, and it follows nothing."""
+    random = np.random.default_rng(0)
+    pairs = np.pad(random.random((5, 3)) @ random.random((3, 5)), (0, 1))
+    before, after = factorise(csr_array(pairs), width)
+    assert before.shape == after.shape == (6, width)
+    shares = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1e-9)
+    expected = shares / np.maximum(pairs.sum(axis=0), 1e-9) ** 0.25
+    assert before @ after.T == pytest.approx(expected, abs=1e-5)
 
 
 def test_factors_are_the_best_of_their_rank() -> None:
-    matrix = np.random.default_rng(0).random((6, 6))
-    before, after = factorise(csr_array(matrix), 3)
-    left, values, right = np.linalg.svd(matrix)
-    assert before @ after.T == pytest.approx(left[:, :3] * values[:3] @ right[:3], abs=1e-5)
+    """For errors weighted by what is known of a row: by the singular values of the weighted matrix."""
+    pairs = np.random.default_rng(0).random((6, 6))
+    before, after = factorise(csr_array(pairs), 3)
+    roots = np.sqrt(pairs.sum(axis=1, keepdims=True))
+    weighted = pairs / roots / pairs.sum(axis=0) ** 0.25
+    left, values, right = np.linalg.svd(weighted)
+    assert roots * (before @ after.T) == pytest.approx(left[:, :3] * values[:3] @ right[:3], abs=1e-5)
+
+
+def test_scores_are_as_far_apart_as_makes_the_newest_items_likeliest() -> None:
+    random = np.random.default_rng(0)
+    histories = [(start + random.choice([0, 1, 2, 4], 6).cumsum()) % 20 + 1 for start in range(200)]
+    chain = Markov([f"item-{place}" for place in range(20)], TrainRecommenderSection(model="markov", embedding_dim=16))
+    chain.fit_counts(histories)
+    states = chain.encode(torch.from_numpy(np.stack([history[:-1] for history in histories])))
+    newest = torch.tensor([history[-1] for history in histories]) - 1
+
+    def loss(factor: float) -> float:
+        scaled = torch.cat([states[:, :-1] * factor, states[:, -1:]], dim=1)
+        return float(F.cross_entropy(scaled @ chain.item_vectors()[1:].T, newest))
+
+    assert loss(1.0) < min(loss(0.9), loss(1.1), loss(0.0) - 0.5)
+
+
+def test_users_whose_items_nothing_follows_get_what_is_popular() -> None:
+    chain = Markov(["a", "b", "c", "d"], TrainRecommenderSection(model="markov", embedding_dim=4))
+    chain.fit_counts([np.array([1, 2, 3]), np.array([2, 3]), np.array([3]), np.array([4])])
+    scores = chain.encode(torch.tensor([[4]])) @ chain.item_vectors()[1:].T
+    assert scores[0].argsort(descending=True, stable=True).tolist() == [2, 1, 0, 3]  # had 3, 2, 1 and 1 times
