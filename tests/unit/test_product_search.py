@@ -79,6 +79,47 @@ def test_order_is_that_of_float64_where_float32_cannot_tell() -> None:
     assert top_products(users, items, seen, allowed, 10).item_idx.tolist() == by_full_sort(users, items, seen, allowed, 10)
 
 
+def crowded(num_users: int, num_items: int, width: int) -> tuple[torch.Tensor, torch.Tensor, ItemLists, torch.Tensor]:
+    """Items in clusters whose members differ by little more than float32 can tell, so that most lists end within one."""
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(num_items // 25, width))
+    items = centres[rng.integers(0, len(centres), num_items + 1)] * (1 + 1e-6 * rng.normal(size=(num_items + 1, 1)))
+    users = torch.from_numpy(rng.normal(size=(num_users, width)).astype(np.float32))
+    seen = ItemLists.of([rng.integers(1, num_items + 1, size=20) for _ in range(num_users)])
+    return users, torch.from_numpy(items.astype(np.float32)), seen, torch.ones(num_items + 1, dtype=torch.bool)
+
+
+def test_another_processors_rounding_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for one: float32 scores off by as much as a dot product's rounding may be at most."""
+    users, items, seen, allowed = crowded(num_users=60, num_items=4000, width=64)
+    here = top_products(users, items, seen, allowed, 10)
+    multiply, generator, num_changed = torch.mm, torch.Generator().manual_seed(0), 0
+
+    def multiply_elsewhere(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        nonlocal num_changed
+        multiply(left, right, out=out)
+        before = out.topk(10, dim=1).indices
+        at_most = left.shape[1] * 2.0**-24 * left.norm(dim=1)[:, None] * right.norm(dim=0)
+        out += at_most * (2 * torch.rand(out.shape, generator=generator) - 1)
+        num_changed += int((before != out.topk(10, dim=1).indices).any(dim=1).sum())
+        return out
+
+    monkeypatch.setattr(torch, "mm", multiply_elsewhere)
+    elsewhere = top_products(users, items, seen, allowed, 10)
+    assert num_changed > 50  # lists that such rounding would have changed
+    assert torch.equal(elsewhere.item_idx, here.item_idx)
+    assert torch.equal(elsewhere.products, here.products)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_lists() -> None:
+    users, items, seen, allowed = crowded(num_users=3000, num_items=20_000, width=64)
+    here = top_products(users, items, seen, allowed, 10)
+    there = top_products(users.cuda(), items.cuda(), seen, allowed.cuda(), 10)
+    assert torch.equal(there.item_idx.cpu(), here.item_idx)
+    assert torch.allclose(there.products.cpu(), here.products, rtol=1e-12)
+
+
 @pytest.mark.parametrize("scores_per_block", [1, 3 * 500, 10**7])
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, scores_per_block: int) -> None:
     rng = np.random.default_rng(2)

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,28 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         whole, parts = (load_recommender(tmp_path / name / folder)[0].state_dict() for name in ("whole", "parts"))
         assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert not (tmp_path / "parts.checkpoint").exists()
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("kind", [["model=sasrec"], ["model=esasrec", "positions=rotary"], ["model=hstu"], ["model=gru4rec"]])
+def test_compiled_training_takes_the_same_steps(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kind: list[str]
+) -> None:
+    caplog.set_level("INFO")
+    compiled = []
+    compile_states = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *args, **kwargs: compiled.append(args) or compile_states(*args, **kwargs))
+    curves = []
+    for is_compiled in ("false", "true"):
+        caplog.clear()
+        settings = [*kind, "max_epochs=3", f"is_compiled={is_compiled}"]
+        values = [argument for setting in settings for argument in ("--set", f"train_recommender.{setting}")]
+        assert train(dataset, tmp_path / is_compiled, "--split", "leave_one_out", *values) == 0
+        assert len(compiled) == (is_compiled == "true")
+        curves.append([record.args for record in caplog.records if record.getMessage().startswith("epoch ")])
+    eager, made_into_code = ([numbers[1] for numbers in curve] for curve in curves)
+    assert len(eager) == 3
+    assert made_into_code == pytest.approx(eager, abs=1e-4)
 
 
 def test_moving_average_by_hand() -> None:
