@@ -15,7 +15,16 @@ from cesrec_core.artifacts import Manifest
 from cesrec_core.datasets import Catalogue, Dataset
 from cesrec_core.errors import ArtifactError, InputDataError
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, reciprocal_ranks, sample_negatives, sampled_ranks
+from cesrec_core.metrics import (
+    UNREACHABLE,
+    Ranks,
+    full_ranks,
+    hits,
+    ndcg,
+    reciprocal_ranks,
+    sample_negatives,
+    sampled_ranks,
+)
 from cesrec_core.ranking import top_k
 from cesrec_core.recommenders.batches import encode_histories
 from cesrec_core.recommenders.protocol import Recommender
@@ -202,6 +211,11 @@ def novelty(lists: NDArray[np.int64], counts: NDArray[np.int64], num_users: int)
     """Mean of -log2(share of users who had the item) over all recommended items (mean inverse user frequency, in bits)."""
     shown = lists[lists > 0]
     return float(-np.log2(np.maximum(counts[shown], 1) / num_users).mean()) if len(shown) else 0.0
+
+
+def unreachable(ranks: Ranks) -> float:
+    """Share of targets that no list could have held: unknown to the recommender, or had before. They count as misses."""
+    return float((ranks == UNREACHABLE).mean())
 
 
 def compare(variant: Measured, baseline: Measured, num_samples: int, seed: int) -> dict[str, PairedTest]:

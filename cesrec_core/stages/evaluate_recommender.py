@@ -22,6 +22,7 @@ from cesrec_core.recommender_evaluation import (
     measure,
     novelty,
     overall,
+    unreachable,
 )
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.sequences import Moment
@@ -74,6 +75,7 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     of_lists = {
         "coverage@10": coverage(of_artifact.lists, len(cases.counts) - 1),
         "novelty@10, bits": novelty(of_artifact.lists, cases.counts, cases.num_training_users),
+        "targets out of reach, share": unreachable(of_artifact.full),
     }
     groups = by_group(of_artifact, cases, section.num_bootstrap_samples, seed)
     title = f"{artifact.name}: {moment} items of {len(cases.user_ids)} users ({split}), full ranking, seen items filtered"

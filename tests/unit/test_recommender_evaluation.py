@@ -29,6 +29,7 @@ from cesrec_core.recommender_evaluation import (
     measure,
     novelty,
     quartiles,
+    unreachable,
 )
 from cesrec_core.recommenders import TrainableRecommender
 from cesrec_core.recommenders.training_data import prepare
@@ -233,6 +234,12 @@ def test_lists_by_hand() -> None:
     # Shares 1/2, 1/8, 1/2 of 8 users: 1, 3 and 1 bits.
     assert novelty(lists, np.array([0, 4, 1, 0, 0]), 8) == pytest.approx(5 / 3)
     assert novelty(np.zeros((2, 2), np.int64), np.ones(5, np.int64), 8) == 0.0
+
+
+def test_targets_that_were_had_before_or_are_unknown_are_counted() -> None:
+    scores = np.zeros((4, 4), np.float32)
+    seen = [np.array([1]), np.array([2]), np.array([3]), np.array([1, 2])]
+    assert unreachable(full_ranks(scores, np.array([1, 1, 0, 3]), seen)) == 0.5
 
 
 def test_entropy_and_quartiles_by_hand() -> None:
