@@ -102,7 +102,9 @@ def _ranks(
 ) -> Ranks:
     """All [B, C]; `item_idx` may be [1, C]."""
     if np.isnan(scores[is_candidate]).any():
-        raise ArtifactError("Scores to be ranked hold NaN: the model that gave them has diverged. Train it with a lower learning_rate.")
+        raise ArtifactError(
+            "Scores to be ranked hold NaN: the model that gave them has diverged. Train it with a lower learning_rate."
+        )
     is_target = is_candidate & (item_idx == target_idx[:, None])
     target_scores = np.where(is_target, scores, -np.inf).max(axis=1, keepdims=True)
     is_before = (scores > target_scores) | ((scores == target_scores) & (item_idx < target_idx[:, None]))
