@@ -28,7 +28,8 @@ exit codes:
   4  a quality gate refused to publish; consumers go on reading the run before
   1  anything else
 
-The last line of standard output is one JSON object; plans and tables stand before it. Everything else goes to standard error."""
+The last line of standard output is one JSON object; plans and tables stand before it. Everything else goes to standard
+error."""
 
 
 class JobParser(argparse.ArgumentParser):
