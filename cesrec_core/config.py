@@ -161,6 +161,9 @@ class MaskOutliersSection(Section):
     num_masked: WholeNumber = 1
     min_kept_items: Count = 3
     max_history_items: Count = 20
+    space: Literal["aligned", "semantic", "collaborative", "random"] = "aligned"
+    is_adaptive: bool = False
+    min_deviations: Annotated[float, Field(gt=0)] = 3.5
 
 
 class FinetuneConstructorSection(Section):

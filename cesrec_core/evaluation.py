@@ -20,6 +20,7 @@ from cesrec_core.datasets import Histories
 from cesrec_core.feedback.simulator import simulate_utterance
 from cesrec_core.feedback.understanding import Signals, understand
 from cesrec_core.feedback.vocabulary import Vocabulary as CatalogueVocabulary
+from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, sample_negatives, sampled_ranks
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import drop_masked
@@ -96,8 +97,7 @@ class Evaluator:
         self.features = scorer.features
         catalogue = self.features.catalogue
         self.words = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
-        mask = config.mask_outliers
-        self.rule = OutlierRule(mask.num_masked, mask.min_kept_items, mask.max_history_items)
+        self.rule = OutlierRule.of(config.mask_outliers, config.run.seed)
         section = config.construct_pseudo_sequences
         self.rewriter = Rewriter(constructor, self.features, self.rule, section.placement, section.batch_size)
 
@@ -145,8 +145,9 @@ class Parts:
 
     @cached_property
     def masks(self) -> list[list[int]]:
-        outliers = find_outliers(self.cases.codes, torch.from_numpy(self.evaluator.features.aligned), self.evaluator.rule)
-        return [outlier.positions.tolist() for outlier in outliers]
+        rule = self.evaluator.rule
+        vectors = torch.from_numpy(self.evaluator.features.in_space(rule.space))
+        return [outliers.positions.tolist() for outliers in find_outliers(ItemLists.of(self.cases.codes), vectors, rule)]
 
     @cached_property
     def rewritten(self) -> list[list[str]]:

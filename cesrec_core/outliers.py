@@ -1,9 +1,11 @@
 """The outlier mask: the items of a history that lie farthest from the user's core taste (CESRec, section 3.3).
 
-u = mean of the aligned embeddings of the history; s_i = cos(u, e_i); the `num_masked` items of lowest s_i are masked.
+u = mean of the embeddings of the history; s_i = cos(u, e_i); the `num_masked` items of lowest s_i are masked.
+
+Dimensions: B users, N items of the catalogue, D width of a vector, L longest history of a block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cesrec_core.catalogue import Space
+from cesrec_core.config import MaskOutliersSection
+from cesrec_core.item_lists import ItemLists
+
 # Similarities are rounded to so many decimals before they are compared, so that a mask does not hang on the order in
 # which a batch of another shape adds up its floats.
 SIMILARITY_DECIMALS = 6
+# Items whose vectors are looked at together: 8 MiB in float64 at width 64, which stays in the cache.
+ITEMS_PER_BLOCK = 2**14
+# The median absolute deviation of a normal distribution is its standard deviation over this.
+DEVIATIONS_PER_MEDIAN = 1.4826
+# Of similarities. Nobody's items are so alike that a smaller spread could tell an outlier from a shade of meaning.
+MIN_DEVIATION = 0.02
 
 
 @dataclass(frozen=True)
@@ -30,81 +42,222 @@ class Outliers:
 
 
 @dataclass(frozen=True)
-class OutlierRule:
-    """How much to mask.
+class Masks:
+    """The masks of B users, one after the other; `masks[user]` is one of them.
 
     Attributes:
-        num_masked: places to mask per history.
+        positions: B lists, zero-based from the oldest item, ascending.
+        similarities: float32, parallel to the items of all histories, see `Outliers`.
+        offsets: int64 [B + 1], of the histories.
+    """
+
+    positions: ItemLists
+    similarities: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, user: int) -> Outliers:
+        return Outliers(self.positions[user], self.similarities[self.offsets[user] : self.offsets[user + 1]])
+
+    def __iter__(self) -> Iterator[Outliers]:
+        return (self[user] for user in range(len(self)))
+
+
+@dataclass(frozen=True)
+class OutlierRule:
+    """How much to mask, and where.
+
+    Attributes:
+        num_masked: places to mask per history; at most so many with `min_deviations`.
         min_kept_items: a history shorter than num_masked + min_kept_items is left whole.
         max_history_items: only so many of the newest items are read; older ones are never masked.
+        min_deviations: mask only what lies so far below the history's median similarity, in robust standard deviations of
+            the history's own similarities: the modified z-score (Iglewicz & Hoaglin 1993, who advise 3.5). None: mask in any
+            case, as the paper does.
+        space: which vectors of the catalogue are compared, see `CatalogueFeatures.in_space`.
+        random_seed: mask at random places instead, as a control. A user's places hang on the history and the seed alone.
     """
 
     num_masked: int
     min_kept_items: int
     max_history_items: int
+    min_deviations: float | None = None
+    space: Space = "aligned"
+    random_seed: int | None = None
+
+    @classmethod
+    def of(cls, section: MaskOutliersSection, seed: int) -> "OutlierRule":
+        return cls(
+            section.num_masked,
+            section.min_kept_items,
+            section.max_history_items,
+            section.min_deviations if section.is_adaptive else None,
+            "aligned" if section.space == "random" else section.space,
+            seed if section.space == "random" else None,
+        )
 
 
-def find_outliers(histories: Sequence[NDArray[np.int64]], aligned: Tensor, rule: OutlierRule) -> list[Outliers]:
-    """The masks of a batch of users.
+@dataclass(frozen=True)
+class Neighbour:
+    """Another place of the same history."""
+
+    position: int
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a place of a history is masked, or is not.
+
+    Attributes:
+        similarity: to the core taste.
+        rank: 1 = farthest from the core taste, among `num_ranked` items that were read and have a vector.
+        deviations: below the median of the history's similarities, see `OutlierRule.min_deviations`.
+        nearest: the places whose items are most like this one, most like it first.
+    """
+
+    position: int
+    is_masked: bool
+    similarity: float
+    rank: int
+    num_ranked: int
+    deviations: float
+    nearest: list[Neighbour]
+
+
+@torch.inference_mode()
+def find_outliers(histories: ItemLists, vectors: Tensor, rule: OutlierRule) -> Masks:
+    """The masks of B users. Among equal similarities the older place is masked first.
 
     Args:
-        histories: B arrays of rows of `aligned`, oldest first; a row that has no vector may stand for any unknown item.
-        aligned: float [N, D]; a row of NaN or of zeros is an item without a vector.
+        histories: rows of `vectors`, oldest first.
+        vectors: float [N, D]; a row of NaN or of zeros is an item without a vector, which is never masked.
         rule: how much to mask.
     """
-    read = [history[-rule.max_history_items :] for history in histories]
-    longest = max((len(history) for history in read), default=0)
-    rows = torch.zeros(len(read), longest, dtype=torch.int64, device=aligned.device)
-    is_item = torch.zeros(len(read), longest, dtype=torch.bool, device=aligned.device)
-    for user, history in enumerate(read):
-        rows[user, : len(history)] = torch.as_tensor(history)
-        is_item[user, : len(history)] = True
-    similarities, is_masked = mask_lowest(aligned[rows], is_item, rule)
-    result = []
-    for user, history in enumerate(histories):
-        num_skipped = len(history) - len(read[user])
-        kept = similarities[user, : len(read[user])].cpu().numpy()
-        padded = np.concatenate([np.full(num_skipped, np.nan, np.float32), kept])
-        result.append(Outliers(num_skipped + np.flatnonzero(is_masked[user].cpu().numpy()), padded))
+    norms = vectors.norm(dim=1, dtype=torch.float64)
+    norms = torch.where(torch.isfinite(norms), norms, 0.0)
+    from_end = np.repeat(histories.offsets[1:], np.diff(histories.offsets)) - 1 - np.arange(len(histories.idx))
+    is_read = from_end < rule.max_history_items
+    newest = ItemLists(histories.idx[is_read], np.concatenate([[0], np.cumsum(is_read)])[histories.offsets])
+    num_skipped = np.diff(histories.offsets) - np.diff(newest.offsets)
+
+    similarities = np.full(len(histories.idx), np.nan, np.float32)
+    cosines = np.empty(len(newest.idx))
+    is_masked = np.zeros(len(newest.idx), bool)
+    for block, items in _blocks(newest):
+        cosines[items] = _cosines(block, vectors, norms)
+        is_masked[items] = _lowest(block, cosines[items], rule)
+    similarities[is_read] = cosines
+    places = np.arange(len(newest.idx)) - np.repeat(newest.offsets[:-1] - num_skipped, np.diff(newest.offsets))
+    positions = ItemLists(places[is_masked], np.concatenate([[0], np.cumsum(is_masked)])[newest.offsets])
+    return Masks(positions, similarities, histories.offsets)
+
+
+def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, position: int, num_nearest: int = 3) -> Explanation:
+    """Why the item at a place of a history is masked, or is not.
+
+    Raises:
+        ValueError: there is no such place, or its item was not read or has no vector, so there is nothing to say.
+    """
+    found = find_outliers(ItemLists.of([history]), vectors, rule)[0]
+    if not 0 <= position < len(history) or np.isnan(found.similarities[position]):
+        raise ValueError(f"position {position} of a history of {len(history)} was not read, or its item has no vector")
+    read = np.flatnonzero(~np.isnan(found.similarities))
+    similarities = found.similarities[read].astype(np.float64)
+    here = int(np.flatnonzero(read == position)[0])
+    order = similarities.argsort(kind="stable")
+    of_history = torch.nn.functional.normalize(vectors[torch.from_numpy(history[read])].double(), dim=1)
+    likeness = (of_history @ of_history[here]).numpy()
+    likeness[here] = -np.inf
+    nearest = (-likeness).argsort(kind="stable")[: min(num_nearest, len(read) - 1)]
+    return Explanation(
+        position=position,
+        is_masked=position in found.positions,
+        similarity=float(similarities[here]),
+        rank=1 + int(np.flatnonzero(order == here)[0]),
+        num_ranked=len(read),
+        deviations=float(_deviations(similarities[None])[0, here]),
+        nearest=[Neighbour(int(read[place]), float(likeness[place])) for place in nearest],
+    )
+
+
+def _blocks(lists: ItemLists) -> Iterator[tuple[ItemLists, slice]]:
+    """All lists in blocks of about ITEMS_PER_BLOCK items, and where in `idx` a block's items stand."""
+    start = 0
+    while start < len(lists):
+        end = int(np.searchsorted(lists.offsets, lists.offsets[start] + ITEMS_PER_BLOCK, side="right")) - 1
+        end = max(end, start + 1)
+        yield lists.rows(start, end), slice(int(lists.offsets[start]), int(lists.offsets[end]))
+        start = end
+
+
+def _cosines(block: ItemLists, vectors: Tensor, norms: Tensor) -> NDArray[np.float64]:
+    """cos(u, e_i) of every item of the block; NaN where an item has no vector."""
+    idx = torch.from_numpy(block.idx)
+    rows = torch.from_numpy(block.row_numbers())
+    norms_here = norms[idx]
+    exact = vectors[idx].double()
+    exact[norms_here == 0] = 0.0
+    # The sum points where the mean does, and the cosine asks for no more.
+    centre = torch.zeros(len(block), vectors.shape[1], dtype=torch.float64).index_add_(0, rows, exact)
+    products = torch.linalg.vecdot(exact, centre[rows])
+    lengths = norms_here * centre.norm(dim=1)[rows]
+    cosines = torch.where(lengths > 0, products / lengths.clamp(min=1e-300), 0.0).round(decimals=SIMILARITY_DECIMALS)
+    return cosines.masked_fill(norms_here == 0, torch.nan).numpy()
+
+
+def _lowest(block: ItemLists, cosines: NDArray[np.float64], rule: OutlierRule) -> NDArray[np.bool_]:
+    """Which items of the block are masked, bool, parallel to `block.idx`."""
+    lengths = np.diff(block.offsets)
+    places = np.arange(len(block.idx)) - np.repeat(block.offsets[:-1], lengths)
+    cells = block.row_numbers(), places
+    padded = np.full((len(block), int(lengths.max(initial=1))), np.nan)
+    padded[cells] = cosines
+    can_be_masked = ~np.isnan(padded) & (lengths >= rule.num_masked + rule.min_kept_items)[:, None]
+    if rule.min_deviations is not None:
+        can_be_masked &= _deviations(padded) >= rule.min_deviations
+    if rule.random_seed is not None:
+        padded[cells] = _noise(block, places, rule.random_seed)
+    left = np.where(can_be_masked, padded, np.inf)
+    is_masked = np.zeros(padded.shape, bool)
+    everybody = np.arange(len(block))
+    for _ in range(min(rule.num_masked, padded.shape[1])):
+        lowest = left.argmin(axis=1)  # the first of equals
+        is_masked[everybody, lowest] |= left[everybody, lowest] < np.inf
+        left[everybody, lowest] = np.inf
+    return is_masked[cells]
+
+
+def _deviations(similarities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many robust standard deviations each similarity lies below its row's median; [B, L], NaN = no item."""
+    count = (~np.isnan(similarities)).sum(axis=1)
+    below = _median(similarities, count)[:, None] - similarities
+    spread = _median(np.abs(below), count) * DEVIATIONS_PER_MEDIAN
+    result: NDArray[np.float64] = below / np.maximum(spread, MIN_DEVIATION)[:, None]
     return result
 
 
-def mask_lowest(vectors: Tensor, is_item: Tensor, rule: OutlierRule) -> tuple[Tensor, Tensor]:
-    """The paper's rule on padded tensors; padding may stand anywhere.
-
-    Args:
-        vectors: float [B, L, D], oldest item first; NaN or zeros where an item has no vector.
-        is_item: bool [B, L], False = padding.
-        rule: `max_history_items` is not looked at.
-
-    Returns:
-        similarities float32 [B, L], NaN at padding and where there is no vector; is_masked bool [B, L]. Among equal
-        similarities the older place is masked first.
-    """
-    exact = vectors.double()
-    norms = exact.norm(dim=2)  # [B, L]
-    has_vector = is_item & torch.isfinite(norms) & (norms > 0)
-    exact = torch.where(has_vector[..., None], exact, 0.0)
-    centre = exact.sum(dim=1) / has_vector.sum(dim=1, keepdim=True).clamp(min=1)  # u: [B, D]
-    cosines = torch.nn.functional.cosine_similarity(exact, centre[:, None], dim=2)
-    cosines = cosines.round(decimals=SIMILARITY_DECIMALS).masked_fill(~has_vector, torch.inf)
-
-    lowest_first = cosines.argsort(dim=1, stable=True)
-    place_in_order = lowest_first.argsort(dim=1)
-    is_long_enough = is_item.sum(dim=1, keepdim=True) >= rule.num_masked + rule.min_kept_items
-    is_masked = (place_in_order < rule.num_masked) & has_vector & is_long_enough
-    return cosines.masked_fill(~has_vector, torch.nan).float(), is_masked
+def _median(values: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Median of each row's first `count` in order; sorting puts NaN last. 0 where a row has none."""
+    in_order = np.sort(values, axis=1)
+    rows = np.arange(len(values))
+    low, high = in_order[rows, (np.maximum(count, 1) - 1) // 2], in_order[rows, np.minimum(count // 2, values.shape[1] - 1)]
+    return np.where(count > 0, (low + high) / 2, 0.0)
 
 
-def random_mask(lengths: Sequence[int], rule: OutlierRule, seed: int) -> list[NDArray[np.int64]]:
-    """Masks of the same size at random places: the control that tells whether *where* one masks matters.
+def _noise(block: ItemLists, places: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """A number in [0, 1) for each item, from the seed, its place and its whole history."""
+    start = np.uint64(seed) + places.astype(np.uint64)
+    of_history = np.zeros(len(block), np.uint64)
+    np.add.at(of_history, block.row_numbers(), _mixed(_mixed(start) + block.idx.astype(np.uint64)))
+    return _mixed(_mixed(of_history)[block.row_numbers()] + start) / 2.0**64
 
-    A user's draw depends on the seed, the user's place and the history's length only.
-    """
-    masks = []
-    for user, length in enumerate(lengths):
-        num_masked = rule.num_masked if length >= rule.num_masked + rule.min_kept_items else 0
-        num_read = min(length, rule.max_history_items)
-        drawn = np.random.default_rng([seed, user]).choice(num_read, size=min(num_masked, num_read), replace=False)
-        masks.append(length - num_read + np.sort(drawn))
-    return masks
+
+def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64 (Steele, Lea & Flood 2014): neighbouring numbers become unrelated ones."""
+    z = numbers + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -10,6 +10,7 @@ import torch
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.constructor.construction import Construction, ConstructionRequest, construct, validate_rewrite
 from cesrec_core.constructor.model import ItemConstructor
+from cesrec_core.item_lists import ItemLists
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import Placement, apply_rewrite, difference
 
@@ -80,7 +81,7 @@ class Rewriter:
         self.rule = rule
         self.placement = placement
         self.batch_size = batch_size
-        self.aligned = torch.from_numpy(features.aligned)
+        self.vectors = torch.from_numpy(features.in_space(rule.space))
 
     def rewrite(self, requests: Sequence[RewriteRequest]) -> list[list[Round]]:
         """The rounds of each user, in order; as many as the user has remarks."""
@@ -111,7 +112,7 @@ class Rewriter:
     ) -> dict[int, list[int]]:
         if number == 0:
             return {user: list(requests[user].masked_positions) for user in users}
-        outliers = find_outliers([current[user] for user in users], self.aligned, self.rule)
+        outliers = find_outliers(ItemLists.of([current[user] for user in users]), self.vectors, self.rule)
         return {user: outlier.positions.tolist() for user, outlier in zip(users, outliers, strict=True)}
 
     def _request(self, remark: Remark, codes: np.ndarray, positions: list[int]) -> ConstructionRequest:

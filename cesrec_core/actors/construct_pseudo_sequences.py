@@ -30,8 +30,8 @@ class ConstructPseudoSequences:
         base = Path(self.config.finetune_constructor.model_path)
         model = load_constructor(self.constructor_folder, base, self.features.for_constructor())
         self.constructor_id = read_manifest(self.constructor_folder, "constructor").artifact_id
-        mask, section = self.config.mask_outliers, self.config.construct_pseudo_sequences
-        rule = OutlierRule(mask.num_masked, mask.min_kept_items, mask.max_history_items)
+        section = self.config.construct_pseudo_sequences
+        rule = OutlierRule.of(self.config.mask_outliers, self.config.run.seed)
         self.rewriter = Rewriter(model.to(device_of_worker()), self.features, rule, section.placement, section.batch_size)
 
     def process(self, shard: pa.Table) -> pa.Table:

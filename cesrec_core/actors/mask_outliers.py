@@ -25,16 +25,15 @@ class MaskOutliers:
 
     def setup(self) -> None:
         self.features = CatalogueFeatures.load(self.catalogue_folder)
-        self.aligned = torch.from_numpy(self.features.aligned)
+        self.vectors = torch.from_numpy(self.features.in_space(self.rule.space))
 
     def process(self, shard: pa.Table) -> pa.Table:
-        histories = [self.features.codes(item_ids) for item_ids in shard[c.ITEM_IDS].to_pylist()]
-        outliers = find_outliers(histories, self.aligned, self.rule)
+        masks = find_outliers(self.features.code_lists(shard[c.ITEM_IDS]), self.vectors, self.rule)
         columns = {
             c.USER_ID: shard[c.USER_ID],
-            c.MASKED_POSITIONS: [outlier.positions.tolist() for outlier in outliers],
-            c.SIMILARITIES: [outlier.similarities for outlier in outliers],
-            **{name: [value] * len(shard) for name, value in self.constants.items()},
+            c.MASKED_POSITIONS: pa.LargeListArray.from_arrays(masks.positions.offsets, masks.positions.idx),
+            c.SIMILARITIES: pa.LargeListArray.from_arrays(masks.offsets, masks.similarities),
+            **{name: pa.repeat(value, len(shard)) for name, value in self.constants.items()},
         }
         schema = OUTLIER_MASKS.arrow_schema()
-        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+        return pa.table({name: columns[name] for name in schema.names}).cast(schema)

@@ -14,11 +14,6 @@ from cesrec_core.stages.map_table import map_frame
 NAME = "mask_outliers"
 
 
-def rule_of(context: RunContext) -> OutlierRule:
-    section = context.config.mask_outliers
-    return OutlierRule(section.num_masked, section.min_kept_items, section.max_history_items)
-
-
 def run(context: RunContext) -> StageResult:
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
     constants = {
@@ -26,7 +21,8 @@ def run(context: RunContext) -> StageResult:
         c.RECOMMENDER_ID: context.artifact_id("recommender"),
         c.ADAPTER_ID: context.artifact_id("adapter"),
     }
-    worker = MaskOutliers(export_features(context), rule_of(context), constants)
+    rule = OutlierRule.of(context.config.mask_outliers, context.config.run.seed)
+    worker = MaskOutliers(export_features(context), rule, constants)
     masks = map_frame(context, NAME, histories.select(c.USER_ID, c.ITEM_IDS), c.USER_ID, worker, OUTLIER_MASKS)
     if masks is None:
         return StageResult({"users": 0})

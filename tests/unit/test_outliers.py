@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from cesrec_core.outliers import OutlierRule, find_outliers, mask_lowest, random_mask
+from cesrec_core.config import MaskOutliersSection
+from cesrec_core.item_lists import ItemLists
+from cesrec_core.outliers import ITEMS_PER_BLOCK, OutlierRule, explain, find_outliers
 
 EAST, NORTH, WEST, NOTHING, UNKNOWN = 1, 2, 3, 0, 4
 NAN = float("nan")
@@ -13,44 +15,50 @@ def rule(num_masked: int = 1, min_kept_items: int = 2, max_history_items: int = 
     return OutlierRule(num_masked, min_kept_items, max_history_items)
 
 
+def histories(*items: np.ndarray) -> ItemLists:
+    return ItemLists.of(items)
+
+
 def history(*items: int) -> np.ndarray:
     return np.array(items, np.int64)
 
 
 def test_paper_rule_by_hand() -> None:
     """u = mean of (2,0), (2,0), (0,1) = (4/3, 1/3); cos to east = 4/sqrt(17), to north = 1/sqrt(17)."""
-    [found] = find_outliers([history(EAST, NORTH, EAST)], ALIGNED, rule())
+    [found] = find_outliers(histories(history(EAST, NORTH, EAST)), ALIGNED, rule())
     assert found.positions.tolist() == [1]
     assert found.similarities == pytest.approx([4 / 17**0.5, 1 / 17**0.5, 4 / 17**0.5], abs=1e-6)
 
 
 def test_the_lowest_are_masked_and_given_in_ascending_order() -> None:
-    [found] = find_outliers([history(EAST, NORTH, EAST, EAST, WEST, EAST)], ALIGNED, rule(num_masked=2))
+    [found] = find_outliers(histories(history(EAST, NORTH, EAST, EAST, WEST, EAST)), ALIGNED, rule(num_masked=2))
     assert found.positions.tolist() == [1, 4]
 
 
 def test_ties_mask_the_older_place() -> None:
-    [found] = find_outliers([history(EAST, NORTH, EAST, NORTH, EAST)], ALIGNED, rule())
+    [found] = find_outliers(histories(history(EAST, NORTH, EAST, NORTH, EAST)), ALIGNED, rule())
     assert found.positions.tolist() == [1]
 
 
 @pytest.mark.parametrize(("length", "num_found"), [(1, 0), (3, 0), (4, 1), (5, 1)])
 def test_short_histories_stay_whole(length: int, num_found: int) -> None:
-    [found] = find_outliers([history(*[EAST] * length)], ALIGNED, rule(num_masked=1, min_kept_items=3))
+    [found] = find_outliers(histories(history(*[EAST] * length)), ALIGNED, rule(num_masked=1, min_kept_items=3))
     assert len(found.positions) == num_found
     assert len(found.similarities) == length
 
 
 @pytest.mark.parametrize("without_vector", [NOTHING, UNKNOWN])
 def test_items_without_a_vector_are_never_masked_and_do_not_move_the_mean(without_vector: int) -> None:
-    [found] = find_outliers([history(EAST, without_vector, NORTH, EAST)], ALIGNED, rule(num_masked=4, min_kept_items=0))
+    [found] = find_outliers(
+        histories(history(EAST, without_vector, NORTH, EAST)), ALIGNED, rule(num_masked=4, min_kept_items=0)
+    )
     assert found.positions.tolist() == [0, 2, 3]
     assert np.isnan(found.similarities).tolist() == [False, True, False, False]
     assert found.similarities[2] == pytest.approx(1 / 17**0.5, abs=1e-6)
 
 
 def test_only_the_newest_items_are_read() -> None:
-    [found] = find_outliers([history(WEST, EAST, NORTH, EAST)], ALIGNED, rule(max_history_items=3))
+    [found] = find_outliers(histories(history(WEST, EAST, NORTH, EAST)), ALIGNED, rule(max_history_items=3))
     assert found.positions.tolist() == [2]
     assert np.isnan(found.similarities).tolist() == [True, False, False, False]
 
@@ -59,9 +67,9 @@ def test_a_mask_does_not_hang_on_its_batch() -> None:
     rng = np.random.default_rng(0)
     aligned = torch.from_numpy(rng.normal(size=(200, 48)).astype(np.float32))
     users = [rng.integers(0, 200, size=length) for length in (7, 61, 3, 20, 150)]
-    together = find_outliers(users, aligned, rule(num_masked=3))
+    together = find_outliers(histories(*users), aligned, rule(num_masked=3))
     for user, found in zip(users, together, strict=True):
-        [alone] = find_outliers([user], aligned, rule(num_masked=3))
+        [alone] = find_outliers(histories(user), aligned, rule(num_masked=3))
         assert found.positions.tolist() == alone.positions.tolist()
         assert np.array_equal(found.similarities, alone.similarities, equal_nan=True)
 
@@ -73,32 +81,102 @@ def test_agrees_with_numpy_argsort() -> None:
     vectors = aligned[user]
     centre = vectors.mean(axis=0)
     cosines = vectors @ centre / np.linalg.norm(vectors, axis=1) / np.linalg.norm(centre)
-    [found] = find_outliers([user], torch.from_numpy(aligned), rule(num_masked=5))
+    [found] = find_outliers(histories(user), torch.from_numpy(aligned), rule(num_masked=5))
     assert found.positions.tolist() == sorted(np.argsort(cosines)[:5].tolist())
 
 
-def test_padding_may_stand_anywhere() -> None:
-    vectors = ALIGNED[torch.tensor([[NOTHING, EAST, NORTH, EAST], [EAST, NORTH, EAST, NOTHING]])]
-    is_item = torch.tensor([[False, True, True, True], [True, True, True, False]])
-    _, is_masked = mask_lowest(vectors, is_item, rule())
-    assert is_masked.tolist() == [[False, False, True, False], [False, True, False, False]]
-
-
 def test_no_users() -> None:
-    assert find_outliers([], ALIGNED, rule()) == []
+    assert len(find_outliers(histories(), ALIGNED, rule())) == 0
 
 
-def test_random_mask_has_the_same_size_as_the_rule_gives() -> None:
-    lengths = [1, 4, 5, 200]
-    masks = random_mask(lengths, rule(num_masked=2, min_kept_items=3, max_history_items=50), seed=1)
+def test_blocks_change_nothing() -> None:
+    """More items than a block holds, a history longer than one, and users without items."""
+    rng = np.random.default_rng(2)
+    aligned = torch.from_numpy(rng.normal(size=(300, 4)).astype(np.float32))
+    lengths = [*rng.integers(0, 60, 900), ITEMS_PER_BLOCK + 5, 0, 3]
+    users = [rng.integers(0, 300, length) for length in lengths]
+    for by in (rule(2), OutlierRule(2, 2, 10**6, min_deviations=1.5), OutlierRule(2, 2, 10**6, random_seed=7)):
+        together = find_outliers(histories(*users), aligned, by)
+        assert len(together) == len(users)
+        for user in (0, 1, 450, 899, 900, 901, 902):
+            [alone] = find_outliers(histories(users[user]), aligned, by)
+            assert together[user].positions.tolist() == alone.positions.tolist()
+            assert np.array_equal(together[user].similarities, alone.similarities, equal_nan=True)
+
+
+def around(*degrees: float) -> torch.Tensor:
+    angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+    return torch.stack([angles.cos(), angles.sin()], dim=1).float()
+
+
+ADAPTIVE = OutlierRule(num_masked=2, min_kept_items=2, max_history_items=100, min_deviations=3.5)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "masked"),
+    [
+        ((0, 8, -9, 5, 90, -4, 12), [4]),  # one item out of line
+        ((0, 8, -9, 5, 90, -4, 12, 0, 3, -100), [4, 9]),  # two, and no more are allowed
+        ((0, 1, -1, 2, -2, 1, 4), []),  # a coherent user: what lies farthest is still close
+        ((0, 25, -30, 50, -60, 80, -85), []),  # an eclectic one: everything is spread out
+    ],
+)
+def test_adaptive_masks_only_what_stands_out_of_the_users_own_spread(degrees: tuple[float, ...], masked: list[int]) -> None:
+    [found] = find_outliers(histories(np.arange(len(degrees))), around(*degrees), ADAPTIVE)
+    assert found.positions.tolist() == masked
+
+
+def test_deviations_by_hand() -> None:
+    """Similarities to u, with the median absolute deviation of five numbers."""
+    vectors = around(0, 10, -20, 35, -120)
+    user = np.arange(5)
+    [found] = find_outliers(histories(user), vectors, rule())
+    deviation = np.median(np.abs(found.similarities - np.median(found.similarities))) * 1.4826
+    expected = (np.median(found.similarities) - found.similarities) / deviation
+    explained = [explain(user, vectors, ADAPTIVE, position) for position in range(5)]
+    assert [reason.deviations for reason in explained] == pytest.approx(expected, abs=1e-4)
+    assert [reason.is_masked for reason in explained] == (expected >= 3.5).tolist()
+
+
+def test_random_masks_have_the_same_size_as_the_rule_gives() -> None:
+    random = OutlierRule(num_masked=2, min_kept_items=3, max_history_items=50, random_seed=1)
+    users = [np.full(length, EAST) for length in (1, 4, 5, 200)]
+    masks = [mask.positions.tolist() for mask in find_outliers(histories(*users), ALIGNED, random)]
     assert [len(mask) for mask in masks] == [0, 0, 2, 2]
     assert all(150 <= position < 200 for position in masks[3])
-    assert [mask.tolist() for mask in masks] == [sorted(set(mask.tolist())) for mask in masks]
+    assert masks == [sorted(set(mask)) for mask in masks]
 
 
-def test_random_mask_is_uniform_and_seeded() -> None:
+def test_random_masks_are_uniform_and_seeded() -> None:
     """3,000 users mask 1 of 10 places: 300 each, standard deviation 16."""
-    masks = random_mask([10] * 3000, rule(), seed=1)
-    assert np.abs(np.bincount(np.concatenate(masks), minlength=10) - 300).max() < 5 * 16.5
-    assert np.array_equal(masks, random_mask([10] * 3000, rule(), seed=1))
-    assert not np.array_equal(masks, random_mask([10] * 3000, rule(), seed=2))
+    vectors = torch.eye(40)
+    users = histories(*(np.random.default_rng(user).integers(0, 40, 10) for user in range(3000)))
+    one, again, other = (find_outliers(users, vectors, OutlierRule(1, 2, 100, random_seed=seed)) for seed in (1, 1, 2))
+    assert np.abs(np.bincount(one.positions.idx, minlength=10) - 300).max() < 5 * 16.5
+    assert np.array_equal(one.positions.idx, again.positions.idx)
+    assert (one.positions.idx != other.positions.idx).mean() > 0.8
+    assert np.array_equal(one.similarities, other.similarities)
+
+
+def test_an_explanation_by_hand() -> None:
+    user = history(EAST, NORTH, EAST, UNKNOWN, WEST)
+    reason = explain(user, ALIGNED, rule(), 4)
+    assert (reason.position, reason.is_masked, reason.rank, reason.num_ranked) == (4, True, 1, 4)
+    assert reason.similarity == pytest.approx(-3 / 10**0.5, abs=1e-6)  # u points to (3, 1)
+    assert [(near.position, near.similarity) for near in reason.nearest] == [(1, 0.0), (0, -1.0), (2, -1.0)]
+    other = explain(user, ALIGNED, rule(), 1, num_nearest=1)
+    assert (other.is_masked, other.rank, len(other.nearest)) == (False, 2, 1)
+
+
+@pytest.mark.parametrize("position", [-1, 0, 3, 5])
+def test_there_is_no_explanation_for_what_was_not_read(position: int) -> None:
+    with pytest.raises(ValueError, match="was not read, or its item has no vector"):
+        explain(history(EAST, NORTH, EAST, UNKNOWN, WEST), ALIGNED, rule(max_history_items=4), position)
+
+
+def test_the_rule_of_a_configuration() -> None:
+    section = MaskOutliersSection(num_masked=2, min_kept_items=4, max_history_items=30)
+    assert OutlierRule.of(section, 5) == OutlierRule(2, 4, 30)
+    adaptive = section.model_copy(update={"is_adaptive": True, "min_deviations": 2.5, "space": "semantic"})
+    assert OutlierRule.of(adaptive, 5) == OutlierRule(2, 4, 30, min_deviations=2.5, space="semantic")
+    assert OutlierRule.of(section.model_copy(update={"space": "random"}), 5) == OutlierRule(2, 4, 30, random_seed=5)

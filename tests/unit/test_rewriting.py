@@ -5,6 +5,7 @@ from tiny_features import tiny_features
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor
+from cesrec_core.item_lists import ItemLists
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.rewriting import NOTHING_MASKED, VAGUE_FEEDBACK, Remark, Rewriter, RewriteRequest
 
@@ -77,7 +78,7 @@ def test_every_remark_is_a_round_on_the_history_before_it(model: ItemConstructor
     first, second, third = rounds
     assert first.codes.tolist() == second.codes.tolist() == [0, 4, 2, 3]
     assert second.fallback_reason == VAGUE_FEEDBACK
-    (outliers,) = find_outliers([first.codes], torch.from_numpy(tiny_features().aligned), RULE)
+    (outliers,) = find_outliers(ItemLists.of([first.codes]), torch.from_numpy(tiny_features().aligned), RULE)
     (place,) = outliers.positions.tolist()
     # 4 is the only candidate, and stands in the history already unless it is what is masked: then it may stay.
     assert third.codes.tolist() == first.codes.tolist()
