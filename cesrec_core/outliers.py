@@ -20,8 +20,8 @@ from cesrec_core.item_lists import ItemLists
 # Similarities are rounded to so many decimals before they are compared, so that a mask does not hang on the order in
 # which a batch of another shape adds up its floats.
 SIMILARITY_DECIMALS = 6
-# Items whose vectors are looked at together: 8 MiB in float64 at width 64, which stays in the cache.
-ITEMS_PER_BLOCK = 2**14
+# Items whose vectors are looked at together: 2 MiB in float64 at width 64, which stays in the cache.
+ITEMS_PER_BLOCK = 2**12
 # The median absolute deviation of a normal distribution is its standard deviation over this.
 DEVIATIONS_PER_MEDIAN = 1.4826
 # Of similarities. Nobody's items are so alike that a smaller spread could tell an outlier from a shade of meaning.
@@ -136,8 +136,6 @@ def find_outliers(histories: ItemLists, vectors: Tensor, rule: OutlierRule) -> M
         vectors: float [N, D]; a row of NaN or of zeros is an item without a vector, which is never masked.
         rule: how much to mask.
     """
-    norms = vectors.norm(dim=1, dtype=torch.float64)
-    norms = torch.where(torch.isfinite(norms), norms, 0.0)
     from_end = np.repeat(histories.offsets[1:], np.diff(histories.offsets)) - 1 - np.arange(len(histories.idx))
     is_read = from_end < rule.max_history_items
     newest = ItemLists(histories.idx[is_read], np.concatenate([[0], np.cumsum(is_read)])[histories.offsets])
@@ -146,8 +144,9 @@ def find_outliers(histories: ItemLists, vectors: Tensor, rule: OutlierRule) -> M
     similarities = np.full(len(histories.idx), np.nan, np.float32)
     cosines = np.empty(len(newest.idx))
     is_masked = np.zeros(len(newest.idx), bool)
+    similarities_of = _Similarities(vectors, max(ITEMS_PER_BLOCK, int(np.diff(newest.offsets).max(initial=0))))
     for block, items in _blocks(newest):
-        cosines[items] = _cosines(block, vectors, norms)
+        cosines[items] = similarities_of(block)
         is_masked[items] = _lowest(block, cosines[items], rule)
     similarities[is_read] = cosines
     places = np.arange(len(newest.idx)) - np.repeat(newest.offsets[:-1] - num_skipped, np.diff(newest.offsets))
@@ -193,19 +192,30 @@ def _blocks(lists: ItemLists) -> Iterator[tuple[ItemLists, slice]]:
         start = end
 
 
-def _cosines(block: ItemLists, vectors: Tensor, norms: Tensor) -> NDArray[np.float64]:
-    """cos(u, e_i) of every item of the block; NaN where an item has no vector."""
-    idx = torch.from_numpy(block.idx)
-    rows = torch.from_numpy(block.row_numbers())
-    norms_here = norms[idx]
-    exact = vectors[idx].double()
-    exact[norms_here == 0] = 0.0
-    # The sum points where the mean does, and the cosine asks for no more.
-    centre = torch.zeros(len(block), vectors.shape[1], dtype=torch.float64).index_add_(0, rows, exact)
-    products = torch.linalg.vecdot(exact, centre[rows])
-    lengths = norms_here * centre.norm(dim=1)[rows]
-    cosines = torch.where(lengths > 0, products / lengths.clamp(min=1e-300), 0.0).round(decimals=SIMILARITY_DECIMALS)
-    return cosines.masked_fill(norms_here == 0, torch.nan).numpy()
+class _Similarities:
+    """cos(u, e_i) of items in a block. Buffers are made once: fresh ones cost more in page faults than it takes to fill them."""
+
+    def __init__(self, vectors: Tensor, max_items: int) -> None:
+        self.vectors = vectors
+        norms = vectors.norm(dim=1, dtype=torch.float64)
+        self.norms = torch.where(torch.isfinite(norms), norms, 0.0)
+        self.picked = torch.empty(max_items, vectors.shape[1], dtype=vectors.dtype)
+        self.exact, self.of_users = (torch.empty(max_items, vectors.shape[1], dtype=torch.float64) for _ in range(2))
+
+    def __call__(self, block: ItemLists) -> NDArray[np.float64]:
+        """float64, parallel to `block.idx`; NaN where an item has no vector."""
+        idx, rows = torch.from_numpy(block.idx), torch.from_numpy(block.row_numbers())
+        norms = self.norms[idx]
+        has_none = norms == 0
+        exact = self.exact[: len(idx)].copy_(torch.index_select(self.vectors, 0, idx, out=self.picked[: len(idx)]))
+        if has_none.any():
+            exact[has_none] = 0.0
+        # The sum points where the mean does, and the cosine asks for no more.
+        centres = torch.zeros(len(block), exact.shape[1], dtype=torch.float64).index_add_(0, rows, exact)
+        products = torch.linalg.vecdot(exact, torch.index_select(centres, 0, rows, out=self.of_users[: len(idx)]))
+        lengths = norms * centres.norm(dim=1)[rows]
+        cosines = torch.where(lengths > 0, products / lengths, 0.0).round(decimals=SIMILARITY_DECIMALS)
+        return cosines.masked_fill(has_none, torch.nan).numpy()
 
 
 def _lowest(block: ItemLists, cosines: NDArray[np.float64], rule: OutlierRule) -> NDArray[np.bool_]:
