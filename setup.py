@@ -20,6 +20,7 @@ CORE = [
     "matplotlib>=3.8",
     "torch>=2.6",
     "transformers>=5.10",
+    "huggingface_hub>=1.0",
     "peft>=0.19",
     "ray>=2.50",
     "psutil>=5.9",
@@ -28,7 +29,7 @@ EXTRAS = {
     # A Databricks runtime brings its own Spark and Delta.
     "spark": ["pyspark>=4.0.1,<=4.2.0", "delta-spark==4.4.0"],
     "training": ["deepspeed>=0.18"],
-    # Reads the demo's language model once; see cesrec_core/local_setup.py.
+    # The demo's language model is a GGUF file; see cesrec_core/local_setup.py. `embed_items.model_path` may name one, too.
     "demo": ["gguf>=0.10"],
     "dev": [
         # With 9.2 pytest-xdist 3.8 deals out single tests instead of groups, without a word (pytest-xdist issue 1386).

@@ -138,7 +138,9 @@ class TrainRecommenderSection(Section):
 
 class EmbedItemsSection(Section):
     model_path: str = ""
-    pooling: Literal["mean", "last"] = "mean"
+    revision: str | None = None
+    instruction: str = ""
+    pooling: Literal["mean", "last", "weighted"] = "mean"
     max_tokens: Count = 64
     tokens_per_batch: Count = 8192
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -3,88 +3,64 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
 from cesrec_core.config import EmbedItemsSection
-from cesrec_core.errors import ConfigError
+from cesrec_core.language_models import ModelSource, locate_model
 from cesrec_core.pooling import pool
 
 # Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
 EXTRACTOR_VERSION = 1
 
 
-def check_model_folder(folder: Path, setting: str) -> None:
-    """Refuse a folder that transformers could not load offline.
-
-    Raises:
-        ConfigError: the folder is missing, or lacks its configuration, tokenizer or weights.
-    """
-    if not folder.is_dir():
-        raise ConfigError(
-            f"{setting} names {str(folder)!r}, which is no folder. Give a model folder, or run `make setup` for the demo's."
-        )
-    for what, pattern in {
-        "a configuration": "config.json",
-        "a tokenizer": "tokenizer*.json",
-        "weights": "*.safetensors",
-    }.items():
-        if not any(folder.glob(pattern)):
-            raise ConfigError(
-                f"{setting} names {str(folder)!r}, which holds no {what.split()[-1]} ({pattern}). Give a complete model folder."
-            )
-
-
-def model_identity(folder: Path) -> str:
-    """A short hash that changes with the model's configuration or weights. Weights are known by name, size and header."""
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for weights in sorted(folder.glob("*.safetensors")):
-        with weights.open("rb") as file:
-            digest.update(f"{weights.name} {weights.stat().st_size}".encode())
-            digest.update(file.read(1 << 20))
-    return digest.hexdigest()[:12]
+def locate_extractor(section: EmbedItemsSection) -> ModelSource:
+    """The extractor's model on this machine; see `locate_model` for what is refused."""
+    return locate_model(section.model_path, section.revision, "embed_items.model_path")
 
 
 def extractor_id(section: EmbedItemsSection) -> str:
     """Name of everything that an embedding depends on besides the text.
 
     Raises:
-        ConfigError: embed_items.model_path names no usable model folder.
+        ConfigError: embed_items.model_path names no usable model.
     """
-    folder = Path(section.model_path)
-    check_model_folder(folder, "embed_items.model_path")
-    settings = {
+    source = locate_extractor(section)
+    settings: dict[str, str | int] = {
         "pooling": section.pooling,
         "max_tokens": section.max_tokens,
         "dtype": section.dtype,
         "version": EXTRACTOR_VERSION,
     }
-    digest = hashlib.sha256(json.dumps([model_identity(folder), settings], sort_keys=True).encode()).hexdigest()[:8]
-    return f"{folder.name}-{section.pooling}-{section.dtype}-{digest}"
+    # Named only where there is one, so that caches from before there was such a setting stay valid.
+    if section.instruction:
+        settings["instruction"] = section.instruction
+    digest = hashlib.sha256(json.dumps([source.identity(), settings], sort_keys=True).encode()).hexdigest()[:8]
+    return f"{source.name}-{section.pooling}-{section.dtype}-{digest}"
 
 
 class Extractor:
     """Embeds texts in batches of similar length, on the device it is given."""
 
     def __init__(self, section: EmbedItemsSection, device: str) -> None:
-        folder = Path(section.model_path)
-        check_model_folder(folder, "embed_items.model_path")
+        source = locate_extractor(section)
         self.section = section
         self.device = device
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(source.folder, **source.loading)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.model = AutoModel.from_pretrained(folder, dtype=getattr(torch, section.dtype)).to(device).eval()
+        self.model = AutoModel.from_pretrained(source.folder, dtype=getattr(torch, section.dtype), **source.loading)
+        self.model = self.model.to(device).eval()
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Semantic embeddings, float32 [len(texts), H], in the order of `texts`."""
         if not texts:
             return np.empty((0, self.model.config.hidden_size), dtype=np.float32)
-        token_ids = self.tokenizer(list(texts), truncation=True, max_length=self.section.max_tokens)["input_ids"]
+        texts = [self.section.instruction + text for text in texts]
+        token_ids = self.tokenizer(texts, truncation=True, max_length=self.section.max_tokens)["input_ids"]
         lengths = np.array([len(ids) for ids in token_ids])
         result = np.empty((len(texts), self.model.config.hidden_size), dtype=np.float32)
         for rows in token_batches(lengths, self.section.tokens_per_batch):
@@ -97,12 +73,17 @@ class Extractor:
             hidden = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
             pooled: np.ndarray = pool(hidden.float(), batch["attention_mask"], self.section.pooling).cpu().numpy()
             return pooled
-        except torch.cuda.OutOfMemoryError:
-            if len(token_ids) == 1:
+        except RuntimeError as error:
+            if len(token_ids) == 1 or not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
             half = len(token_ids) // 2
             return np.concatenate([self._embed_batch(token_ids[:half]), self._embed_batch(token_ids[half:])])
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether there was no room on an accelerator, or none for PyTorch on the processor, which has no class of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def token_batches(lengths: np.ndarray, tokens_per_batch: int) -> Iterator[np.ndarray]:

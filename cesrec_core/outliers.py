@@ -193,7 +193,7 @@ def _blocks(lists: ItemLists) -> Iterator[tuple[ItemLists, slice]]:
 
 
 class _Similarities:
-    """cos(u, e_i) of items in a block. Buffers are made once: fresh ones cost more in page faults than it takes to fill them."""
+    """cos(u, e_i) of items in a block. Buffers are made once: fresh ones cost more in page faults than to fill them."""
 
     def __init__(self, vectors: Tensor, max_items: int) -> None:
         self.vectors = vectors

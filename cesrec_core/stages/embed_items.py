@@ -1,13 +1,11 @@
 """embed_items: texts that no cached embedding covers -> item_embeddings, on Ray actors."""
 
-from pathlib import Path
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.actors.embed_items import EmbedItems
-from cesrec_core.extractor import check_model_folder, extractor_id
+from cesrec_core.extractor import extractor_id, locate_extractor
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
@@ -18,7 +16,7 @@ def fingerprint(context: RunContext) -> dict[str, str]:
 
 
 def check(context: RunContext) -> None:
-    check_model_folder(Path(context.config.embed_items.model_path), "embed_items.model_path")
+    locate_extractor(context.config.embed_items)
 
 
 def missing_texts(context: RunContext, extractor: str) -> DataFrame:

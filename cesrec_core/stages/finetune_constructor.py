@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from cesrec_core.catalogue import FEATURES_FILE
-from cesrec_core.extractor import check_model_folder, extractor_id, model_identity
+from cesrec_core.extractor import extractor_id
 from cesrec_core.hashing import short_hash
+from cesrec_core.language_models import ModelSource, check_model_folder
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEMS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -27,7 +28,7 @@ def settings(context: RunContext) -> dict[str, str]:
         "recommender": context.artifact_id("recommender"),
         "adapter": context.artifact_id("adapter"),
         "extractor": extractor_id(context.config.embed_items),
-        "language model": model_identity(base),
+        "language model": ModelSource(base.name, base).identity(),
         "finetune_constructor settings": short_hash(values),
         "split": context.config.dataset.split,
         "seed": str(context.config.run.seed),

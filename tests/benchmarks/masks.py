@@ -1,9 +1,11 @@
 """Masks for many users: what a user costs as their number grows, beside the same rule as a plain NumPy loop.
 
     python tests/benchmarks/masks.py [--users 10000 100000 1000000] [--length 50] [--items 20000] [--width 64] [--rounds 3]
+        [--threads 1]
 
-Histories and vectors are random; all of a history is read and 3 items of it are masked. The loop runs over the smallest number
-of users. The rounds of every contender are taken in turn, and the best counts. Prints a table, and one JSON object on the last line.
+Histories and vectors are random; all of a history is read and 3 items of it are masked, on one thread, as one actor has.
+The loop runs over the smallest number of users. The rounds of every contender are taken in turn, and the best counts.
+Prints a table, and one JSON object on the last line.
 """
 
 import argparse
@@ -28,7 +30,7 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rng = np.random.default_rng(0)

@@ -42,6 +42,7 @@ def test_base_yaml_spells_out_every_value() -> None:
         "spark.master",
         "ray.address",
         "embed_items.model_path",
+        "embed_items.revision",
         "train_adapter.hidden_width",
         "finetune_constructor.model_path",
         "finetune_constructor.num_layers",

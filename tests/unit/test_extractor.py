@@ -7,8 +7,7 @@ from safetensors.torch import load_file, save_file
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.config import EmbedItemsSection
-from cesrec_core.errors import ConfigError
-from cesrec_core.extractor import Extractor, check_model_folder, extractor_id, token_batches
+from cesrec_core.extractor import Extractor, extractor_id, token_batches
 from cesrec_core.pooling import pool
 
 HIDDEN = torch.tensor([[[1.0, 10.0], [3.0, 30.0], [100.0, 1000.0]], [[5.0, 50.0], [7.0, 70.0], [9.0, 90.0]]])
@@ -36,8 +35,17 @@ def test_last_is_the_last_real_token_on_either_side_of_padding(dtype: torch.dtyp
     assert pool(HIDDEN, torch.tensor([[1, 1, 0], [0, 1, 1]], dtype=dtype), "last").tolist() == [[3.0, 30.0], [9.0, 90.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_weighted_counts_later_tokens_more(dtype: torch.dtype) -> None:
+    """(1 * 1 + 2 * 3) / 3 with padding on the right; (1 * 7 + 2 * 9) / 3 with padding on the left."""
+    mask = torch.tensor([[1, 1, 0], [0, 1, 1]], dtype=dtype)
+    pooled = pool(HIDDEN, mask, "weighted")
+    assert torch.allclose(pooled, torch.tensor([[7.0, 70.0], [25.0, 250.0]]) / 3)
+
+
 def test_a_text_without_tokens_has_a_finite_mean() -> None:
-    assert pool(HIDDEN[:1], torch.zeros(1, 3), "mean").tolist() == [[0.0, 0.0]]
+    for how in ("mean", "weighted"):
+        assert pool(HIDDEN[:1], torch.zeros(1, 3), how).tolist() == [[0.0, 0.0]]
 
 
 def test_batches_hold_every_row_once_within_the_budget() -> None:
@@ -51,7 +59,7 @@ def test_no_rows_are_no_batches() -> None:
     assert list(token_batches(np.array([], dtype=int), 20)) == []
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "weighted"])
 def test_an_embedding_depends_on_its_text_alone(folder: Path, pooling: str) -> None:
     together = Extractor(section(folder, pooling=pooling, tokens_per_batch=1000), "cpu").embed(TEXTS)
     alone = Extractor(section(folder, pooling=pooling, tokens_per_batch=1), "cpu").embed(TEXTS[::-1])[::-1]
@@ -65,6 +73,53 @@ def test_no_texts_are_no_rows_of_the_right_width(folder: Path) -> None:
     assert Extractor(section(folder), "cpu").embed([]).shape == (0, 32)
 
 
+def test_an_instruction_stands_before_every_text(folder: Path) -> None:
+    instructed = Extractor(section(folder, instruction="A toy: "), "cpu").embed(TEXTS)
+    written_out = Extractor(section(folder), "cpu").embed([f"A toy: {text}" for text in TEXTS])
+    assert np.array_equal(instructed, written_out)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate")]
+)
+def test_batches_are_halved_until_they_fit(folder: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
+    extractor = Extractor(section(folder), "cpu")
+    expected = extractor.embed(TEXTS)
+    forward, sizes = extractor.model.forward, []
+
+    def with_room_for_two(input_ids: torch.Tensor, **more: object) -> object:
+        sizes.append(len(input_ids))
+        if len(input_ids) > 2:
+            raise error
+        return forward(input_ids=input_ids, **more)
+
+    monkeypatch.setattr(extractor.model, "forward", with_room_for_two)
+    np.testing.assert_allclose(extractor.embed(TEXTS), expected, atol=1e-4)
+    assert sizes == [5, 2, 3, 1, 2]
+
+
+def test_a_text_that_does_not_fit_alone_and_other_errors_are_not_swallowed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor, sizes = Extractor(section(folder), "cpu"), []
+
+    def fails(error: RuntimeError) -> object:
+        def forward(input_ids: torch.Tensor, **more: object) -> object:
+            sizes.append(len(input_ids))
+            raise error
+
+        return forward
+
+    monkeypatch.setattr(extractor.model, "forward", fails(torch.OutOfMemoryError("no room at all")))
+    with pytest.raises(torch.OutOfMemoryError, match="no room at all"):
+        extractor.embed(TEXTS)
+    assert sizes == [5, 2, 1]
+    monkeypatch.setattr(extractor.model, "forward", fails(RuntimeError("shapes do not match")))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        extractor.embed(TEXTS)
+    assert sizes == [5, 2, 1, 5]
+
+
 def test_texts_are_cut_at_max_tokens(folder: Path) -> None:
     cut = Extractor(section(folder, max_tokens=6), "cpu").embed(["Puzzle set", "Puzzle of another kind"])
     np.testing.assert_allclose(cut[0], cut[1], atol=1e-5)
@@ -76,6 +131,7 @@ def test_the_id_changes_with_everything_that_changes_an_embedding(folder: Path, 
         extractor_id(section(folder, pooling="last")),
         extractor_id(section(folder, dtype="bfloat16")),
         extractor_id(section(folder, max_tokens=8)),
+        extractor_id(section(folder, instruction="A toy: ")),
         extractor_id(section(write_tiny_llama(tmp_path / folder.name, seed=5))),
     ]
     assert len(set(ids)) == len(ids)
@@ -90,27 +146,3 @@ def test_one_changed_weight_changes_the_id(tmp_path: Path) -> None:
     weights["model.norm.weight"][0] += 1.0
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert extractor_id(section(tmp_path)) != before
-
-
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [
-        ("config.json", r"holds no configuration \(config\.json\)"),
-        ("tokenizer*.json", r"holds no tokenizer \(tokenizer\*\.json\)"),
-        ("*.safetensors", r"holds no weights \(\*\.safetensors\)"),
-    ],
-)
-def test_an_incomplete_model_folder(pattern: str, message: str, tmp_path: Path) -> None:
-    write_tiny_llama(tmp_path)
-    check_model_folder(tmp_path, "embed_items.model_path")
-    removed = list(tmp_path.glob(pattern))
-    assert removed
-    for path in removed:
-        path.unlink()
-    with pytest.raises(ConfigError, match=f"embed_items.model_path names '.*', which {message}. Give a complete model folder"):
-        extractor_id(section(tmp_path))
-
-
-def test_a_missing_model_folder() -> None:
-    with pytest.raises(ConfigError, match=r"which is no folder\. Give a model folder, or run `make setup` for the demo's"):
-        extractor_id(EmbedItemsSection(model_path="/no/such/model"))

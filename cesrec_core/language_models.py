@@ -1,0 +1,124 @@
+"""Where a language model is read from: a folder, a GGUF file, or a repository of the Hugging Face hub at one commit."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from cesrec_core.errors import ConfigError
+
+GGUF_MAGIC = b"GGUF"
+# What transformers reads; repositories hold the same weights in other formats, too.
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+# Of a file of weights this much is hashed: the header, which names every tensor, and the first of them.
+BYTES_HASHED = 1 << 20
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model on this machine's disk.
+
+    Attributes:
+        name: of the model, for people.
+        folder: with configuration, tokenizer and weights; or with the GGUF file that holds all three.
+        gguf_file: name of that file, or None.
+    """
+
+    name: str
+    folder: Path
+    gguf_file: str | None = None
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """Arguments for `from_pretrained` of transformers, besides the folder."""
+        return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+
+    def identity(self) -> str:
+        """A short hash that changes with configuration or weights. Weights are known by name, size and their first MiB."""
+        config = self.folder / "config.json"
+        digest = hashlib.sha256(config.read_bytes() if self.gguf_file is None else b"")
+        pattern = self.gguf_file or "*.safetensors"
+        for weights in sorted(self.folder.glob(pattern)):
+            with weights.open("rb") as file:
+                digest.update(f"{weights.name} {weights.stat().st_size}".encode())
+                digest.update(file.read(BYTES_HASHED))
+        return digest.hexdigest()[:12]
+
+
+def locate_model(path: str, revision: str | None, setting: str) -> ModelSource:
+    """Find a model, and fetch it from the hub where that is what is named and it is not in the local cache.
+
+    Args:
+        path: a folder, a file that ends in .gguf, or a hub id (`organisation/name`).
+        revision: commit of the hub's repository, 40 hex digits; nothing else is asked of the hub.
+        setting: name of the setting that holds the path, for messages.
+
+    Raises:
+        ConfigError: there is no such model, it is incomplete, or the hub does not give it.
+    """
+    place = Path(path)
+    if path.endswith(".gguf"):
+        _check_gguf(place, setting)
+        return ModelSource(place.stem, place.parent, place.name)
+    if not place.exists() and _HUB_ID.fullmatch(path):
+        return ModelSource(path.split("/")[1], _from_hub(path, revision, setting))
+    check_model_folder(place, setting)
+    return ModelSource(place.absolute().name, place)
+
+
+def check_model_folder(folder: Path, setting: str) -> None:
+    """Refuse a folder that transformers could not load offline.
+
+    Raises:
+        ConfigError: the folder is missing, or lacks its configuration, tokenizer or weights.
+    """
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{setting} names {str(folder)!r}, which is no folder. Give a model folder, or run `make setup` for the demo's."
+        )
+    missing = _missing_from(folder)
+    if missing is not None:
+        raise ConfigError(f"{setting} names {str(folder)!r}, which holds no {missing}. Give a complete model folder.")
+
+
+def _missing_from(folder: Path) -> str | None:
+    wanted = {"configuration": "config.json", "tokenizer": "tokenizer*.json", "weights": "*.safetensors"}
+    return next((f"{what} ({pattern})" for what, pattern in wanted.items() if not any(folder.glob(pattern))), None)
+
+
+def _check_gguf(file: Path, setting: str) -> None:
+    if not file.is_file():
+        raise ConfigError(f"{setting} names {str(file)!r}, and there is no such file.")
+    with file.open("rb") as opened:
+        if opened.read(len(GGUF_MAGIC)) != GGUF_MAGIC:
+            raise ConfigError(f"{setting} names {str(file)!r}, which is not a GGUF file: it begins with other bytes.")
+
+
+def _from_hub(hub_id: str, revision: str | None, setting: str) -> Path:
+    section = setting.rsplit(".", 1)[0]
+    if revision is None or not _COMMIT.fullmatch(revision):
+        raise ConfigError(
+            f"{setting} names {hub_id!r}, which is no folder here; to take it from the hub, set {section}.revision to the "
+            f"commit to use (40 hex digits, on the page of its files). It is {revision!r}, and a branch may move overnight."
+        )
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES, local_files_only=True))
+        if _missing_from(folder) is None:
+            return folder
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ConfigError(
+            f"{setting} names {hub_id!r}, and the hub does not give it at {revision} ({type(error).__name__}). Check the name, "
+            "the commit, HF_TOKEN and HF_HUB_OFFLINE; or fetch it where there is a network and give the folder."
+        ) from None
+    check_model_folder(folder, setting)
+    return folder

@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import gguf
+import huggingface_hub
+import numpy as np
+import pytest
+from tiny_llama import write_tiny_llama
+
+from cesrec_core.errors import ConfigError
+from cesrec_core.language_models import check_model_folder, locate_model
+
+SETTING = "embed_items.model_path"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("config.json", r"holds no configuration \(config\.json\)"),
+        ("tokenizer*.json", r"holds no tokenizer \(tokenizer\*\.json\)"),
+        ("*.safetensors", r"holds no weights \(\*\.safetensors\)"),
+    ],
+)
+def test_an_incomplete_model_folder(pattern: str, message: str, tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path)
+    check_model_folder(tmp_path, SETTING)
+    removed = list(tmp_path.glob(pattern))
+    assert removed
+    for path in removed:
+        path.unlink()
+    with pytest.raises(ConfigError, match=f"{SETTING} names '.*', which {message}. Give a complete model folder"):
+        locate_model(str(tmp_path), None, SETTING)
+
+
+def test_a_missing_model_folder() -> None:
+    with pytest.raises(ConfigError, match=r"which is no folder\. Give a model folder, or run `make setup` for the demo's"):
+        locate_model("/no/such/model", None, SETTING)
+
+
+def in_hub_cache(cache: Path) -> Path:
+    """A snapshot as the hub's client keeps it."""
+    snapshot = cache / "models--toys--tiny" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    return write_tiny_llama(snapshot)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def test_a_hub_id_is_read_from_the_cache_at_its_commit(cache: Path) -> None:
+    snapshot = in_hub_cache(cache)
+    source = locate_model("toys/tiny", COMMIT, SETTING)
+    assert (source.name, source.folder, source.loading) == ("tiny", snapshot, {})
+    assert source.identity() == locate_model(str(snapshot), None, SETTING).identity()
+
+
+def test_a_folder_of_that_name_comes_first(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_hub_cache(cache)
+    folder = tmp_path / "toys" / "tiny"
+    folder.mkdir(parents=True)
+    write_tiny_llama(folder)
+    monkeypatch.chdir(tmp_path)
+    assert locate_model("toys/tiny", COMMIT, SETTING).folder == Path("toys/tiny")
+
+
+@pytest.mark.parametrize("revision", [None, "main", COMMIT[:12]])
+def test_a_hub_id_without_a_commit_is_refused(cache: Path, revision: str | None) -> None:
+    in_hub_cache(cache)
+    with pytest.raises(ConfigError, match=r"set embed_items\.revision to the commit.*a branch may move"):
+        locate_model("toys/tiny", revision, SETTING)
+
+
+def test_what_the_hub_does_not_give_is_told(cache: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'toys/none', and the hub does not give it at 0123.*HF_HUB_OFFLINE"):
+        locate_model("toys/none", COMMIT, SETTING)
+
+
+def test_a_gguf_file_is_its_own_folder(tmp_path: Path) -> None:
+    file = tmp_path / "tiny-q4.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_tensor("output.weight", np.ones((4, 4), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    source = locate_model(str(file), None, SETTING)
+    assert (source.name, source.folder, source.loading) == ("tiny-q4", tmp_path, {"gguf_file": "tiny-q4.gguf"})
+    before = source.identity()
+    with file.open("r+b") as opened:
+        opened.seek(-4, 2)
+        opened.write(b"\0\0\0\0")
+    assert locate_model(str(file), None, SETTING).identity() != before
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "there is no such file"), (b"PK", "not a GGUF file")])
+def test_what_is_no_gguf_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "model.gguf").write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        locate_model(str(tmp_path / "model.gguf"), None, SETTING)
