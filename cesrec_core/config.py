@@ -91,6 +91,19 @@ class IngestSection(Section):
     max_quarantined_share: Share = 0.05
     min_items_per_derived_attribute: Count = 20
     max_text_characters: Count = 1000
+    item_text: list[str] = ["{title}", "{attributes}", "{description}"]
+
+    @field_validator("item_text")
+    @classmethod
+    def _parts_hold_a_field_each(cls, parts: list[str]) -> list[str]:
+        for part in parts:
+            if len(re.findall(r"\{(?:title|attributes|description)\}", part)) != 1 or len(re.findall(r"[{}]", part)) != 2:
+                raise ValueError(
+                    f"each part holds one of {{title}}, {{attributes}}, {{description}} and no other braces; {part!r} does not"
+                )
+        if not any("{title}" in part for part in parts):
+            raise ValueError("one part has to hold {title}, which is all that some items have")
+        return parts
 
 
 class BuildSequencesSection(Section):

@@ -115,11 +115,19 @@ def clean_items(raw: DataFrame, section: IngestSection) -> tuple[DataFrame, Data
     kept, refused = _first_of_each(prepared.withColumn(c.REASON, reason), list(ITEMS.key), DUPLICATE_ITEM)
     attributes = F.when(F.size(c.ATTRIBUTES) > 0, F.array_join(c.ATTRIBUTES, ", "))
     # Derived attributes stay out of the text: they only repeat the title, and a new threshold would embed everything again.
-    text = F.concat_ws("; ", F.col(c.TITLE), attributes, F.col(c.DESCRIPTION))
+    fields = {"{title}": F.col(c.TITLE), "{attributes}": attributes, "{description}": F.col(c.DESCRIPTION)}
+    text = F.concat_ws("; ", *(_filled_in(part, fields) for part in section.item_text))
     described = kept.withColumn(c.ITEM_TEXT, F.rtrim(F.substring(text, 1, section.max_text_characters)))
     derived = derive_attributes(described, section.min_items_per_derived_attribute)
     complete = derived.withColumn(c.TEXT_HASH, F.sha2(c.ITEM_TEXT, 256)).withColumn(c.IS_ACTIVE, F.lit(True))
     return complete.select(ITEMS.column_names), _refused(refused, "items")
+
+
+def _filled_in(part: str, fields: dict[str, Column]) -> Column:
+    """A part of the text around its one field; null where the item has no such field, so that its words fall away, too."""
+    (name,) = (name for name in fields if name in part)
+    before, after = part.split(name)
+    return F.concat(F.lit(before), fields[name], F.lit(after))
 
 
 def clean_feedback(raw: DataFrame, known_users: DataFrame, run_end: dt.datetime) -> tuple[DataFrame, DataFrame]:

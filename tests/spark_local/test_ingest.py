@@ -145,6 +145,14 @@ def test_items_are_cleaned_and_described(spark: SparkSession) -> None:
     assert clean.count() + refused.count() == raw.count()
 
 
+def test_item_text_by_a_template(spark: SparkSession) -> None:
+    rows = [("1", "Alien", ["Horror", "Sci-Fi"], "In space."), ("2", "Bare", [], None)]
+    section = IngestSection(item_text=["A film of {attributes}", "called {title}!", "{description}"])
+    clean, _ = clean_items(items_with(spark, rows), section)
+    texts = {row["item_id"]: row["item_text"] for row in clean.collect()}
+    assert texts == {"1": "A film of Horror, Sci-Fi; called Alien!; In space.", "2": "called Bare!"}
+
+
 def test_item_text_is_capped(spark: SparkSession) -> None:
     raw = items_with(spark, [("1", "Title", ["A"], "x" * 500)])
     clean, _ = clean_items(raw, IngestSection(max_text_characters=20))

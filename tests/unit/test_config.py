@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,21 @@ def test_yaml_that_does_not_parse(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", "recommend: {top_k: 7\n")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ("['{attributes}']", "one part has to hold {title}"),
+        ("['{title} {attributes}']", "each part holds one of"),
+        ("['{title}', 'words alone']", "each part holds one of"),
+        ("['{title}', '{price}']", "each part holds one of"),
+        ("['{title} }']", "each part holds one of"),
+    ],
+)
+def test_an_item_text_that_cannot_be_made(tmp_path: Path, parts: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(write(tmp_path / "c.yaml", "{}"), [f"ingest.item_text={parts}"])
 
 
 def test_hash_follows_results_and_nothing_else(tmp_path: Path) -> None:
