@@ -19,8 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from cesrec_core.errors import ArtifactError, ConfigError
 
+KINDS = ("recommender", "adapter", "constructor")
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
+SUFFIXES = (".json", ".safetensors", ".png")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def publishing(folder: Path) -> Iterator[Path]:
 
     What was there stays whole until the new one is: it is moved aside, and removed last.
     """
-    scratch, replaced = (folder.with_name(folder.name + ending) for ending in (".unfinished", ".replaced"))
+    scratch, replaced = _scratch(folder), _aside(folder)
     if replaced.exists() and not folder.exists():  # a process was killed between the two renames
         replaced.replace(folder)
     for leftover in (scratch, replaced):
@@ -69,19 +71,42 @@ def publishing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def _scratch(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".unfinished")
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".replaced")
+
+
+def _is_artifact(folder: Path) -> bool:
+    """Whether its manifest is one of ours: other programs have a file of that name, too."""
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"] in KINDS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _is_of_artifact(folder: Path) -> bool:
+    """Whether all files are such as training writes."""
+    return all(path.suffix in SUFFIXES for path in folder.rglob("*") if not path.is_dir())
+
+
 def check_replaceable(folder: Path) -> None:
     """Refuse to publish an artifact where something else would be lost; asked before hours of training.
 
     Raises:
         ConfigError: there is a file, or a folder that holds something and is no artifact; or this user may not write there.
     """
-    if folder.is_dir():
-        if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-            raise ConfigError(
-                f"{folder} holds something that is no trained artifact, and would be replaced. Name another folder."
-            )
-    elif folder.exists():
+    if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file. Name a folder for the artifact.")
+    for place in (folder, _aside(folder)):
+        if place.is_dir() and any(place.iterdir()) and not (_is_of_artifact(place) and _is_artifact(place)):
+            raise ConfigError(
+                f"{place} holds something that is no trained artifact, and would be replaced. Name another folder."
+            )
+    if _scratch(folder).is_dir() and not _is_of_artifact(_scratch(folder)):
+        raise ConfigError(f"{_scratch(folder)}, where the artifact is made, holds something else. Name another folder.")
     existing = next(parent for parent in folder.absolute().parents if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"{folder} cannot be made: {existing} is no folder that this user may write to. Name another.")

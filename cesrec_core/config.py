@@ -234,13 +234,13 @@ class RecommendSection(Section):
 
 class AuditSection(Section):
     min_ndcg_over_popularity: Weight = 1.0
-    max_users_without_recommendations_share: Share = 0.0
+    max_users_without_recommendations_share: Share = 0.01
 
 
 class EvaluateSection(Section):
     max_users: Count = 3000
     num_negatives: Count = 100
-    num_bootstrap_samples: Count = 2000
+    num_bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
     max_feedback_attributes: Count = 2
     weight_grid: list[Weight] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
 

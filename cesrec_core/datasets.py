@@ -78,10 +78,17 @@ def read_catalogue(folder: Path) -> Catalogue:
         raise InputDataError(f"{folder / 'items.parquet'} holds an item_id twice. Keep one row per item.")
     titles = [title or "" for title in table[c.TITLE].cast(pa.string()).to_pylist()]
     if c.ATTRIBUTES in table.column_names:
-        attributes = [tuple(values or ()) for values in table[c.ATTRIBUTES].to_pylist()]
+        if not (pa.types.is_null(kind := table.schema.field(c.ATTRIBUTES).type) or _is_list_of_text(kind)):
+            raise SchemaError(f"{folder / 'items.parquet'}: `{c.ATTRIBUTES}` is {kind}; give a list of strings for each item.")
+        attributes = [tuple(value for value in values or () if value) for values in table[c.ATTRIBUTES].to_pylist()]
     else:
         attributes = [()] * len(item_ids)
     return Catalogue(item_ids, titles, attributes)
+
+
+def _is_list_of_text(kind: pa.DataType) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_list and (pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)))
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -120,17 +127,18 @@ def _moments(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
     """Numbers as they are, moments and ISO 8601 text as microseconds since 1970."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = _parsed(column, path)
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
     is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if not is_number:
+        raise InputDataError(f"{path}: `timestamp` is {column.type}; give a timestamp, a date, a number, or ISO 8601 text.")
     num_unusable = column.null_count
     if pa.types.is_floating(column.type):
         num_unusable = len(column) - (pc.sum(pc.is_finite(column)).as_py() or 0)
-    if num_unusable or not is_number:
-        raise InputDataError(
-            f"{path}: `timestamp` is {column.type}, and {num_unusable} of {len(column)} rows have none. Give every row a "
-            "timestamp, a number, or ISO 8601 text."
-        )
+    if num_unusable:
+        raise InputDataError(f"{path}: {num_unusable} of {len(column)} rows have no usable `timestamp`. Give every row one.")
     return column
 
 

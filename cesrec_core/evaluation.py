@@ -195,9 +195,8 @@ class Parts:
         """The base recommender's log-probabilities after one kind of sequence."""
         if sequence not in self._base:
             scorer = self.evaluator.scorer
-            self._base[sequence] = base_scores(
-                scorer.encode(scorer.read(self._sequences(sequence))), scorer.item_vectors, scorer.allowed
-            )
+            vectors = scorer.encode(scorer.read(self._sequences(sequence)))
+            self._base[sequence] = base_scores(vectors, scorer.item_vectors, scorer.allowed).float()
         return self._base[sequence]
 
     @cached_property

@@ -13,8 +13,9 @@ ALLOW, BLOCK = "allow", "block"
 class ItemRules:
     """Which items whom may be recommended, beyond being active.
 
-    An item on a block-list that applies to a user is never recommended to them. Where an allow-list applies, nothing else
-    is; several allow-lists of one user add up. A list without a segment applies to everybody.
+    An item on a block-list that applies to a user is never recommended to them. An allow-list without a segment applies to
+    everybody: nothing else is recommended to anybody. Of that, a user in segments with allow-lists gets what stands on one
+    of these.
 
     Attributes:
         items_of: item_idx on each list, by rule and segment; the segment None is everybody.
@@ -35,11 +36,16 @@ class ItemRules:
 
     def allowed(self, segments: Iterable[str], num_items: int) -> NDArray[np.bool_]:
         """bool [num_items + 1] for a user of these segments."""
-        applying: list[str | None] = [None, *segments]
-        allow_lists = [self.items_of[ALLOW, name] for name in applying if (ALLOW, name) in self.items_of]
+        own: list[str | None] = list(segments)
+        result = self._listed([None], num_items) & self._listed(own, num_items)
+        for name in (None, *own):
+            result[self.items_of.get((BLOCK, name), [])] = False
+        return result
+
+    def _listed(self, names: list[str | None], num_items: int) -> NDArray[np.bool_]:
+        """What stands on an allow-list of one of these segments; everything where there is no such list."""
+        allow_lists = [self.items_of[ALLOW, name] for name in names if (ALLOW, name) in self.items_of]
         result = np.full(num_items + 1, not allow_lists)
         for items in allow_lists:
             result[items] = True
-        for name in applying:
-            result[self.items_of.get((BLOCK, name), [])] = False
         return result

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cesrec_core.errors import ArtifactError
 from cesrec_core.item_lists import ItemLists
 
 # Scores in float32 at once. On a CPU 2 Mi = 8 MiB are still in the cache when they are looked through; a GPU wants more work.
@@ -58,7 +59,13 @@ def top_products(
         allowed: bool [V + 1], True where an item may be chosen.
         k: length of the lists.
         is_normalised: whether to work out `log_normaliser`.
+
+    Raises:
+        ArtifactError: a vector of a user, or of an item that may be chosen, is not finite.
     """
+    is_finite = user_vectors.isfinite().all() & item_vectors[allowed].isfinite().all()
+    if not is_finite:
+        raise ArtifactError("A vector of a user or an item is not finite: the recommender has diverged. Train it again.")
     search = _Search(item_vectors, allowed, k)
     num_users = len(user_vectors)
     item_idx = torch.zeros(num_users, k, dtype=torch.int64, device=item_vectors.device)

@@ -20,9 +20,9 @@ class FeedbackMatch:
     """How well every item fits what each user said; higher fits better, 0 where nothing was said.
 
     Attributes:
-        attributes: float32 [B, V + 1], in [-1, 1]: share of the wanted attributes that the item has, minus the share of
+        attributes: float64 [B, V + 1], in [-1, 1]: share of the wanted attributes that the item has, minus the share of
             the unwanted ones.
-        aligned: float32 [B, V + 1], in [-2, 2]: cosine to the mean of the items with wanted attributes, minus the cosine
+        aligned: float64 [B, V + 1], in [-2, 2]: cosine to the mean of the items with wanted attributes, minus the cosine
             to the mean of those with unwanted ones; vectors are centred on the catalogue's mean first.
     """
 
@@ -39,9 +39,9 @@ def base_scores(user_vectors: Tensor, item_vectors: Tensor, allowed: Tensor) -> 
         allowed: bool [V + 1].
 
     Returns:
-        float32 [B, V + 1]; -inf where not allowed, and for padding (column 0).
+        float64 [B, V + 1]; -inf where not allowed, and for padding (column 0).
     """
-    scores = user_vectors @ item_vectors.T
+    scores = user_vectors.double() @ item_vectors.double().T
     is_closed = ~allowed
     is_closed[0] = True
     return scores.masked_fill_(is_closed, -torch.inf).log_softmax(dim=1)
@@ -51,12 +51,12 @@ def top_k(scores: Tensor, seen: Sequence[NDArray[np.int64]], k: int) -> tuple[Te
     """The k best items of each user by scores that are made already; `product_search` is for scores that are products.
 
     Args:
-        scores: float32 [B, V + 1], -inf where an item may not be recommended, and for padding (column 0).
+        scores: float [B, V + 1], -inf where an item may not be recommended, and for padding (column 0).
         seen: B arrays of item_idx that the user must not be shown again.
         k: length of the lists.
 
     Returns:
-        item_idx int64 [B, k] and scores float32 [B, k], best first, equal scores by item_idx ascending. Where a user has
+        item_idx int64 [B, k] and scores [B, k], best first, equal scores by item_idx ascending. Where a user has
         fewer candidates, the end holds item_idx 0 and score -inf.
     """
     open_scores = scores.clone()
@@ -66,7 +66,7 @@ def top_k(scores: Tensor, seen: Sequence[NDArray[np.int64]], k: int) -> tuple[Te
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Exact and deterministic, though `torch.topk` promises nothing about ties: float32 [B, V + 1] -> two [B, k].
+    """Exact and deterministic, though `torch.topk` promises nothing about ties: [B, V + 1] -> two [B, k].
 
     Only where the last place of the list ties with the one after it does it matter which of the equals are chosen; those
     rows are few, and take a slower way.
@@ -78,20 +78,11 @@ def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     best_scores, by_score = values.gather(1, by_idx).sort(dim=1, descending=True, stable=True)
     item_idx = item_idx.gather(1, by_score)
     if is_tied_at_the_end.any():
-        item_idx[is_tied_at_the_end], best_scores[is_tied_at_the_end] = _best_by_key(scores[is_tied_at_the_end], kept)
+        in_order, by_key = scores[is_tied_at_the_end].sort(dim=1, descending=True, stable=True)
+        item_idx[is_tied_at_the_end], best_scores[is_tied_at_the_end] = by_key[:, :kept], in_order[:, :kept]
     item_idx = torch.where(best_scores > -torch.inf, item_idx, 0)
     padding = (0, k - kept)
     return torch.nn.functional.pad(item_idx, padding), torch.nn.functional.pad(best_scores, padding, value=-torch.inf)
-
-
-def _best_by_key(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Score and item_idx packed into one int64 key, so that no two items ever tie."""
-    num_columns = scores.shape[1]
-    bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
-    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()  # IEEE 754: same order as the floats
-    keys = ordered * 2**32 + torch.arange(num_columns - 1, -1, -1, device=scores.device)
-    item_idx = num_columns - 1 - (keys.topk(k, dim=1).values & (2**32 - 1))
-    return item_idx, scores.gather(1, item_idx)
 
 
 def feedback_match(wanted: Tensor, unwanted: Tensor, item_attributes: Tensor, aligned: Tensor) -> FeedbackMatch:
@@ -103,7 +94,8 @@ def feedback_match(wanted: Tensor, unwanted: Tensor, item_attributes: Tensor, al
         item_attributes: float32 [V + 1, A], 1 where the item has the attribute; row 0 is zeros.
         aligned: float32 [V + 1, D]; a row of NaN or zeros is an item without a vector, which matches nothing there.
     """
-    directions = _unit_rows(_centred(aligned))
+    wanted, unwanted, item_attributes = wanted.double(), unwanted.double(), item_attributes.double()
+    directions = _unit_rows(_centred(aligned.double()))
     wanted_share = _share_of_attributes(wanted, item_attributes)
     unwanted_share = _share_of_attributes(unwanted, item_attributes)
     return FeedbackMatch(
@@ -113,7 +105,7 @@ def feedback_match(wanted: Tensor, unwanted: Tensor, item_attributes: Tensor, al
 
 
 def _share_of_attributes(said: Tensor, item_attributes: Tensor) -> Tensor:
-    """float32 [B, V + 1]: share of the attributes a user named that the item has."""
+    """[B, V + 1]: share of the attributes a user named that the item has."""
     return (said @ item_attributes.T) / said.sum(dim=1, keepdim=True).clamp(min=1.0)
 
 

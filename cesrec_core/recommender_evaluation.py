@@ -44,17 +44,19 @@ class Cases:
 
     Attributes:
         inputs: histories before the target, in item_idx of the recommender; 0 is an item it does not know.
-        target_idx: int64 [U]; 0 where the recommender does not know the target.
+        target_ids: the item each user is tested on.
+        target_idx: int64 [U], the same for the recommender; 0 where it does not know the target.
         groups: for each property of a user, int64 [U], 0 .. NUM_GROUPS - 1, ascending in that property.
-        counts: int64 [V + 1], training interactions of each item.
+        num_users_of: int64 [V + 1], users who had the item in training.
         num_training_users: users with a training part.
     """
 
     user_ids: list[str]
+    target_ids: list[str]
     inputs: ItemLists
     target_idx: NDArray[np.int64]
     groups: dict[str, NDArray[np.int64]]
-    counts: NDArray[np.int64]
+    num_users_of: NDArray[np.int64]
     num_training_users: int
 
 
@@ -99,8 +101,9 @@ def cases_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], mome
     targets = np.array([histories[user][ends[user]] for user in users], np.int64)
     training = np.concatenate([histories[user][:end] for user, end in enumerate(cuts.training_end)])
     count_of_code = np.bincount(training, minlength=len(dataset.catalogue))
-    counts = np.bincount(idx_of_code, weights=count_of_code, minlength=len(item_ids) + 1).astype(np.int64)
-    counts[0] = 0
+    had = np.concatenate([np.unique(histories[user][:end]) for user, end in enumerate(cuts.training_end)])
+    num_users_of = np.bincount(idx_of_code[had], minlength=len(item_ids) + 1)
+    num_users_of[0] = 0
     properties = {
         "history length": np.array([len(items) for items in inputs], np.float64),
         "popularity of the target": count_of_code[targets].astype(np.float64),
@@ -109,10 +112,11 @@ def cases_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], mome
         properties["entropy of taste"] = np.array([attribute_entropy(items, dataset.catalogue) for items in inputs])
     return Cases(
         user_ids=[histories.user_ids[user] for user in users],
+        target_ids=[dataset.catalogue.item_ids[target] for target in targets],
         inputs=ItemLists.of([idx_of_code[items] for items in inputs]),
         target_idx=idx_of_code[targets],
         groups={name: quartiles(values) for name, values in properties.items()},
-        counts=counts,
+        num_users_of=num_users_of,
         num_training_users=int((cuts.training_end > 0).sum()),
     )
 
@@ -171,7 +175,10 @@ def measure(model: Recommender, cases: Cases, num_negatives: int, seed: int, adv
         scores[:, 0] = -np.inf
         lists.append(top_k(torch.from_numpy(scores), list(seen), TOP_K)[0].numpy())
         advance(len(targets))
-    return Measured(np.concatenate(full), np.concatenate(sampled), np.concatenate(lists))
+    ranks = np.concatenate(full)
+    # What no list can hold is not found among negatives either: an item that the user has had scores high as a rule.
+    among_negatives = np.where(ranks == UNREACHABLE, UNREACHABLE, np.concatenate(sampled))
+    return Measured(ranks, among_negatives, np.concatenate(lists))
 
 
 PER_USER: dict[str, Callable[[Measured], NDArray[np.float64]]] = {
@@ -203,14 +210,14 @@ def by_group(measured: Measured, cases: Cases, num_samples: int, seed: int) -> d
 
 
 def coverage(lists: NDArray[np.int64], num_items: int) -> float:
-    """Share of the vocabulary that stands in at least one list."""
+    """Share of the catalogue that stands in at least one list."""
     return len(np.unique(lists[lists > 0])) / num_items
 
 
-def novelty(lists: NDArray[np.int64], counts: NDArray[np.int64], num_users: int) -> float:
+def novelty(lists: NDArray[np.int64], num_users_of: NDArray[np.int64], num_users: int) -> float:
     """Mean of -log2(share of users who had the item) over all recommended items (mean inverse user frequency, in bits)."""
     shown = lists[lists > 0]
-    return float(-np.log2(np.maximum(counts[shown], 1) / num_users).mean()) if len(shown) else 0.0
+    return float(-np.log2(np.maximum(num_users_of[shown], 1) / num_users).mean()) if len(shown) else 0.0
 
 
 def unreachable(ranks: Ranks) -> float:

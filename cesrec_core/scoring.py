@@ -127,15 +127,13 @@ class Scorer:
     def encode(self, histories: ReadHistories) -> Tensor:
         """User vectors, float32 [B, D], or [B, D + 1] with cold items.
 
-        A user none of whose items the recommender knows is represented by the mean of their items' aligned vectors: the
-        Adapter puts them into the same space.
+        Of a user none of whose items the recommender knows, it knows what people are like on average. (Not where their
+        items lie: what comes after an item need not lie where the item does.)
         """
         known = [items[items <= self.num_known] for items in histories.idx]
         vectors = encode_histories(self.recommender, known)
         for user in (user for user, items in enumerate(known) if not len(items)):
-            codes = histories.codes[user]
-            aligned = self.features.aligned[codes].mean(axis=0) if len(codes) else np.zeros(vectors.shape[1], np.float32)
-            vectors[user] = torch.from_numpy(aligned)
+            vectors[user] = self.recommender.average_state
         if not self.include_cold_items:
             return vectors
         uncertainty = torch.from_numpy(self.features.residual_covariance).to(vectors)

@@ -19,6 +19,8 @@ SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
 NOWHERE = -1
 # Of all interactions, the newest that the global timeline tests on, and those before them that it validates on.
 TIMELINE_SHARE = 0.1
+# People do not all begin in the same second; numbers of places do.
+SAME_START_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,18 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
         raise InputDataError(
             "A global timeline needs timestamps, and interactions.parquet has no column `timestamp`. Use leave_one_out."
         )
-    longest = int(np.diff(histories.offsets).max(initial=0))
+    lengths = np.diff(histories.offsets)
+    longest = int(lengths.max(initial=0))
     num_moments = len(np.unique(histories.timestamps))
     if num_moments <= longest:
         raise InputDataError(
             f"A global timeline needs real timestamps, and here {len(histories)} users share {num_moments} different ones, no "
             f"more than the longest history has items ({longest}). Use leave_one_out."
+        )
+    starts, counts = np.unique(histories.timestamps[histories.offsets[:-1][lengths > 0]], return_counts=True)
+    if len(histories) > 2 and counts.max() > SAME_START_SHARE * counts.sum():
+        raise InputDataError(
+            f"A global timeline needs real timestamps, and here {counts.max()} of {counts.sum()} users begin at the same one "
+            f"({starts[counts.argmax()]}), as where each history is numbered by itself. Use leave_one_out."
         )
     return histories.timestamps

@@ -41,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.error("%s", error)
         print(json.dumps({"status": "failed", "error": str(error)}))
         return error.exit_code
+    except Exception as error:
+        # What nobody foresaw, such as a lack of memory, still ends in a line that a scheduler can read.
+        logger.exception("unforeseen %s", type(error).__name__)
+        print(json.dumps({"status": "failed", "error": type(error).__name__}))
+        return 1
     print(json.dumps(summary))
     return 0
 

@@ -10,17 +10,18 @@ is one JSON object; progress goes to standard error.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -44,17 +45,19 @@ from cesrec_core.recommenders import (
     build_recommender,
 )
 from cesrec_core.recommenders.artifact import KIND, write_recommender
-from cesrec_core.recommenders.batches import batches_by_length, cut_windows, inputs_and_targets
+from cesrec_core.recommenders.batches import batches_by_length, cut_windows, encode_histories, inputs_and_targets
 from cesrec_core.recommenders.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint
 from cesrec_core.recommenders.losses import Loss, make_loss
 from cesrec_core.recommenders.popularity import Popularity
 from cesrec_core.recommenders.training_data import TrainingData, prepare, rank_targets
 from cesrec_core.splits import SPLIT_NAMES, Cuts, cut_histories
 
+LOCK = "lock"
 HELD_OUT_TWIN = "held_out_twin"
 # The split on which the best number of epochs is found, where the split itself holds no validation item back.
 SPLIT_OF_TWIN = {"all": "leave_one_out", "leave_last_out": "leave_one_out"}
 LEARNING_CURVE = "learning_curve.png"
+USERS_IN_AVERAGE = 5000
 # Norm at which gradients are cut: healthy training stays under it, one odd batch does not undo an epoch.
 MAX_GRADIENT_NORM = 1.0
 
@@ -78,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.out = arguments.out.resolve()
         inputs = read_inputs(arguments, config)
         # After what can be refused has been refused: by one process, in its own words.
+        if "RANK" not in os.environ:
+            take_lock(checkpoint_folder(arguments.out)).close()
         restart_under_torchrun(__file__, config.train_recommender.num_processes, argv)
         processes = join_processes()
         summary = run(arguments, config, inputs, processes)
@@ -86,6 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0":
             print(json.dumps({"status": "failed", "error": str(error)}))
         return error.exit_code
+    except Exception as error:
+        # What nobody foresaw, such as a lack of memory, still ends in a line that a scheduler can read.
+        logger.exception("unforeseen %s", type(error).__name__)
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps({"status": "failed", "error": type(error).__name__}))
+        return 1
     if processes.is_first:
         print(json.dumps(summary), flush=True)
     leave_processes()
@@ -117,10 +128,16 @@ def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
     """Read and check everything that a training depends on.
 
     Raises:
-        ConfigError: the artifact's folder is something else already, or cannot be written.
+        ConfigError: the artifact's folder is something else already, or cannot be written; or the precision is not to be had.
         InputDataError: the dataset cannot be read, or holds nothing to learn from or to validate with.
     """
     check_replaceable(arguments.out)
+    if arguments.dataset.resolve().is_relative_to(arguments.out):
+        raise ConfigError(
+            f"{arguments.dataset} lies in {arguments.out}, which the artifact would replace. Name another folder."
+        )
+    if config.train_recommender.precision == "bfloat16" and not torch.cuda.is_available():
+        raise ConfigError("train_recommender.precision is bfloat16, which needs an accelerator. Set it to float32 here.")
     split = arguments.split or config.dataset.split
     dataset = read_dataset(arguments.dataset)
     cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split))
@@ -139,9 +156,10 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
     """Train, publish the artifact, and return the summary that becomes the last line of output."""
     started = time.monotonic()
     dataset, split, held_out_cuts, held_out = inputs.dataset, inputs.split, inputs.held_out_cuts, inputs.held_out
+    checkpoint = checkpoint_folder(arguments.out)
+    lock = take_lock(checkpoint) if processes.is_first else None
     made_from = content_hash(inputs, config)
     artifact_id = arguments.artifact_id or made_from
-    checkpoint = arguments.out.with_name(arguments.out.name + ".checkpoint")
 
     twin = fit(held_out, config, processes, Progress(made_from), checkpoint_file(checkpoint, held_out_cuts))
     metrics = validation_metrics(twin, held_out)
@@ -166,9 +184,46 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
                 (scratch / HELD_OUT_TWIN).mkdir()
                 manifest = manifest_of(config, held_out_cuts, f"{artifact_id}-twin", held_out, metrics)
                 publish(scratch / HELD_OUT_TWIN, twin, held_out, manifest)
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        remove_checkpoint(checkpoint)
+    if lock is not None:
+        lock.close()
     seconds = round(time.monotonic() - started, 1)
     return {"status": "done", "artifact_id": artifact_id, "out": str(arguments.out), "metrics": metrics, "seconds": seconds}
+
+
+def checkpoint_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".checkpoint")
+
+
+def take_lock(checkpoint: Path) -> IO[str]:
+    """Keep others from training the same artifact, until the file that is returned is closed or this process ends.
+
+    Raises:
+        ConfigError: somebody is training it.
+    """
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    lock = (checkpoint / LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read() or "another process"
+        lock.close()
+        raise ConfigError(
+            f"{checkpoint.name.removesuffix('.checkpoint')} is being trained by {holder} already. Wait for it, or stop it."
+        ) from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()}")
+    lock.flush()
+    return lock
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove what training wrote there, and the folder where nothing else lies in it."""
+    for file in (*folder.glob("*.safetensors*"), folder / LOCK):
+        file.unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def checkpoint_file(folder: Path, cuts: Cuts) -> Path:
@@ -188,6 +243,7 @@ def fit(
     model = build_recommender(data.item_ids, settings, seed).to(device)
     if isinstance(model, CountingRecommender):
         model.fit_counts(data.sequences)
+        set_average_state(model, data.sequences, seed)
         return Fit(model, Progress(progress.made_from, best_epoch=1))
 
     step = TrainingStep(model, make_loss(settings, torch.from_numpy(data.item_counts()).to(device)), settings)
@@ -233,7 +289,16 @@ def fit(
             log_epoch(progress)
             save_checkpoint(checkpoint, progress, model, averaged, best, optimizer)
     model.load_state_dict(best if num_epochs is None else averaged.module.state_dict())
-    return Fit(model.eval(), progress)
+    set_average_state(model.eval(), data.sequences, seed)
+    return Fit(model, progress)
+
+
+@torch.inference_mode()
+def set_average_state(model: TrainableRecommender, sequences: Sequence[NDArray[np.int64]], seed: int) -> None:
+    """What a list is made from for somebody without a history; over some thousand people, the rest would hardly move it."""
+    known = [sequence for sequence in sequences if sequence.any()]
+    few = np.random.default_rng(seed).permutation(len(known))[:USERS_IN_AVERAGE].tolist()
+    model.average_state.copy_(encode_histories(model, [known[row] for row in few]).mean(dim=0))
 
 
 def windows_of_epoch(
@@ -261,8 +326,6 @@ class TrainingStep(nn.Module):
         self.loss = loss
         self.states = torch.compile(model.states, dynamic=True) if settings.is_compiled else model.states
         self.has_bfloat16 = settings.precision == "bfloat16"
-        if self.has_bfloat16 and not torch.cuda.is_available():
-            raise ConfigError("train_recommender.precision is bfloat16, which needs an accelerator. Set it to float32 here.")
 
     def forward(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         """Two int64 [B, L] -> mean loss over the positions that have a target."""

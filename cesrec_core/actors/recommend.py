@@ -24,6 +24,10 @@ from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import RECOMMENDATIONS
 from cesrec_core.scoring import ReadHistories, Scorer
 
+# Scores are nats; what lies between two float32 sums of the same numbers is a hundredth of this.
+SCORE_DECIMALS = 6
+# Of speaking users, whose every item has a score in several parts: 128 MiB a part.
+SCORES_PER_BATCH = 2**24
 PSEUDO_ITEM_IDS = "pseudo_item_ids"
 
 
@@ -94,6 +98,7 @@ class Recommend:
         size = self.config.recommend.batch_size
         for start in range(0, len(silent), size):
             yield self._silent(silent.slice(start, size), allowed)
+        size = max(1, min(size, SCORES_PER_BATCH // len(allowed)))
         for start in range(0, len(speaking), size):
             yield self._speaking(speaking.slice(start, size), allowed)
 
@@ -115,7 +120,9 @@ class Recommend:
         items = self.scorer.item_vectors
         base = base_scores(self.scorer.encode(read), items, allowed.to(items.device)).cpu()
         said, heard = self._feedback_scores(users), self._constructor_scores(users, read)
-        chosen, _ = top_k(base + said + heard, list(seen), self.config.recommend.top_k)
+        # Rounded, so that neither the other users of a batch nor the processor decide between items that are as good.
+        total = (base + said + heard).round(decimals=SCORE_DECIMALS)
+        chosen, _ = top_k(total, list(seen), self.config.recommend.top_k)
         return self._rows(users, chosen, *(part.gather(1, chosen) for part in (base, said, heard)))
 
     def _read(self, users: pa.Table) -> tuple[ReadHistories, ItemLists]:

@@ -24,6 +24,31 @@ def segments_by_user(raw: DataFrame) -> DataFrame:
     return usable.groupBy(c.USER_ID).agg(F.sort_array(F.collect_set(F.trim(c.SEGMENT))).alias(c.SEGMENTS))
 
 
+def against_rules(recommendations: DataFrame, rules: DataFrame, segments: DataFrame) -> DataFrame:
+    """user_id and item_id of what was recommended although a list forbids it; see `ItemRules` for what lists mean.
+
+    Args:
+        recommendations: user_id, item_id.
+        rules: as `clean_rules` makes them.
+        segments: as `segments_by_user` makes them.
+    """
+    shown = recommendations.select(c.USER_ID, c.ITEM_ID)
+    members = segments.select(c.USER_ID, F.explode(c.SEGMENTS).alias(c.SEGMENT))
+    for_all = rules.where(F.col(c.SEGMENT).isNull())
+    own = members.join(rules.where(F.col(c.SEGMENT).isNotNull()), on=c.SEGMENT, how="inner")  # user_id, rule, item_id
+    is_allow, is_block = F.col(c.RULE) == ALLOW, F.col(c.RULE) == BLOCK
+    blocked = shown.join(for_all.where(is_block), on=c.ITEM_ID, how="left_semi").unionByName(
+        shown.join(own.where(is_block), on=[c.USER_ID, c.ITEM_ID], how="left_semi")
+    )
+    any_list = for_all.where(is_allow).select(F.lit(1)).limit(1)
+    not_listed = shown.join(for_all.where(is_allow), on=c.ITEM_ID, how="left_anti").crossJoin(any_list)
+    not_listed_own = shown.join(own.where(is_allow), on=c.USER_ID, how="left_semi").join(
+        own.where(is_allow), on=[c.USER_ID, c.ITEM_ID], how="left_anti"
+    )
+    faults = blocked.unionByName(not_listed.select(c.USER_ID, c.ITEM_ID)).unionByName(not_listed_own)
+    return faults.distinct()
+
+
 def _rule() -> Column:
     return F.lower(F.trim(F.col(c.RULE)))
 

@@ -12,6 +12,8 @@ from cesrec_core.recommenders.protocol import TrainableRecommender
 from cesrec_core.recommenders.registry import RECOMMENDERS, build_recommender
 
 KIND = "recommender"
+# Raised when artifacts from before cannot be read any more, so that they are trained again.
+FORMAT = 2
 VOCABULARY = "vocabulary.json"
 
 

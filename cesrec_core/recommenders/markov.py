@@ -27,8 +27,10 @@ MAX_DISTANCE = 10
 DAMPING = 0.25
 # Of the logarithm of popularity in a score: enough to break ties.
 POPULARITY_WEIGHT = 0.05
-# Histories whose newest item tells how far scores should be apart, and nats that they may be apart at most.
-NUM_HISTORIES_OF_SCALE = 2000
+# Histories whose newest item tells how far scores should be apart: as many as have so many scores (128 MiB), within bounds.
+SCORES_OF_SCALE = 2**25
+MIN_HISTORIES_OF_SCALE, MAX_HISTORIES_OF_SCALE = 50, 2000
+# Nats that scores may be apart at most.
 MAX_SCALE = 30.0
 
 
@@ -60,7 +62,8 @@ class Markov(CountingRecommender):
     def _best_scale(self, sequences: Sequence[NDArray[np.int64]]) -> float:
         """The factor of scores under which newest items are likeliest, so that exp(score) is on the scale of a probability."""
         known = [items for items in (sequence[sequence != PADDING_IDX] for sequence in sequences) if len(items) > 1]
-        few = np.random.default_rng(0).permutation(len(known))[:NUM_HISTORIES_OF_SCALE].tolist()
+        affordable = min(MAX_HISTORIES_OF_SCALE, max(MIN_HISTORIES_OF_SCALE, SCORES_OF_SCALE // len(self.item_ids)))
+        few = np.random.default_rng(0).permutation(len(known))[:affordable].tolist()
         if not few:
             return 1.0
         states = encode_histories(self, [known[row][:-1] for row in few])

@@ -26,11 +26,13 @@ class Recommender(Protocol):
         item_ids: vocabulary, V external keys.
         max_history_items: only that many of the newest items are read.
         embedding_dim: D.
+        average_state: float32 [D], of people with a history: what is known of one without. Zeros before the end of training.
     """
 
     item_ids: list[str]
     max_history_items: int
     embedding_dim: int
+    average_state: Tensor
 
     def states(self, item_idx: Tensor) -> Tensor:
         """State after every place: int64 [B, L], left-padded, L <= max_history_items -> float32 [B, L, D].
@@ -57,6 +59,8 @@ class TrainableRecommender(torch.nn.Module, ABC):
         self.item_ids = item_ids
         self.max_history_items = max_history_items
         self.embedding_dim = embedding_dim
+        self.average_state: Tensor
+        self.register_buffer("average_state", torch.zeros(embedding_dim))
 
     @abstractmethod
     def states(self, item_idx: Tensor) -> Tensor:

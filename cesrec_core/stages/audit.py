@@ -9,8 +9,10 @@ from cesrec_core import columns as c
 from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.errors import QualityGateError
 from cesrec_core.frames.histories import observed_histories
+from cesrec_core.frames.item_rules import against_rules
 from cesrec_core.schemas import ITEMS, METRICS, OUTLIER_MASKS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
 from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.recommend import rules_of, segments_of
 from cesrec_core.stages.understand_feedback import feedback_of_run
 
 NAME = "audit"
@@ -40,6 +42,7 @@ def run(context: RunContext) -> StageResult:
 CHECKS = {
     "items_recommended_although_seen": "recommend items that the user has had",
     "items_recommended_although_inactive": "recommend items that are not in the catalogue any more",
+    "items_recommended_against_rules": "recommend items that an allow- or block-list forbids",
     "users_with_gaps_in_ranks": "have users whose ranks are not 1, 2, 3, ...",
     "users_recommended_but_unknown": "are for users without a history",
     "users_without_mask": "leave users without a row in outlier_masks",
@@ -62,12 +65,19 @@ def _of_recommendations(context: RunContext, histories: DataFrame, recommendatio
         "recommendations": recommendations.count(),
         "items_recommended_although_seen": recommendations.join(seen, on=[c.USER_ID, c.ITEM_ID], how="left_semi").count(),
         "items_recommended_although_inactive": recommendations.join(active, on=c.ITEM_ID, how="left_anti").count(),
+        "items_recommended_against_rules": _against_rules(context, recommendations),
         "users_with_gaps_in_ranks": per_user.where("rows != last").count(),
         "users_recommended_but_unknown": per_user.count() - num_served,
         "users_without_recommendations_share": 1.0 - num_served / max(1, num_users),
         "users_without_mask": histories.join(masks, on=c.USER_ID, how="left_anti").count(),
         "catalogue_coverage_share": recommendations.select(c.ITEM_ID).distinct().count() / max(1, active.count()),
     }
+
+
+def _against_rules(context: RunContext, recommendations: DataFrame) -> int:
+    if "item_rules" not in context.sources:
+        return 0
+    return against_rules(recommendations, rules_of(context), segments_of(context)).count()
 
 
 def _of_rewrites(context: RunContext, histories: DataFrame) -> dict[str, float]:

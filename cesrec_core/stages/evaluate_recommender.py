@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ from cesrec_core.recommender_evaluation import (
 )
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.sequences import Moment
+
+log = logging.getLogger(__name__)
+
+
+def _questions(cases: Cases) -> tuple[list[str], list[str], list[int]]:
+    """What is asked of a recommender: whom, for which item, after how many."""
+    return cases.user_ids, cases.target_ids, cases.inputs.offsets.tolist()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,16 +73,18 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     tests = {}
     if against is not None:
         other_split, other_cases, of_other = measured(against)
-        if other_cases.user_ids != cases.user_ids:
+        if _questions(other_cases) != _questions(cases):
             raise ArtifactError(
-                f"{artifact} ({split}) and {against} ({other_split}) are tested on different users and cannot be paired. "
+                f"{artifact} ({split}) and {against} ({other_split}) are tested on other users or items and cannot be paired. "
                 "Train both with one split."
             )
+        if other_split != split:
+            log.warning("One is of split %s, the other of %s: they were not trained on the same items", split, other_split)
         tests = compare(of_artifact, of_other, section.num_bootstrap_samples, seed)
     figures = overall(of_artifact, section.num_bootstrap_samples, seed)
     of_lists = {
-        "coverage@10": coverage(of_artifact.lists, len(cases.counts) - 1),
-        "novelty@10, bits": novelty(of_artifact.lists, cases.counts, cases.num_training_users),
+        "coverage@10": coverage(of_artifact.lists, len(dataset.catalogue)),
+        "novelty@10, bits": novelty(of_artifact.lists, cases.num_users_of, cases.num_training_users),
         "targets out of reach, share": unreachable(of_artifact.full),
     }
     groups = by_group(of_artifact, cases, section.num_bootstrap_samples, seed)

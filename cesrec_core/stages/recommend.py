@@ -1,5 +1,6 @@
 """recommend: pseudo-sequences, or histories where nothing was said -> the top items of every user."""
 
+import logging
 from pathlib import Path
 
 from pyspark.sql import DataFrame, Window
@@ -10,12 +11,14 @@ from cesrec_core.actors.recommend import PSEUDO_ITEM_IDS, Recommend
 from cesrec_core.errors import InputDataError
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.frames.item_rules import clean_rules, segments_by_user, unusable_rules
-from cesrec_core.schemas import FEEDBACK_SIGNALS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
+from cesrec_core.schemas import FEEDBACK_SIGNALS, ITEMS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.ingest import read_pinned
 from cesrec_core.stages.map_table import map_frame
 from cesrec_core.stages.understand_feedback import feedback_of_run, signals_of_run
+
+log = logging.getLogger(__name__)
 
 NAME = "recommend"
 
@@ -24,7 +27,7 @@ def run(context: RunContext) -> StageResult:
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
     users = histories.select(c.USER_ID, c.ITEM_IDS).join(_latest_rounds(context), on=c.USER_ID, how="left")
     users = users.join(_latest_words(context), on=c.USER_ID, how="left")
-    users = users.join(_segments(context), on=c.USER_ID, how="left")
+    users = users.join(segments_of(context), on=c.USER_ID, how="left")
     recommender_folder, _ = context.artifact("recommender")
     constructor_folder, _ = context.artifact("constructor")
     folders = (recommender_folder, constructor_folder, export_features(context), _export_rules(context))
@@ -52,7 +55,14 @@ def _latest_words(context: RunContext) -> DataFrame:
     return latest.select(c.USER_ID, c.UTTERANCE, c.WANTED_ATTRIBUTES, c.UNWANTED_ATTRIBUTES)
 
 
-def _segments(context: RunContext) -> DataFrame:
+def rules_of(context: RunContext) -> DataFrame:
+    """rule, segment, item_id; no rows where there are no rules."""
+    if "item_rules" not in context.sources:
+        return context.spark.createDataFrame([], f"{c.RULE} string, {c.SEGMENT} string, {c.ITEM_ID} string")
+    return clean_rules(read_pinned(context, "item_rules"))
+
+
+def segments_of(context: RunContext) -> DataFrame:
     """user_id, segments: of those users who have any."""
     if "user_segments" not in context.sources:
         return context.spark.createDataFrame([], f"{c.USER_ID} string, {c.SEGMENTS} array<string>")
@@ -64,8 +74,21 @@ def _export_rules(context: RunContext) -> Path | None:
     if "item_rules" not in context.sources:
         return None
     folder = context.stage_path(NAME) / "item_rules"
-    clean_rules(read_pinned(context, "item_rules")).coalesce(1).write.mode("overwrite").parquet(str(folder))
+    rules = rules_of(context)
+    rules.coalesce(1).write.mode("overwrite").parquet(str(folder))
+    _tell_idle_rules(context, rules)
     return folder
+
+
+def _tell_idle_rules(context: RunContext, rules: DataFrame) -> None:
+    """A rule for an item or a segment that there is not is probably misspelt, and stops nothing."""
+    num_items = rules.join(context.warehouse.read(ITEMS), on=c.ITEM_ID, how="left_anti").select(c.ITEM_ID).distinct().count()
+    members = segments_of(context).select(F.explode(c.SEGMENTS).alias(c.SEGMENT))
+    of_segments = rules.where(F.col(c.SEGMENT).isNotNull())
+    num_segments = of_segments.join(members, on=c.SEGMENT, how="left_anti").select(c.SEGMENT).distinct().count()
+    for number, what in ((num_items, "items that are not in the catalogue"), (num_segments, "segments that nobody is in")):
+        if number:
+            log.warning("%s: rules name %d %s; are they spelt right?", context.sources["item_rules"], number, what)
 
 
 def check(context: RunContext) -> None:

@@ -84,8 +84,29 @@ def test_only_artifacts_and_empty_folders_are_replaced(tmp_path: Path) -> None:
         check_replaceable(folder / "thesis.txt")
     with pytest.raises(ConfigError, match=r"cannot be made.*thesis\.txt"):
         check_replaceable(folder / "thesis.txt" / "artifact")
+    (folder / "thesis.txt").unlink()
     write_manifest(folder, A_MANIFEST)
     check_replaceable(folder)
+
+
+@pytest.mark.parametrize("ending", ["", ".replaced", ".unfinished"])
+def test_what_somebody_put_beside_or_into_an_artifact_is_not_lost(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "artifact"
+    place = folder.with_name(folder.name + ending)
+    place.mkdir()
+    write_manifest(place, A_MANIFEST)
+    check_replaceable(folder)
+    (place / "more").mkdir()
+    (place / "more" / "interactions.parquet").touch()
+    with pytest.raises(ConfigError, match=f"{place.name}.* holds something"):
+        check_replaceable(folder)
+
+
+@pytest.mark.parametrize("manifest", ['{"name": "a web application"}', "[]", '"kind"', "{"])
+def test_another_programs_manifest_is_no_artifact(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / MANIFEST).write_text(manifest)
+    with pytest.raises(ConfigError, match="holds something that is no trained artifact"):
+        check_replaceable(tmp_path)
 
 
 def test_tensors_with_shared_storage_survive(tmp_path: Path) -> None:

@@ -33,10 +33,11 @@ def test_what_a_segment_may_see(segments: list[str], expected: str) -> None:
     assert "".join(item_id for item_id, idx in IDX_OF.items() if allowed[idx]) == expected
 
 
-def test_an_allow_list_for_everybody_closes_the_rest() -> None:
-    rules = ItemRules.from_rows([("allow", None, "a"), ("allow", "press", "b")], IDX_OF)
-    assert rules.allowed([], 6).nonzero()[0].tolist() == [1]
-    assert rules.allowed(["press"], 6).nonzero()[0].tolist() == [1, 2]
+def test_a_segment_gets_no_more_than_everybody() -> None:
+    rows = [("allow", None, "a"), ("allow", None, "b"), ("allow", "children", "b"), ("allow", "children", "c")]
+    rules = ItemRules.from_rows(rows, IDX_OF)
+    assert rules.allowed([], 6).nonzero()[0].tolist() == [1, 2]
+    assert rules.allowed(["children"], 6).nonzero()[0].tolist() == [2]
 
 
 def test_without_rules_all_is_allowed() -> None:

@@ -106,7 +106,7 @@ def test_test_inputs_hold_the_validation_item(dataset: Path) -> None:
         assert {len(items) for items in cases.inputs} == {length}
         assert cases.inputs[0].tolist() == list(range(1, length + 1))
         assert cases.target_idx[0] == length + 1
-    assert cases.counts.sum() == NUM_USERS * 6
+    assert cases.num_users_of.sum() == NUM_USERS * 6
     assert cases.num_training_users == NUM_USERS
 
 
@@ -221,7 +221,7 @@ def test_metrics_are_those_of_trec_eval() -> None:
     ):
         assert values.tolist() == pytest.approx([oracle[f"u{user}"][name] for user in range(num_users)], abs=1e-6)
 
-    cases = Cases([], ItemLists.of(inputs), targets, {}, np.ones(num_items + 1, np.int64), num_users)
+    cases = Cases([], [], ItemLists.of(inputs), targets, {}, np.ones(num_items + 1, np.int64), num_users)
     measured = measure(FixedScores(scores), cases, num_negatives=20, seed=0)
     assert measured.full.tolist() == ranks.tolist()
     assert [target in shown for target, shown in zip(targets, measured.lists, strict=True)] == (ranks <= 10).tolist()

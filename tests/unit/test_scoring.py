@@ -60,12 +60,12 @@ def test_a_history_is_read_in_the_recommenders_vocabulary(scorer: Scorer) -> Non
     assert [codes.tolist() for codes in read.codes] == [[5, 0], [7], []]
 
 
-def test_a_history_of_items_unknown_to_the_recommender_is_the_mean_of_its_aligned_vectors(scorer: Scorer) -> None:
-    aligned = scorer.features.aligned
-    found = scorer.encode(scorer.read([["i1", "i3"], ["i5"], ["unheard of"]]))
-    np.testing.assert_allclose(found[0].numpy(), (aligned[1] + aligned[3]) / 2, rtol=1e-6)
+def test_users_of_whom_the_recommender_knows_nothing_get_what_people_get_on_average(scorer: Scorer) -> None:
+    average = torch.tensor([0.5, 0.0, 0.0, 2.0])
+    scorer.recommender.average_state.copy_(average)
+    found = scorer.encode(scorer.read([["i1", "i3"], ["i5"], ["unheard of"], []]))
+    assert found[[0, 2, 3]].tolist() == [average.tolist()] * 3
     assert found[1].tolist() == [1.0, 1.0, 0.0, 0.0]
-    assert found[2].tolist() == [0.0, 0.0, 0.0, 0.0]
 
 
 def test_scores_of_the_catalogue_find_their_places_in_the_vocabulary(scorer: Scorer) -> None:

@@ -62,6 +62,9 @@ def test_a_user_without_a_past_is_nobodys_target() -> None:
 def test_numbered_items_are_not_real_timestamps() -> None:
     with pytest.raises(InputDataError, match=r"2 users share 5 different ones.*Use leave_one_out"):
         cut_histories(histories(5, 4, timestamps=[0, 1, 2, 3, 4, 0, 1, 2, 3]), "global_timeline")
+    gaps = [0, 2, 5, 6, 0, 1, 3, 4, 1, 5, 7]  # places again, of which some are missing
+    with pytest.raises(InputDataError, match=r"2 of 3 users begin at the same one \(0\).*Use leave_one_out"):
+        cut_histories(histories(4, 4, 3, timestamps=gaps), "global_timeline")
     with pytest.raises(InputDataError, match="no column `timestamp`"):
         cut_histories(histories(5, 4), "global_timeline")
 
