@@ -118,8 +118,8 @@ def test_moments_in_every_form(tmp_path: Path, moments: list[object]) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"timestamp": [np.nan, 1.0]}, "1 of 2 rows have none"),
-        ({"timestamp": [None, 1]}, "1 of 2 rows have none"),
+        ({"timestamp": [np.nan, 1.0]}, "1 of 2 rows have no usable"),
+        ({"timestamp": [None, 1]}, "1 of 2 rows have no usable"),
         ({"timestamp": ["yesterday", "2024-01-01"]}, "not ISO 8601 throughout"),
         ({"timestamp": [True, False]}, "`timestamp` is bool"),
         ({"user_id": ["u", None]}, "1 rows have no user_id"),

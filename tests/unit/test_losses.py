@@ -7,9 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.recommenders.losses import (
+    LOGITS_PER_CHUNK,
     NegativeSampler,
     binary_cross_entropy,
     full_cross_entropy,
@@ -113,3 +115,32 @@ def test_settings_name_the_loss() -> None:
     assert values["cross_entropy"] == full_cross_entropy(states, vectors, targets).item()
     assert values["gbce"] < values["bce"]
     assert len(set(values.values())) == 4
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers how many numbers the largest tensor held that any operation gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax", "gbce", "bce"])
+def test_logits_of_all_positions_and_items_never_exist_at_once(loss: str) -> None:
+    num_positions, num_items, num_negatives = 4000, 3000, 16
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(num_positions, 8, generator=generator, requires_grad=True)
+    vectors = torch.randn(num_items + 1, 8, generator=generator, requires_grad=True)
+    targets = torch.randint(1, num_items + 1, (num_positions,), generator=generator)
+    settings = TrainRecommenderSection(loss=loss, num_negatives=num_negatives)
+    with LargestTensor() as largest:
+        torch.autograd.backward(make_loss(settings, torch.ones(num_items + 1))(states, vectors, targets, generator))
+    limit = LOGITS_PER_CHUNK if loss == "cross_entropy" else num_positions * (num_negatives + 1)
+    assert largest.numel <= limit < num_positions * num_items / 5

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cesrec_core import product_search
+from cesrec_core.errors import ArtifactError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.product_search import top_products
 
@@ -132,6 +133,19 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, scores_per_block
     assert torch.equal(whole.item_idx, blocked.item_idx)
     assert torch.equal(whole.products, blocked.products)
     assert torch.allclose(whole.log_normaliser, blocked.log_normaliser, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["user", "item", "closed item"])
+def test_vectors_that_are_not_finite_are_refused(place: str) -> None:
+    users, items, allowed = torch.ones(2, 3), torch.ones(6, 3), torch.ones(6, dtype=torch.bool)
+    allowed[5] = False
+    (users if place == "user" else items)[{"user": 1, "item": 2, "closed item": 5}[place], 0] = torch.nan
+    nothing = ItemLists.of([np.zeros(0, np.int64)] * 2)
+    if place == "closed item":
+        assert top_products(users, items, nothing, allowed, 2).item_idx.tolist() == [[1, 2], [1, 2]]
+        return
+    with pytest.raises(ArtifactError, match="not finite"):
+        top_products(users, items, nothing, allowed, 2)
 
 
 def test_normaliser_is_over_what_is_allowed_seen_or_not() -> None:

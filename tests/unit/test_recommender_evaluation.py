@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cesrec_core.config import load_config
 from cesrec_core.datasets import Catalogue, read_dataset
 from cesrec_core.errors import ArtifactError
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.metrics import full_ranks, hits, ndcg, reciprocal_ranks
+from cesrec_core.metrics import UNREACHABLE, full_ranks, hits, ndcg, reciprocal_ranks
 from cesrec_core.recommender_evaluation import (
     Cases,
     Group,
@@ -139,6 +140,44 @@ def test_the_twin_and_the_refit_are_tested_on_the_same_items(dataset: Path, arti
     assert (result["split"], result["num_users"]) == ("leave_last_out", NUM_USERS)
 
 
+def test_artifacts_that_are_asked_other_questions_are_not_paired(
+    dataset: Path, artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    """The same users, tested on other items of theirs."""
+    times = pq.read_table(dataset / "interactions.parquet").to_pydict()
+    times["timestamp"] = [moment(0, step) * 1000 + row for row, step in enumerate([*range(8)] * NUM_USERS)]
+    pq.write_table(pa.table(times), tmp_path / "interactions.parquet")
+    shutil.copy(dataset / "items.parquet", tmp_path)
+    leave_one_out, timeline = (
+        train(tmp_path, tmp_path / split, "markov", split) for split in ("leave_one_out", "global_timeline")
+    )
+    with pytest.raises(ArtifactError, match="tested on other users or items and cannot be paired"):
+        evaluate(tmp_path, leave_one_out, against=timeline)
+
+
+def test_groups_counts_and_novelty_of_a_dataset_by_hand(tmp_path: Path) -> None:
+    """Histories of 4, 5, 6 and 7 items; the second person had `a` twice."""
+    histories = {"u1": "abcd", "u2": "aabce", "u3": "fbcdab", "u4": "gfcdbae"}
+    rows = [(user, item, 10 * place) for user, items in histories.items() for place, item in enumerate(items)]
+    users, items, times = zip(*rows, strict=True)
+    pq.write_table(pa.table({"user_id": users, "item_id": items, "timestamp": times}), tmp_path / "interactions.parquet")
+    attributes = {"a": ["X"], "b": ["X"], "c": ["X"], "d": ["Y"], "e": ["Y"], "f": ["Z"], "g": ["W"]}
+    catalogue = {"item_id": list(attributes), "title": list(attributes), "attributes": list(attributes.values())}
+    pq.write_table(pa.table(catalogue), tmp_path / "items.parquet")
+    whole = read_dataset(tmp_path)
+    prepared = prepare(whole, cut_histories(whole.histories, "leave_one_out"))
+    trained_on = {"num_interactions": 2 + 3 + 4 + 5, "content_hash": prepared.content_hash()}
+    cases = cases_of(whole, Manifest("recommender", "r", "leave_one_out", trained_on=trained_on), prepared.item_ids, "test")
+    assert cases.target_ids == ["d", "e", "b", "e"]
+    assert cases.groups["history length"].tolist() == [0, 1, 2, 3]
+    # In training: d twice, e never, b four times.
+    assert cases.groups["popularity of the target"].tolist() == [2, 0, 3, 0]
+    # Inputs abc, aabc, fbcda, gfcdba: entropies 0, 0, of 1 3 1 in 5, of 1 1 3 1 in 6.
+    assert cases.groups["entropy of taste"].tolist() == [0, 0, 2, 3]
+    of_item = dict(zip(prepared.item_ids, cases.num_users_of[1:].tolist(), strict=True))
+    assert of_item == {"a": 2, "b": 4, "c": 2, "d": 2, "f": 2, "g": 1}
+
+
 def test_other_data_is_refused(dataset: Path, artifacts: dict[str, Path], tmp_path: Path) -> None:
     table = pq.read_table(dataset / "interactions.parquet")
     pq.write_table(table.slice(8), tmp_path / "interactions.parquet")
@@ -226,6 +265,12 @@ def test_metrics_are_those_of_trec_eval() -> None:
     assert measured.full.tolist() == ranks.tolist()
     assert [target in shown for target, shown in zip(targets, measured.lists, strict=True)] == (ranks <= 10).tolist()
     assert (measured.sampled <= measured.full).all()
+    assert not any(set(shown) & set(items.tolist()) for shown, items in zip(measured.lists.tolist(), inputs, strict=True))
+    # Against everything that one has not had the two protocols are one.
+    everything = measure(FixedScores(scores), cases, num_negatives=num_items, seed=0)
+    assert everything.sampled.tolist() == ranks.tolist()
+    of_seen = dataclasses.replace(cases, target_idx=np.array([items[0] for items in inputs]))
+    assert (measure(FixedScores(scores), of_seen, num_negatives=20, seed=0).sampled == UNREACHABLE).all()
 
 
 def test_lists_by_hand() -> None:

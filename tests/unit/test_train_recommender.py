@@ -1,6 +1,7 @@
 """The command as a person runs it, on a world of 12 items whose order can be learned."""
 
 import json
+import os
 import runpy
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.processes import ProcessGroup
 from cesrec_core.recommenders import RECOMMENDERS, checkpoint
 from cesrec_core.recommenders.artifact import load_recommender
@@ -263,19 +265,127 @@ def test_what_two_processes_are_refused_is_said_once(dataset: Path, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
-def test_two_processes_learn_what_one_does(dataset: Path, tmp_path: Path) -> None:
-    metrics = []
+def test_two_processes_take_the_steps_that_one_does(dataset: Path, tmp_path: Path) -> None:
+    """Without dropout and draws of negatives both see the same batches, so that weights differ by rounding alone."""
+    metrics, weights = [], []
     for num_processes in (1, 2):
         out = tmp_path / str(num_processes)
-        arguments = ["--set", "train_recommender.max_epochs=15", "--split", "leave_one_out"]
+        arguments = ["--set", "train_recommender.max_epochs=4", "--split", "leave_one_out"]
         parallel = ["--set", f"train_recommender.num_processes={num_processes}"]
         command = [sys.executable, str(COMMAND), *command_line(dataset, out, *arguments, *parallel)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         metrics.append(json.loads(done.stdout.splitlines()[-1])["metrics"])
+        weights.append(load_recommender(out)[0].state_dict())
     one, two = metrics
-    assert two["validation_ndcg_at_10"] == pytest.approx(one["validation_ndcg_at_10"], abs=0.02)
+    assert two["validation_ndcg_at_10"] == pytest.approx(one["validation_ndcg_at_10"], abs=1e-6)
     assert two["popularity_ndcg_at_10"] == one["popularity_ndcg_at_10"]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=2e-3, rtol=0)
+
+
+def test_training_stops_when_validation_does_and_keeps_the_best(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A learning rate that makes it jump, so that the best epoch is not the last."""
+    caplog.set_level("INFO")
+    values = ["max_epochs=40", "patience_epochs=2", "learning_rate=0.3"]
+    overrides = [argument for value in values for argument in ("--set", f"train_recommender.{value}")]
+    assert train(dataset, tmp_path / "out", "--split", "leave_one_out", *overrides) == 0
+    curve = [record.args[2] for record in caplog.records if record.msg.startswith("epoch ")]
+    curve = [float(measured.rsplit(" ", 1)[1]) for measured in curve]
+    best = int(np.argmax(curve)) + 1
+    metrics = load_recommender(tmp_path / "out")[1].metrics
+    assert metrics["best_epoch"] == best
+    assert len(curve) == best + 2 < 40
+    assert curve[-1] < curve[best - 1]
+    assert metrics["validation_ndcg_at_10"] == pytest.approx(curve[best - 1], abs=1e-4)
+
+
+def test_gradients_are_clipped(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = []
+    step = torch.optim.Adam.step
+
+    def watched(self: torch.optim.Adam, *args: object, **kwargs: object) -> object:
+        gradients = [weight.grad.flatten() for group in self.param_groups for weight in group["params"]]
+        norms.append(float(torch.cat(gradients).norm()))
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    values = ["max_epochs=1", "similarity=cosine", "temperature=0.01"]
+    overrides = [argument for value in values for argument in ("--set", f"train_recommender.{value}")]
+    assert train(dataset, tmp_path / "out", "--split", "leave_one_out", *overrides) == 0
+    assert max(norms) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_epochs_cut_long_histories_at_other_places_where_asked_to() -> None:
+    windows_of_epoch = runpy.run_path(str(COMMAND))["windows_of_epoch"]
+    sequences = [np.arange(1, 31), np.arange(1, 5)]
+
+    def epoch(is_shifted: bool, seed: int) -> list[list[int]]:
+        settings = TrainRecommenderSection(max_history_items=8, shift_windows=is_shifted)
+        return [window.tolist() for window in windows_of_epoch(sequences, settings, np.random.default_rng(seed))]
+
+    assert epoch(False, 0) == epoch(False, 1)
+    assert len({str(epoch(True, seed)) for seed in range(6)}) > 2
+    for windows in (epoch(False, 0), *(epoch(True, seed) for seed in range(6))):
+        assert sorted(item for window in windows for item in window[1:]) == sorted([*range(2, 31), *range(2, 5)])
+
+
+def test_negatives_are_drawn_by_how_often_items_occur_in_training(dataset: Path, tmp_path: Path) -> None:
+    main = runpy.run_path(str(COMMAND))["main"]
+    make_loss, given = main.__globals__["make_loss"], []
+    main.__globals__["make_loss"] = lambda settings, counts: given.append(counts) or make_loss(settings, counts)
+    more = ["--split", "leave_one_out", "--set", "train_recommender.max_epochs=1"]
+    assert main(command_line(dataset, tmp_path / "out", *more)) == 0
+    ring = [(user + step) % 12 for user in range(40) for step in range(7)]
+    assert given[0].tolist() == [0, *np.bincount(ring, minlength=12).tolist()]
+
+
+@pytest.mark.parametrize("model", ["sasrec", "hstu", "gru4rec", "markov", "popularity"])
+def test_who_has_no_history_gets_what_is_popular(tmp_path: Path, model: str) -> None:
+    """Item 0 is in every history, 1 in all but a few, and so on: a list made from nothing begins with the popular half."""
+    random = np.random.default_rng(0)
+    rows = [
+        (f"u{user:03d}", f"i{item:02d}", place)
+        for user in range(150)
+        for place, item in enumerate(random.permutation([item for item in range(16) if random.random() < 0.97 - 0.06 * item]))
+    ]
+    users, items, times = zip(*rows, strict=True)
+    pq.write_table(pa.table({"user_id": users, "item_id": items, "timestamp": times}), tmp_path / "interactions.parquet")
+    ids = [f"i{item:02d}" for item in range(16)]
+    pq.write_table(pa.table({"item_id": ids, "title": ids}), tmp_path / "items.parquet")
+    more = ["--split", "leave_one_out", "--set", f"train_recommender.model={model}", "--set", "train_recommender.max_epochs=20"]
+    assert train(tmp_path, tmp_path / "out", *more) == 0
+    recommender, _ = load_recommender(tmp_path / "out")
+    scores = recommender.item_vectors()[1:] @ recommender.average_state
+    best = [recommender.item_ids[row] for row in scores.topk(5).indices.tolist()]
+    assert all(item_id < "i08" for item_id in best)
+
+
+def test_two_trainings_of_one_artifact_do_not_meet(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(COMMAND))
+    mine = tmp_path / "out.checkpoint" / "notes.txt"
+    held = script["take_lock"](script["checkpoint_folder"](tmp_path / "out"))
+    mine.touch()
+    assert train(dataset, tmp_path / "out") == 2
+    assert f"out is being trained by process {os.getpid()} already" in json.loads(capsys.readouterr().out)["error"]
+    held.close()
+    assert train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=1") == 0
+    assert [path.name for path in mine.parent.iterdir()] == ["notes.txt"]
+
+
+def test_the_dataset_is_not_looked_for_in_what_is_replaced(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    assert train(tmp_path / "out" / "data", tmp_path / "out") == 2
+    assert "which the artifact" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_what_nobody_foresaw_ends_in_a_line_of_json(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(dataset, tmp_path / "out", "--set", "train_recommender.embedding_dim=100000000000") == 1
+    assert json.loads(capsys.readouterr().out)["status"] == "failed"
 
 
 def test_a_refit_with_the_validation_item_keeps_its_twin(dataset: Path, tmp_path: Path) -> None:
