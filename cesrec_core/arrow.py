@@ -2,9 +2,20 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from cesrec_core.item_lists import ItemLists
 
 
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
     """A column of lists of one length, float32 [rows, width]. The array is the caller's to write to."""
     array = column.combine_chunks()
     return np.array(array.flatten().to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(array), -1)
+
+
+def places_in(lists: pa.ListArray | pa.ChunkedArray, value_set: pa.Array) -> ItemLists:
+    """B lists of strings as the places of these in `value_set`, from 0; strings that it lacks are left out, null is empty."""
+    array = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    places = pc.fill_null(pc.index_in(array.flatten(), value_set=value_set), -1).to_numpy(zero_copy_only=False)
+    return ItemLists(places.astype(np.int64), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)).without(-1)

@@ -12,12 +12,12 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
 from cesrec_core import columns as c
+from cesrec_core.arrow import places_in
 from cesrec_core.constructor.model import ItemFeatures
 from cesrec_core.datasets import Catalogue, read_catalogue
 from cesrec_core.item_lists import ItemLists
@@ -75,13 +75,13 @@ class CatalogueFeatures:
             return np.where(self.has_collaborative[:, None], self.collaborative, np.float32(np.nan))
         return self.aligned if space == "aligned" else self.semantic
 
+    @cached_property
+    def _item_array(self) -> pa.Array:
+        return pa.array(self.catalogue.item_ids, pa.string())
+
     def code_lists(self, item_ids: pa.ListArray | pa.ChunkedArray) -> ItemLists:
         """Codes of the items of B histories; those that the catalogue lacks are left out."""
-        lists = item_ids.combine_chunks() if isinstance(item_ids, pa.ChunkedArray) else item_ids
-        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-        places = pc.index_in(lists.flatten(), value_set=pa.array(self.catalogue.item_ids, pa.string()))
-        codes = pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-        return ItemLists(codes, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)).without(-1)
+        return places_in(item_ids, self._item_array)
 
     def codes(self, item_ids: list[str]) -> np.ndarray:
         """int64 codes of items; those that the catalogue lacks are left out."""

@@ -9,10 +9,10 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from cesrec_core.arrow import places_in
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.product_search import top_products
@@ -84,25 +84,11 @@ class Scorer:
         """The vocabulary as Arrow strings."""
         return pa.array(self.vocabulary.item_ids, pa.string())
 
-    @cached_property
-    def _catalogue_array(self) -> pa.Array:
-        return pa.array(self.features.catalogue.item_ids, pa.string())
-
     def read(self, histories: Sequence[list[str]] | pa.ListArray | pa.ChunkedArray) -> ReadHistories:
         """Item keys -> numbers, for B histories, oldest item first."""
         lists = histories if isinstance(histories, pa.Array | pa.ChunkedArray) else pa.array(histories, pa.list_(pa.string()))
-        if isinstance(lists, pa.ChunkedArray):
-            lists = lists.combine_chunks()
-        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        keys = lists.flatten()
-
-        def numbered(value_set: pa.Array) -> ItemLists:
-            places = pc.fill_null(pc.index_in(keys, value_set=value_set), -1).to_numpy(zero_copy_only=False)
-            return ItemLists(places.astype(np.int64), offsets).without(-1)
-
-        places = numbered(self.vocabulary_array)
-        return ReadHistories(ItemLists(places.idx + 1, places.offsets), numbered(self._catalogue_array))
+        places = places_in(lists, self.vocabulary_array)
+        return ReadHistories(ItemLists(places.idx + 1, places.offsets), self.features.code_lists(lists))
 
     @cached_property
     def item_attributes(self) -> Tensor:

@@ -10,7 +10,6 @@ is one JSON object; progress goes to standard error.
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
 import logging
@@ -21,7 +20,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -46,17 +44,25 @@ from cesrec_core.recommenders import (
 )
 from cesrec_core.recommenders.artifact import KIND, write_recommender
 from cesrec_core.recommenders.batches import batches_by_length, cut_windows, encode_histories, inputs_and_targets
-from cesrec_core.recommenders.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint
+from cesrec_core.recommenders.checkpoint import (
+    Progress,
+    Weights,
+    checkpoint_folder,
+    load_checkpoint,
+    remove_checkpoint,
+    save_checkpoint,
+    take_lock,
+)
 from cesrec_core.recommenders.losses import Loss, make_loss
 from cesrec_core.recommenders.popularity import Popularity
 from cesrec_core.recommenders.training_data import TrainingData, prepare, rank_targets
 from cesrec_core.splits import SPLIT_NAMES, Cuts, cut_histories
 
-LOCK = "lock"
 HELD_OUT_TWIN = "held_out_twin"
 # The split on which the best number of epochs is found, where the split itself holds no validation item back.
 SPLIT_OF_TWIN = {"all": "leave_one_out", "leave_last_out": "leave_one_out"}
 LEARNING_CURVE = "learning_curve.png"
+# Whose states are averaged: enough that more would hardly move the mean.
 USERS_IN_AVERAGE = 5000
 # Norm at which gradients are cut: healthy training stays under it, one odd batch does not undo an epoch.
 MAX_GRADIENT_NORM = 1.0
@@ -191,41 +197,6 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
     return {"status": "done", "artifact_id": artifact_id, "out": str(arguments.out), "metrics": metrics, "seconds": seconds}
 
 
-def checkpoint_folder(out: Path) -> Path:
-    return out.with_name(out.name + ".checkpoint")
-
-
-def take_lock(checkpoint: Path) -> IO[str]:
-    """Keep others from training the same artifact, until the file that is returned is closed or this process ends.
-
-    Raises:
-        ConfigError: somebody is training it.
-    """
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    lock = (checkpoint / LOCK).open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read() or "another process"
-        lock.close()
-        raise ConfigError(
-            f"{checkpoint.name.removesuffix('.checkpoint')} is being trained by {holder} already. Wait for it, or stop it."
-        ) from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}")
-    lock.flush()
-    return lock
-
-
-def remove_checkpoint(folder: Path) -> None:
-    """Remove what training wrote there, and the folder where nothing else lies in it."""
-    for file in (*folder.glob("*.safetensors*"), folder / LOCK):
-        file.unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def checkpoint_file(folder: Path, cuts: Cuts) -> Path:
     return folder / f"{cuts.name}.safetensors"
 
@@ -295,7 +266,7 @@ def fit(
 
 @torch.inference_mode()
 def set_average_state(model: TrainableRecommender, sequences: Sequence[NDArray[np.int64]], seed: int) -> None:
-    """What a list is made from for somebody without a history; over some thousand people, the rest would hardly move it."""
+    """What a list is made from for somebody without a history: the mean over some thousand people who have one."""
     known = [sequence for sequence in sequences if sequence.any()]
     few = np.random.default_rng(seed).permutation(len(known))[:USERS_IN_AVERAGE].tolist()
     model.average_state.copy_(encode_histories(model, [known[row] for row in few]).mean(dim=0))

@@ -1,16 +1,25 @@
-"""What an interrupted training needs to go on as if nothing had happened: one file of safetensors, with JSON as metadata."""
+"""What an interrupted training needs to go on as if nothing had happened: one file of safetensors, with JSON as metadata.
 
+It lies beside the artifact to be, in a folder with a lock, so that no two trainings write it.
+"""
+
+import fcntl
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cesrec_core.errors import ConfigError
+
 PROGRESS = "progress"
+LOCK = "lock"
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +42,41 @@ class Progress:
 
 
 Weights = dict[str, Tensor]
+
+
+def checkpoint_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".checkpoint")
+
+
+def take_lock(checkpoint: Path) -> IO[str]:
+    """Keep others from training the same artifact, until the file that is returned is closed or this process ends.
+
+    Raises:
+        ConfigError: somebody is training it.
+    """
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    lock = (checkpoint / LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read() or "another process"
+        lock.close()
+        raise ConfigError(
+            f"{checkpoint.name.removesuffix('.checkpoint')} is being trained by {holder} already. Wait for it, or stop it."
+        ) from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()}")
+    lock.flush()
+    return lock
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove what training wrote there, and the folder where nothing else lies in it."""
+    for file in (*folder.glob("*.safetensors*"), folder / LOCK):
+        file.unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def save_checkpoint(

@@ -7,6 +7,7 @@ Prints a table, and one JSON object on the last line.
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -43,8 +44,9 @@ def main() -> int:
     options = parser.parse_args()
     results = {}
     for variant in options.variants or VARIANTS:
-        out = options.work / variant.replace("/", "_")
-        seconds = train(options, variant, out) if not (out / "manifest.json").exists() else None
+        command = training_command(options, variant)
+        out = options.work / f"{variant.replace('/', '_')}-{hashlib.sha256(json.dumps(command).encode()).hexdigest()[:8]}"
+        seconds = train(command, out) if not (out / "manifest.json").exists() else None
         results[variant] = {"seconds": seconds, **evaluate(options.dataset, out)}
         print(row(variant, results[variant]), file=sys.stderr, flush=True)
     print(HEADER)
@@ -53,18 +55,23 @@ def main() -> int:
     return 0
 
 
-def train(options: argparse.Namespace, variant: str, out: Path) -> float:
+def training_command(options: argparse.Namespace, variant: str) -> list[str]:
+    """All but where the artifact goes; the models of two commands lie in two folders."""
     model, _, loss = variant.partition("/")
     values = [f"train_recommender.model={model}", f"train_recommender.loss={loss or 'cross_entropy'}"]
     if loss == "bce":
         values.append("train_recommender.num_negatives=1")
     command = [sys.executable, str(ROOT / "training" / "train_recommender.py"), "--dataset", str(options.dataset)]
-    command += ["--out", str(out), "--split", options.split]
+    command += ["--split", options.split]
     command += ["--config", str(options.config)] if options.config else []
     for value in (*values, *options.overrides):
         command += ["--set", value]
+    return command
+
+
+def train(command: list[str], out: Path) -> float:
     started = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
     return round(time.monotonic() - started, 1)
 
 
