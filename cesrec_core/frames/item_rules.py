@@ -49,6 +49,14 @@ def against_rules(recommendations: DataFrame, rules: DataFrame, segments: DataFr
     return faults.distinct()
 
 
+def idle_rules(rules: DataFrame, segments: DataFrame, items: DataFrame) -> tuple[int, int]:
+    """How many items that rules name are not in the catalogue, and how many segments of theirs nobody is in."""
+    num_items = rules.join(items, on=c.ITEM_ID, how="left_anti").select(c.ITEM_ID).distinct().count()
+    members = segments.select(F.explode(c.SEGMENTS).alias(c.SEGMENT))
+    of_segments = rules.where(F.col(c.SEGMENT).isNotNull())
+    return num_items, of_segments.join(members, on=c.SEGMENT, how="left_anti").select(c.SEGMENT).distinct().count()
+
+
 def _rule() -> Column:
     return F.lower(F.trim(F.col(c.RULE)))
 

@@ -10,7 +10,7 @@ from cesrec_core import columns as c
 from cesrec_core.actors.recommend import PSEUDO_ITEM_IDS, Recommend
 from cesrec_core.errors import InputDataError
 from cesrec_core.frames.histories import observed_histories
-from cesrec_core.frames.item_rules import clean_rules, segments_by_user, unusable_rules
+from cesrec_core.frames.item_rules import clean_rules, idle_rules, segments_by_user, unusable_rules
 from cesrec_core.schemas import FEEDBACK_SIGNALS, ITEMS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -82,10 +82,7 @@ def _export_rules(context: RunContext) -> Path | None:
 
 def _tell_idle_rules(context: RunContext, rules: DataFrame) -> None:
     """A rule for an item or a segment that there is not is probably misspelt, and stops nothing."""
-    num_items = rules.join(context.warehouse.read(ITEMS), on=c.ITEM_ID, how="left_anti").select(c.ITEM_ID).distinct().count()
-    members = segments_of(context).select(F.explode(c.SEGMENTS).alias(c.SEGMENT))
-    of_segments = rules.where(F.col(c.SEGMENT).isNotNull())
-    num_segments = of_segments.join(members, on=c.SEGMENT, how="left_anti").select(c.SEGMENT).distinct().count()
+    num_items, num_segments = idle_rules(rules, segments_of(context), context.warehouse.read(ITEMS))
     for number, what in ((num_items, "items that are not in the catalogue"), (num_segments, "segments that nobody is in")):
         if number:
             log.warning("%s: rules name %d %s; are they spelt right?", context.sources["item_rules"], number, what)

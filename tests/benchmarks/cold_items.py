@@ -12,6 +12,7 @@ Prints a table, and one JSON object on the last line.
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -71,7 +72,13 @@ def main() -> int:
 
 def train_without(options: argparse.Namespace, whole: Dataset, is_cold: np.ndarray) -> Recommender:
     """A recommender trained on all but everybody's last item, and without the cold items."""
-    folder, out = options.work / "dataset", options.work / "recommender"
+    folder = options.work / "dataset"
+    command = [sys.executable, str(ROOT / "training" / "train_recommender.py"), "--split", "leave_one_out"]
+    command += ["--dataset", str(folder), "--config", str(options.config)]
+    for value in options.overrides:
+        command += ["--set", value]
+    asked = [*command, str(options.dataset.resolve()), options.config.read_text(encoding="utf-8")]
+    out = options.work / f"recommender-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]}"
     if not (out / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         histories = whole.histories
@@ -89,11 +96,7 @@ def train_without(options: argparse.Namespace, whole: Dataset, is_cold: np.ndarr
         pq.write_table(kept, folder / "interactions.parquet")
         catalogue = whole.catalogue
         pq.write_table(pa.table({"item_id": catalogue.item_ids, "title": catalogue.titles}), folder / "items.parquet")
-        command = [sys.executable, str(ROOT / "training" / "train_recommender.py"), "--split", "leave_one_out"]
-        command += ["--dataset", str(folder), "--out", str(out), "--config", str(options.config)]
-        for value in options.overrides:
-            command += ["--set", value]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
     return load_recommender(out)[0]
 
 

@@ -44,6 +44,10 @@ def main() -> int:
     parser.add_argument("--config", default="conf/local.yaml")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE")
     options = parser.parse_args()
+    groups_per_user = -(-options.history // STEPS_PER_GROUP)
+    if options.users < 1 or options.history < 1 or options.items // ITEMS_PER_GROUP < groups_per_user + 1:
+        fewest = (groups_per_user + 1) * ITEMS_PER_GROUP
+        parser.error(f"give at least one user, one item of history, and {fewest} items")
     options.work.mkdir(parents=True, exist_ok=True)
     if any(options.work.iterdir()):
         print(f"{options.work} is not empty. Name an empty folder.", file=sys.stderr)

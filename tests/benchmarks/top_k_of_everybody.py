@@ -2,7 +2,7 @@
 
     python tests/benchmarks/top_k_of_everybody.py [--users 200000] [--items 20000] [--width 64] [--threads 2]
 
-Peers run where they are installed: implicit. Prints one JSON object on the last line.
+Peers run where they are installed (`pip install implicit` beside the project). Prints one JSON object on the last line.
 """
 
 import argparse

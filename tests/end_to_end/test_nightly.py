@@ -269,6 +269,15 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     kind = {f"toy-{number:02d}": item_row(number)["attributes"][0] for number in range(NUM_ITEMS)}
     assert sum(kind[item] == "Plush" for item in plush_list) > sum(kind[item] == "Plush" for item in racing_list)
     assert sum(kind[item] == "Racing" for item in racing_list) > sum(kind[item] == "Racing" for item in plush_list)
+    # A list does not hang on who else is in the batch.
+    histories = observed_histories(world.table("user_sequences"), "leave_one_out").orderBy("user_id").collect()
+    others = [
+        {"user_id": row["user_id"], "item_ids": row["item_ids"], **remark, "segments": None, "pseudo_item_ids": row["item_ids"]}
+        for row in histories
+    ]
+    crowd = pa.concat_tables([pa.Table.from_pylist(others), ranked.replace_schema_metadata()], promote_options="permissive")
+    in_company = recommending.process(crowd).to_pylist()[-len(racing_list) :]
+    assert [row["item_id"] for row in in_company] == racing_list
 
 
 @pytest.fixture

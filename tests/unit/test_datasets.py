@@ -1,3 +1,4 @@
+import datetime as dt
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cesrec_core.datasets import read_dataset
+from cesrec_core.datasets import read_catalogue, read_dataset
 from cesrec_core.errors import InputDataError, SchemaError
 
 
@@ -103,6 +104,7 @@ def test_unknown_item(tmp_path: Path) -> None:
         ["2024-01-02", "2024-01-01 00:00:00"],
         pa.array([1_704_153_600_000_000_001, 1_704_067_200_000_000_000], pa.timestamp("ns")),
         [1_704_153_600.5, 1_704_067_200.0],
+        [dt.date(2024, 1, 2), dt.date(2024, 1, 1)],
     ],
 )
 def test_moments_in_every_form(tmp_path: Path, moments: list[object]) -> None:
@@ -130,6 +132,14 @@ def test_unusable_values_are_named(tmp_path: Path, columns: dict[str, list[objec
     write(tmp_path, "interactions", **{"user_id": ["u", "u"], "item_id": ["a", "b"], **columns})
     with pytest.raises(InputDataError, match=message):
         read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("attributes", [["Red|Blue", "Red"], [[1, 2], [3]]])
+def test_attributes_that_are_no_lists_of_text_are_refused(tmp_path: Path, attributes: list[object]) -> None:
+    """A text would be taken apart into its letters."""
+    write(tmp_path, "items", item_id=["a", "b"], title=["A", "B"], attributes=attributes)
+    with pytest.raises(SchemaError, match=r"`attributes` is .*; give a list of strings"):
+        read_catalogue(tmp_path)
 
 
 def test_what_is_not_parquet_is_refused(tmp_path: Path) -> None:

@@ -134,9 +134,12 @@ def test_artifacts_that_saw_their_targets_are_refused(
         evaluate(dataset, artifacts[artifact], **options)
 
 
-def test_the_twin_and_the_refit_are_tested_on_the_same_items(dataset: Path, artifacts: dict[str, Path]) -> None:
+def test_the_twin_and_the_refit_are_tested_on_the_same_items(
+    dataset: Path, artifacts: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
     refit = artifacts["markov leave_last_out"]
     result = evaluate(dataset, refit, against=refit / "held_out_twin")
+    assert "they were not trained on the same items" in caplog.text
     assert (result["split"], result["num_users"]) == ("leave_last_out", NUM_USERS)
 
 
