@@ -157,6 +157,7 @@ class EmbedItemsSection(Section):
     max_tokens: Count = 64
     tokens_per_batch: Count = 8192
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    max_refused_texts: WholeNumber = 10
 
 
 class TrainAdapterSection(Section):

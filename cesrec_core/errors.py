@@ -1,5 +1,10 @@
 """The one error tree. Every error says what was found, where, and what to do; its class decides the exit code of a job."""
 
+import errno
+import os
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class CesrecError(Exception):
     """Base of all errors raised on purpose. Exit code 1.
@@ -38,5 +43,16 @@ class ArtifactError(CesrecError):
     """A trained artifact is missing, incomplete, or does not fit what it is asked to do. Exit code 1."""
 
 
+class BusyError(CesrecError):
+    """Another process is writing what this one was to write. Exit code 1."""
+
+
 class StageError(CesrecError):
     """A stage could not finish its work, for example because a shard failed on every attempt. Exit code 1."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether it says that a disk is full; what comes from the JVM says so in words alone."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return True
+    return any(os.strerror(number) in str(error) for number in DISK_FULL)

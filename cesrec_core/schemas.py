@@ -154,11 +154,15 @@ FEEDBACK_SIGNALS = Table(
 
 QUARANTINE = Table(
     "quarantine",
-    "Rows that ingest refused, with the reason",
+    "Rows that were refused, with the reason",
     (c.RUN_ID, c.SOURCE, c.ROW),
     (
         _RUN,
-        Column(c.SOURCE, "string", "interactions, items or feedback"),
+        Column(
+            c.SOURCE,
+            "string",
+            "interactions, items or feedback as ingest read them, or the stage that failed on the row",
+        ),
         Column(c.ROW, "bigint", "Number of the row within the refused rows of its source"),
         Column(c.REASON, "string", "Why it was refused"),
         Column(c.RECORD, "string", "The raw record as JSON"),

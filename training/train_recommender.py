@@ -51,7 +51,7 @@ from cesrec_core.recommenders.checkpoint import (
     load_checkpoint,
     remove_checkpoint,
     save_checkpoint,
-    take_lock,
+    take_training_lock,
 )
 from cesrec_core.recommenders.losses import Loss, make_loss
 from cesrec_core.recommenders.popularity import Popularity
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs = read_inputs(arguments, config)
         # After what can be refused has been refused: by one process, in its own words.
         if "RANK" not in os.environ:
-            take_lock(checkpoint_folder(arguments.out)).close()
+            take_training_lock(checkpoint_folder(arguments.out)).close()
         restart_under_torchrun(__file__, config.train_recommender.num_processes, argv)
         processes = join_processes()
         summary = run(arguments, config, inputs, processes)
@@ -163,7 +163,7 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
     started = time.monotonic()
     dataset, split, held_out_cuts, held_out = inputs.dataset, inputs.split, inputs.held_out_cuts, inputs.held_out
     checkpoint = checkpoint_folder(arguments.out)
-    lock = take_lock(checkpoint) if processes.is_first else None
+    lock = take_training_lock(checkpoint) if processes.is_first else None
     made_from = content_hash(inputs, config)
     artifact_id = arguments.artifact_id or made_from
 

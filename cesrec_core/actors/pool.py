@@ -1,11 +1,12 @@
 """Map Parquet shards to Parquet shards on Ray actors: resumable, bounded in retries, every row accounted for."""
 
 import logging
+import math
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,12 +14,16 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from cesrec_core.config import RaySection
-from cesrec_core.errors import CesrecError, StageError
+from cesrec_core.errors import CesrecError, StageError, is_disk_full
 
 log = logging.getLogger(__name__)
+
+# Both under the folder of answers, and hidden from Spark by their dot.
+HALVES = ".halves"
+REFUSED = ".refused"
 
 
 class Worker(Protocol):
@@ -40,6 +45,7 @@ class MapReport:
         num_reused: shards whose answer was there already.
         num_input_rows, num_output_rows: over all shards.
         num_restarts: actors that died and were replaced.
+        num_refused: rows that no attempt could answer.
     """
 
     num_shards: int
@@ -47,6 +53,11 @@ class MapReport:
     num_input_rows: int
     num_output_rows: int
     num_restarts: int
+    num_refused: int = 0
+
+
+class _SetupError(Exception):
+    """A worker could not be set up: no fault of the shard it was given. Holds the kind of the error."""
 
 
 class _ShardActor:
@@ -60,51 +71,161 @@ class _ShardActor:
 
     def run(self, source: str, target: str) -> int:
         if not self.is_set_up:
-            # Here rather than in the constructor: an error there reaches the driver as nothing but a dead actor.
-            self.worker.setup()
-            self.is_set_up = True
+            self._set_up()
         answer = self.worker.process(pq.read_table(source))
-        # Spark does not read names that begin with a dot.
-        scratch = Path(target).with_name(f".{Path(target).name}.unfinished")
-        pq.write_table(answer, scratch)
-        # The rename is what marks a shard done: a killed actor leaves no half-written answer behind.
-        scratch.replace(target)
+        _write_whole(answer, Path(target))
         return int(answer.num_rows)
+
+    def _set_up(self) -> None:
+        """Not in the constructor: an error there reaches the driver as nothing but a dead actor."""
+        try:
+            self.worker.setup()
+        except CesrecError:
+            raise
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            raise _SetupError(_kind(error)) from error
+        self.is_set_up = True
 
 
 def map_shards(
-    source: Path, target: Path, worker: Worker, section: RaySection, on_progress: Callable[[int], None] = lambda rows: None
+    source: Path,
+    target: Path,
+    worker: Worker,
+    section: RaySection,
+    on_progress: Callable[[int], None] = lambda rows: None,
+    max_refused_rows: int = 0,
 ) -> MapReport:
     """Run `worker` over every Parquet file of `source`, writing one file of the same name into `target`.
 
-    Files already in `target` are kept: a killed stage resumes at the shard it was on.
+    Files already in `target` are kept: a killed stage resumes at the shard it was on. A file that cannot be read, as a
+    machine that lost its power may leave one, is made again.
 
     Args:
         on_progress: called with the number of input rows of each shard as it is done.
+        max_refused_rows: above 0, a shard that makes the worker fail is halved, and its halves again, until the rows
+            that it fails on stand alone; so many of them are laid aside (`refused_rows`), and all others are answered.
 
     Raises:
-        StageError: a shard failed `section.max_attempts_per_shard` times, or a worker could not be set up. What was
-            done stays done.
+        StageError: a shard failed `section.max_attempts_per_shard` times, a worker could not be set up, a disk is full, or
+            more rows would have to be laid aside. What was done stays done.
     """
     target.mkdir(parents=True, exist_ok=True)
     shards = sorted(source.glob("*.parquet"))
     rows = {shard: pq.read_metadata(shard).num_rows for shard in shards}
-    pending = deque(shard for shard in shards if not (target / shard.name).exists())
-    num_reused = len(shards) - len(pending)
-    for shard in shards:
-        if (target / shard.name).exists():
-            on_progress(rows[shard])
-    num_restarts = _Pool(worker, section, target).run(pending, lambda shard: on_progress(rows[shard])) if pending else 0
-    num_output_rows = sum(pq.read_metadata(target / shard.name).num_rows for shard in shards)
-    return MapReport(len(shards), num_reused, sum(rows.values()), num_output_rows, num_restarts)
+    parts = [part for shard in shards for part in _parts(shard, target)]
+    open_parts = [part for part in parts if not (_is_answered(part, target) or _refused(part, target).exists())]
+    pending, is_open = deque(open_parts), set(open_parts)
+    num_reused = sum(is_open.isdisjoint(_parts(shard, target)) for shard in shards)
+    for part in parts:
+        if part not in is_open:
+            on_progress(pq.read_metadata(part).num_rows)
+    halving = _Halving(target, max_refused_rows, max(rows.values(), default=0))
+    pool = _Pool(worker, section, target, halving)
+    num_restarts = pool.run(pending, lambda part: on_progress(pq.read_metadata(part).num_rows)) if pending else 0
+    answers = [target / part.name for shard in shards for part in _parts(shard, target)]
+    num_output_rows = sum(pq.read_metadata(answer).num_rows for answer in answers if answer.exists())
+    return MapReport(len(shards), num_reused, sum(rows.values()), num_output_rows, num_restarts, halving.num_refused())
+
+
+def refused_rows(target: Path) -> pa.Table | None:
+    """The rows that `map_shards` laid aside when it wrote to `target`; None where there are none."""
+    files = sorted((target / REFUSED).glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(file) for file in files]) if files else None
+
+
+def _parts(shard: Path, target: Path) -> Iterator[Path]:
+    """A shard, or what it was halved into."""
+    halves = _halves(shard, target)
+    if _is_answered(shard, target) or not all(half.exists() for half in halves):
+        yield shard
+        return
+    for half in halves:
+        yield from _parts(half, target)
+
+
+def _halves(shard: Path, target: Path) -> list[Path]:
+    return [target / HALVES / f"{shard.stem}.{number}.parquet" for number in (0, 1)]
+
+
+def _refused(shard: Path, target: Path) -> Path:
+    return target / REFUSED / shard.name
+
+
+def _is_answered(shard: Path, target: Path) -> bool:
+    answer = target / shard.name
+    try:
+        pq.read_metadata(answer)
+    except FileNotFoundError:
+        return False
+    except (pa.ArrowInvalid, OSError):
+        log.warning("%s is damaged and made again", answer)
+        answer.unlink()
+        return False
+    return True
+
+
+def _write_whole(table: pa.Table, file: Path) -> None:
+    """All of the file or none of it. The rename is what marks a shard done; Spark does not read names with a dot in front."""
+    scratch = file.with_name(f".{file.name}.unfinished")
+    try:
+        pq.write_table(table, scratch)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    scratch.replace(file)
+
+
+@dataclass
+class _Halving:
+    """Finds the rows that a worker fails on.
+
+    Attributes:
+        max_refused: rows that may be laid aside; 0: shards are not halved.
+        num_rows: of the largest shard.
+        num_halved: so far in this map. A row is found by halving log2(num_rows) times, so that more than that for each row
+            that may be refused means that the fault is not with a few rows.
+    """
+
+    target: Path
+    max_refused: int
+    num_rows: int
+    num_halved: int = 0
+
+    def is_open_to(self, shard: Path) -> bool:
+        limit = (self.max_refused + 1) * (math.ceil(math.log2(max(2, self.num_rows))) + 1)
+        return self.max_refused > 0 and self.num_halved < limit and pq.read_metadata(shard).num_rows > 1
+
+    def num_refused(self) -> int:
+        return len(list((self.target / REFUSED).glob("*.parquet")))
+
+    def halve(self, shard: Path) -> list[Path]:
+        self.num_halved += 1
+        table = pq.read_table(shard)
+        middle = len(table) // 2
+        halves = _halves(shard, self.target)
+        halves[0].parent.mkdir(exist_ok=True)
+        for half, rows in zip(halves, (table.slice(0, middle), table.slice(middle)), strict=True):
+            _write_whole(rows, half)
+        return halves
+
+    def refuse(self, shard: Path) -> bool:
+        """Lay a shard of one row aside; False where as many as may be have been."""
+        if pq.read_metadata(shard).num_rows != 1 or self.num_refused() >= self.max_refused:
+            return False
+        (self.target / REFUSED).mkdir(exist_ok=True)
+        _write_whole(pq.read_table(shard), _refused(shard, self.target))
+        return True
 
 
 class _Pool:
     """As many actors as there is work for, each with one shard at a time."""
 
-    def __init__(self, worker: Worker, section: RaySection, target: Path) -> None:
+    def __init__(self, worker: Worker, section: RaySection, target: Path, halving: _Halving) -> None:
         self.section = section
         self.target = target
+        self.halving = halving
         self.worker = ray.put(worker)
         self.num_threads = max(1, int(section.num_cpus_per_actor))
         self.actor_class = ray.remote(num_cpus=section.num_cpus_per_actor, num_gpus=section.num_gpus_per_actor)(_ShardActor)
@@ -126,11 +247,18 @@ class _Pool:
                     idle.append(actor)
                 except RayError as error:
                     attempts[shard] = attempts.get(shard, 0) + 1
-                    is_dead = isinstance(error, RayActorError)
+                    is_dead = isinstance(error, RayActorError | OutOfMemoryError)
                     if not is_dead:
                         idle.append(actor)
-                    self._refuse_after_last_attempt(shard, attempts[shard], error)
-                    pending.append(shard)
+                    again = self._after_failure(shard, attempts[shard], error)
+                    # Halves come first: one row after the other is found, and not all of them at the end. What fails whole
+                    # comes last, when its cause may have passed.
+                    if again == [shard] and shard.parent.name != HALVES:
+                        pending.append(shard)
+                    else:
+                        pending.extendleft(again)
+                    if not again:
+                        on_done(shard)
                     if is_dead:
                         num_restarts += 1
                         time.sleep(min(2.0 ** attempts[shard], 30.0) / 10)
@@ -148,15 +276,43 @@ class _Pool:
     def _new_actor(self) -> Any:
         return self.actor_class.remote(self.worker, self.num_threads)
 
-    def _refuse_after_last_attempt(self, shard: Path, attempt: int, error: RayError) -> None:
+    def _after_failure(self, shard: Path, attempt: int, error: RayError) -> list[Path]:
+        """What to try next: the shard again, its halves, or nothing where it was laid aside.
+
+        Raises:
+            StageError, or what a worker raised on purpose: it is no use to try again.
+        """
         cause = getattr(error, "cause", None)
         if isinstance(cause, CesrecError):
             raise cause
-        # The type alone: a worker's message may quote the data that it failed on.
-        kind = type(cause).__name__ if cause is not None else type(error).__name__
-        log.warning("Shard %s failed with %s, attempt %d of %d", shard.name, kind, attempt, self.section.max_attempts_per_shard)
-        if attempt >= self.section.max_attempts_per_shard:
+        if isinstance(cause, OSError) and is_disk_full(cause):
             raise StageError(
-                f"The shard {shard} failed {attempt} times, last with {kind}. Shards done so far are kept: mend the cause and "
-                "start the job again."
+                f"There is no room for the answer to {shard.name} in {self.target} ({_kind(cause)}). Shards done so far are "
+                "kept: make room and start the job again."
             ) from error
+        kind = _kind(cause) if cause is not None else type(error).__name__
+        log.warning("Shard %s failed with %s, attempt %d of %d", shard.name, kind, attempt, self.section.max_attempts_per_shard)
+        # A worker that is not there, and files that cannot be read, are no fault of some row.
+        is_about_rows = not isinstance(cause, _SetupError | OSError)
+        if is_about_rows and self.halving.is_open_to(shard):
+            return self.halving.halve(shard)
+        if attempt < self.section.max_attempts_per_shard:
+            return [shard]
+        if is_about_rows and self.halving.refuse(shard):
+            log.warning("Shard %s is one row that no attempt could answer: it is laid aside", shard.name)
+            return []
+        num_refused = self.halving.num_refused()
+        others = f", beside {num_refused} rows that failed alone and are laid aside" if num_refused else ""
+        raise StageError(
+            f"The shard {shard} failed {attempt} times, last with {kind}{others}. Shards done so far are kept: mend the cause "
+            "and start the job again."
+        ) from error
+
+
+def _kind(error: BaseException) -> str:
+    """The type alone, and what the operating system says: a worker's message may quote the data that it failed on."""
+    if isinstance(error, _SetupError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{type(error).__name__} ({os.strerror(error.errno)})"
+    return type(error).__name__

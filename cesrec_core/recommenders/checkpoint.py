@@ -3,10 +3,8 @@
 It lies beside the artifact to be, in a folder with a lock, so that no two trainings write it.
 """
 
-import fcntl
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -16,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cesrec_core.errors import ConfigError
+from cesrec_core.locks import take_lock
 
 PROGRESS = "progress"
 LOCK = "lock"
@@ -48,27 +46,13 @@ def checkpoint_folder(out: Path) -> Path:
     return out.with_name(out.name + ".checkpoint")
 
 
-def take_lock(checkpoint: Path) -> IO[str]:
+def take_training_lock(checkpoint: Path) -> IO[str]:
     """Keep others from training the same artifact, until the file that is returned is closed or this process ends.
 
     Raises:
-        ConfigError: somebody is training it.
+        BusyError: somebody is training it.
     """
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    lock = (checkpoint / LOCK).open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read() or "another process"
-        lock.close()
-        raise ConfigError(
-            f"{checkpoint.name.removesuffix('.checkpoint')} is being trained by {holder} already. Wait for it, or stop it."
-        ) from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()}")
-    lock.flush()
-    return lock
+    return take_lock(checkpoint / LOCK, f"{checkpoint.name.removesuffix('.checkpoint')} is being trained")
 
 
 def remove_checkpoint(folder: Path) -> None:

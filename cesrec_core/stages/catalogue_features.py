@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -18,6 +19,7 @@ from cesrec_core.extractor import extractor_id
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.context import RunContext
+from cesrec_core.stages.embed_items import refused_texts
 
 
 def export_features(context: RunContext) -> Path:
@@ -41,9 +43,11 @@ def _assemble(context: RunContext, with_aligned: bool) -> CatalogueFeatures:
     table = _collect(context, with_aligned)
     item_ids = table[c.ITEM_ID].to_pylist()
     rows = np.array([row_of.get(item_id, 0) for item_id in item_ids])
-    semantic = matrix(table[c.SEMANTIC_EMBEDDING])
-    aligned = matrix(table[c.ALIGNED_EMBEDDING]) if with_aligned else np.zeros((len(rows), vectors.shape[1]), np.float32)
-    has_collaborative = rows > 0
+    has_text = np.asarray(pc.is_valid(table[c.SEMANTIC_EMBEDDING]))
+    semantic = _vectors(table[c.SEMANTIC_EMBEDDING])
+    aligned = _vectors(table[c.ALIGNED_EMBEDDING]) if with_aligned else np.zeros((len(rows), vectors.shape[1]), np.float32)
+    # An Adapter learns from items that have both vectors.
+    has_collaborative = (rows > 0) & (has_text if not with_aligned else True)
     collaborative = np.where(has_collaborative[:, None], vectors[rows], aligned)
     attributes = [tuple(values) for values in table[c.ATTRIBUTES].to_pylist()]
     catalogue = Catalogue(item_ids, table[c.TITLE].to_pylist(), attributes)
@@ -53,6 +57,14 @@ def _assemble(context: RunContext, with_aligned: bool) -> CatalogueFeatures:
         uncertainty = load_adapter(context.artifact("adapter")[0])[0].residual_covariance.numpy()
     collaborative = collaborative.astype(np.float32)
     return CatalogueFeatures(catalogue, is_active, semantic, aligned, collaborative, has_collaborative, uncertainty)
+
+
+def _vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """float32 [N, D]; zeros where there is none."""
+    valid = pc.is_valid(column)
+    result = np.zeros((len(column), len(column.drop_null()[0])), np.float32)
+    result[np.asarray(valid)] = matrix(column.drop_null())
+    return result
 
 
 def _collect(context: RunContext, with_aligned: bool) -> pa.Table:
@@ -66,11 +78,13 @@ def _collect(context: RunContext, with_aligned: bool) -> pa.Table:
     folder = context.stage_path("catalogue") / ("joined" if with_aligned else "joined_semantic")
     frame.drop(c.ITEM_TEXT, c.DESCRIPTION).write.mode("overwrite").parquet(str(folder))
     table = pads.dataset(folder, format="parquet").to_table().sort_by(c.ITEM_ID)
+    refused = pa.array(sorted(refused_texts(context)), pa.string())
     for name in (c.SEMANTIC_EMBEDDING, c.ALIGNED_EMBEDDING)[: 2 if with_aligned else 1]:
-        if table[name].null_count:
+        without = table.filter(pc.is_null(table[name]))
+        num_missing = len(without) - pc.sum(pc.is_in(without[c.TEXT_HASH], refused)).as_py() if len(without) else 0
+        if num_missing or len(without) == len(table):
             raise InputDataError(
-                f"{table[name].null_count} items have no {name} by {extractor}. Run jobs/embed_items.py and "
-                "jobs/project_items.py."
+                f"{num_missing} items have no {name} by {extractor}. Run jobs/embed_items.py and jobs/project_items.py."
             )
     return table
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cesrec_core.config import Config, load_config
-from cesrec_core.errors import CesrecError
+from cesrec_core.errors import CesrecError, is_disk_full
 from cesrec_core.stages.context import Stage
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import run_job
@@ -103,17 +103,19 @@ def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
         summary = {**run, "status": "refused" if error.exit_code == 4 else "failed", "error": str(error)}
         code = error.exit_code
     except Exception as error:
-        # The type and place, without the message: what an unforeseen error quotes may be people's data.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        log.error(
-            "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.",
-            type(error).__name__,
-            place.filename,
-            place.lineno,
-        )
+        reason = type(error).__name__
+        if is_disk_full(error):
+            reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
+            log.error("%s", reason)
+        else:
+            # The type and place, without the message: what an unforeseen error quotes may be people's data.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.", reason, place.filename, place.lineno
+            )
         if _is_debugging():
             traceback.print_exc()
-        summary, code = {"status": "failed", "error": type(error).__name__}, 1
+        summary, code = {"status": "failed", "error": reason}, 1
     print(json.dumps(_without_nan({"job": job, **summary}), default=str), flush=True)
     return code
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pyspark.sql import SparkSession
 
@@ -16,6 +16,7 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import InputDataError
 from cesrec_core.hashing import short_hash
+from cesrec_core.locks import take_lock
 
 # What trained artifacts are made by, and what they are called in manifests and in `Stage.reads` and `writes`.
 ARTIFACT_STAGES = {"recommender": "train_recommender", "adapter": "train_adapter", "constructor": "finetune_constructor"}
@@ -108,6 +109,15 @@ class RunContext:
         """Hash of a stage's own configuration section; stages without one depend on nothing there."""
         section = getattr(self.config, stage, None)
         return short_hash(section.model_dump(mode="json")) if section is not None else ""
+
+
+def writing_to(warehouse: Path) -> IO[str]:
+    """A context manager in which nobody else writes to the warehouse.
+
+    Raises:
+        BusyError: somebody does.
+    """
+    return take_lock(warehouse / "lock", f"{warehouse} is being written to")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,22 @@
 """embed_items: texts that no cached embedding covers -> item_embeddings, on Ray actors."""
 
-from pyspark.sql import DataFrame
+import logging
+
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.extractor import extractor_id, locate_extractor
-from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS
-from cesrec_core.stages.context import RunContext, Stage, StageResult
-from cesrec_core.stages.map_table import map_frame
+from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS, QUARANTINE
+from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
+from cesrec_core.stages.map_table import map_frame, refused_by
+
+log = logging.getLogger(__name__)
+
+NAME = "embed_items"
+TEXT_FAILS = "text_fails_extractor"
+REFUSED = "refused"
 
 
 def fingerprint(context: RunContext) -> dict[str, str]:
@@ -30,14 +38,43 @@ def run(context: RunContext) -> StageResult:
     extractor = extractor_id(context.config.embed_items)
     missing = missing_texts(context, extractor)
     worker = EmbedItems(context.config.embed_items, extractor)
-    embedded = map_frame(context, "embed_items", missing, c.TEXT_HASH, worker, ITEM_EMBEDDINGS)
+    limit = context.config.embed_items.max_refused_texts
+    embedded = map_frame(context, NAME, missing, c.TEXT_HASH, worker, ITEM_EMBEDDINGS, max_refused_rows=limit)
     num_embedded = context.warehouse.merge(ITEM_EMBEDDINGS, embedded, update_matched=False) if embedded is not None else 0
     num_items = context.warehouse.read(ITEMS).count()
-    return StageResult({"items": num_items, "embedded": num_embedded})
+    refused = _quarantine(context)
+    return StageResult({"items": num_items, "embedded": num_embedded, "refused": len(refused)}, notes={REFUSED: refused})
+
+
+def refused_texts(context: RunContext) -> set[str]:
+    """text_hash of texts that the extractor failed on when the stage last ran: their items have no vector."""
+    state = read_state(context.warehouse.path, NAME)
+    return set(state.notes.get(REFUSED, ())) if state is not None else set()
+
+
+def _quarantine(context: RunContext) -> list[str]:
+    """Put items whose text the extractor failed on into quarantine; returns their text_hash."""
+    refused = refused_by(context, NAME)
+    if refused is None:
+        return []
+    hashes: list[str] = refused[c.TEXT_HASH].to_pylist()
+    items = context.warehouse.read(ITEMS).where(F.col(c.TEXT_HASH).isin(hashes)).select(c.ITEM_ID, c.TITLE, c.ITEM_TEXT)
+    rows = items.withColumn(c.ROW, F.row_number().over(Window.orderBy(c.ITEM_ID)).cast("bigint"))
+    record = F.to_json(F.struct(c.ITEM_ID, c.TITLE, c.ITEM_TEXT))
+    rows = rows.select(
+        F.lit(context.run_id).alias(c.RUN_ID),
+        F.lit(NAME).alias(c.SOURCE),
+        c.ROW,
+        F.lit(TEXT_FAILS).alias(c.REASON),
+        record.alias(c.RECORD),
+    )
+    context.warehouse.merge(QUARANTINE, rows)
+    log.warning("%d items have texts that the extractor fails on: they stand in quarantine, and have no vector", rows.count())
+    return hashes
 
 
 STAGE = Stage(
-    name="embed_items",
+    name=NAME,
     reads=(ITEMS.name,),
     writes=(ITEM_EMBEDDINGS.name,),
     run=run,

@@ -9,12 +9,13 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.config import Config
+from cesrec_core.config import Config, MaintainSection
 from cesrec_core.delta_io.runs import find_run, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError
 from cesrec_core.schemas import RUNS, TABLES
+from cesrec_core.stages.context import writing_to
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +23,18 @@ ROLL_BACK_STATUSES = ("published", "finished")
 
 
 def run_maintenance(config: Config) -> dict[str, Any]:
-    """Keep the newest `maintain.keep_runs` runs and the published one; their rows in `runs` stay as a record."""
+    """Keep the newest `maintain.keep_runs` runs and the published one; their rows in `runs` stay as a record.
+
+    Raises:
+        BusyError: a run is writing to the warehouse.
+    """
     spark = spark_session(config.spark, "cesrec maintain")
     warehouse = Warehouse(spark, config.warehouse)
-    section = config.maintain
+    with writing_to(warehouse.path):
+        return _maintain(warehouse, config.maintain)
+
+
+def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
     runs = warehouse.read(RUNS).orderBy(F.col(c.STARTED_AT).desc(), c.RUN_ID).select(c.RUN_ID).collect()
     kept = {row[c.RUN_ID] for row in runs[: section.keep_runs]} | {latest_published(warehouse)}
     dropped = [row[c.RUN_ID] for row in runs if row[c.RUN_ID] not in kept]

@@ -32,6 +32,7 @@ from cesrec_core.stages.context import (
     read_state,
     write_record,
     write_state,
+    writing_to,
 )
 from cesrec_core.stages.ingest import locate_sources, pin_sources
 
@@ -248,8 +249,14 @@ def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
     """Run the stages that have to run, and return the summary that a job prints last.
 
     Raises:
+        BusyError: another run is writing to this warehouse.
         CesrecError: a stage failed; the run can be started again and resumes there.
     """
+    with writing_to(context.warehouse.path):
+        return _execute(stages, context)
+
+
+def _execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
     started = time.monotonic()
     lost = lost_outputs(stages, context)
     if stages[-1].name == "publish" and not lost and _is_done(context):

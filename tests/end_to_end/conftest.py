@@ -1,6 +1,8 @@
 """One tiny world, run once, for all tests here that only look."""
 
+import dataclasses
 import datetime as dt
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,3 +68,14 @@ def first_night(new_world) -> tuple[World, dict[str, Any]]:
     """A world after its first run, and that run's summary."""
     world = new_world("first_night")
     return world, world.run()
+
+
+@pytest.fixture
+def copied_world(first_night: tuple[World, dict[str, Any]], tmp_path: Path) -> World:
+    """The world after its first night, for one test to spoil."""
+    first, _ = first_night
+    config_path = first.folder / f"{tmp_path.name}.yaml"
+    text = first.config_path.read_text().replace(str(first.warehouse_path), str(tmp_path / "warehouse"))
+    config_path.write_text(text, encoding="utf-8")
+    shutil.copytree(first.warehouse_path, tmp_path / "warehouse")
+    return dataclasses.replace(first, folder=tmp_path, config_path=config_path)

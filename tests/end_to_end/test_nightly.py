@@ -280,17 +280,6 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     assert [row["item_id"] for row in in_company] == racing_list
 
 
-@pytest.fixture
-def copied_world(new_world, first_night: tuple[World, dict[str, Any]], tmp_path: Path) -> World:
-    """The world after its first night, for one test to spoil."""
-    first, _ = first_night
-    config_path = first.folder / f"{tmp_path.name}.yaml"
-    text = first.config_path.read_text().replace(str(first.warehouse_path), str(tmp_path / "warehouse"))
-    config_path.write_text(text, encoding="utf-8")
-    shutil.copytree(first.warehouse_path, tmp_path / "warehouse")
-    return dataclasses.replace(first, folder=tmp_path, config_path=config_path)
-
-
 def test_a_table_that_was_removed_is_not_taken_for_done(copied_world: World) -> None:
     shutil.rmtree(copied_world.warehouse_path / "tables" / "recommendations")
     context = copied_world.open()

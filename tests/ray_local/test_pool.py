@@ -1,7 +1,10 @@
 """The map over shards: every row once, whatever dies, and no data in what it says of a failure."""
 
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from cesrec_core.actors.pool import MapReport, map_shards
+from cesrec_core.actors.pool import MapReport, map_shards, refused_rows
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection
 from cesrec_core.errors import ArtifactError, StageError
@@ -49,6 +52,22 @@ class DiesOnce(Double):
         if 7 in shard["number"].to_pylist() and not self.marker.exists():
             self.marker.touch()
             os._exit(1)
+        return super().process(shard)
+
+
+class DiesOnSeven(Double):
+    """As a text may that makes native code crash."""
+
+    def process(self, shard: pa.Table) -> pa.Table:
+        if 7 in shard["number"].to_pylist():
+            os._exit(1)
+        return super().process(shard)
+
+
+class FailsOnOdd(Double):
+    def process(self, shard: pa.Table) -> pa.Table:
+        if any(number % 2 for number in shard["number"].to_pylist()):
+            raise ValueError(SECRET)
         return super().process(shard)
 
 
@@ -159,6 +178,119 @@ def test_a_shard_that_always_fails_is_named_without_its_data(
     # The error still holds the stack: an actor that only it kept alive would keep its place, and this map would wait for it.
     map_shards(source, target, CountsSetups(tmp_path), whole_cluster)
     assert numbers(target) == DOUBLED
+
+
+@pytest.mark.parametrize("worker", [FailsOnSeven(), DiesOnSeven()], ids=["raises", "crashes"])
+def test_a_row_that_a_worker_fails_on_is_laid_aside(source: Path, target: Path, worker: Double) -> None:
+    told: list[int] = []
+    report = map_shards(source, target, worker, section(), told.append, max_refused_rows=1)
+    assert numbers(target) == [number for number in DOUBLED if number != 14]
+    refused = refused_rows(target)
+    assert refused is not None
+    assert refused["number"].to_pylist() == [7]
+    assert (report.num_input_rows, report.num_output_rows, report.num_refused) == (10, 9, 1)
+    assert sum(told) == 10
+    # What was found out is not found out again.
+    told.clear()
+    report = map_shards(source, target, MustNotRun(), section(), told.append, max_refused_rows=1)
+    assert (report.num_reused, report.num_output_rows, report.num_refused) == (3, 9, 1)
+    assert sum(told) == 10
+
+
+def test_halves_that_were_answered_stay_answered(source: Path, target: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"part-\d\.[01]\.[01]\.parquet failed 2 times, last with ValueError, beside 1 rows"):
+        map_shards(source, target, FailsOnOdd(), section(num_actors=1), max_refused_rows=1)
+    answered = set(numbers(target))
+    assert answered
+    report = map_shards(source, target, Double(), section(num_actors=1), max_refused_rows=1)
+    assert report.num_refused == 1
+    assert len(numbers(target)) == 9
+    assert answered <= set(numbers(target)) <= set(DOUBLED)
+
+
+def test_halving_ends_where_more_than_a_few_rows_fail(tmp_path: Path, target: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    pq.write_table(pa.table({"number": list(range(1, 2001, 2))}), folder / "part-0.parquet")
+    with pytest.raises(StageError, match="beside 2 rows"):
+        map_shards(folder, target, FailsOnOdd(), section(num_actors=1), max_refused_rows=2)
+
+
+def test_a_worker_that_cannot_be_set_up_is_no_reason_to_lay_rows_aside(source: Path, target: Path) -> None:
+    with pytest.raises(StageError, match=r"part-\d\.parquet failed 2 times, last with OSError\."):
+        map_shards(source, target, NeverReady(), section(num_actors=1), max_refused_rows=10)
+    assert refused_rows(target) is None
+
+
+def test_a_full_disk_is_named_and_what_is_done_stays_done(source: Path, target: Path) -> None:
+    """The device's kernel driver says `no space` to whoever writes there."""
+    target.mkdir()
+    (target / ".part-2.parquet.unfinished").symlink_to("/dev/full")
+    with pytest.raises(StageError, match=r"no room for the answer to part-2\.parquet .*No space left on device.*make room"):
+        map_shards(source, target, Double(), section(num_actors=1), max_refused_rows=10)
+    assert not [path for path in target.iterdir() if path.name.startswith(".part")]
+    assert numbers(target) == DOUBLED[:8]
+    map_shards(source, target, Double(), section(num_actors=1))
+    assert numbers(target) == DOUBLED
+
+
+def test_a_damaged_answer_is_made_again(source: Path, target: Path) -> None:
+    target.mkdir()
+    pq.write_table(pa.table({"number": [0, 2, 4, 6]}), target / "part-0.parquet")
+    whole = (target / "part-0.parquet").read_bytes()
+    (target / "part-0.parquet").write_bytes(whole[: len(whole) // 2])
+    (target / "part-1.parquet").write_bytes(b"")
+    report = map_shards(source, target, Double(), section())
+    assert report.num_reused == 0
+    assert numbers(target) == DOUBLED
+
+
+KILLED_DRIVER = """
+import sys, time
+from pathlib import Path
+import pyarrow as pa
+from cesrec_core.actors.pool import map_shards
+from cesrec_core.actors.session import RaySession
+from cesrec_core.config import RaySection
+
+class Slow:
+    def setup(self):
+        pass
+    def process(self, shard):
+        time.sleep(0.5)
+        return shard
+
+section = RaySection(num_actors=1, object_store_mib=100)
+with RaySession(section) as session:
+    session.start()
+    map_shards(Path(sys.argv[1]), Path(sys.argv[2]), Slow(), section)
+"""
+
+
+def test_a_killed_driver_loses_no_more_than_the_shard_it_was_on(tmp_path: Path, target: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(40):
+        pq.write_table(pa.table({"number": [number]}), folder / f"part-{number:02d}.parquet")
+    driver = subprocess.Popen([sys.executable, "-c", KILLED_DRIVER, str(folder), str(target)], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(target.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in target.glob("*.parquet")}
+    assert 3 <= len(done) < 40
+    report = map_shards(folder, target, Double(), section())
+    assert report.num_reused >= len(done)
+    assert (report.num_input_rows, report.num_output_rows) == (40, 40)
+    assert all((target / name).stat().st_mtime_ns == moment for name, moment in done.items())
+    answers = {path.name: pq.read_table(path)["number"].to_pylist() for path in target.glob("*.parquet")}
+    # What stood there, and at most the shard that its actor still had in hand.
+    kept = [name for name, answer in answers.items() if answer == [int(name[5:7])] and name != "part-00.parquet"]
+    assert len(done) - 1 <= len(kept) <= len(done)
+    assert all(answer in ([int(name[5:7])], [2 * int(name[5:7])]) for name, answer in answers.items())
 
 
 def test_actors_that_keep_dying_are_given_up(source: Path, target: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 
 from cesrec_core.errors import (
     ArtifactError,
+    BusyError,
     CesrecError,
     ConfigError,
     InputDataError,
@@ -56,6 +58,7 @@ def test_a_command_line_that_cannot_be_used_ends_in_json_too(capsys: pytest.Capt
         (CesrecError, 1, "failed"),
         (StageError, 1, "failed"),
         (ArtifactError, 1, "failed"),
+        (BusyError, 1, "failed"),
         (ConfigError, 2, "failed"),
         (InputDataError, 3, "failed"),
         (SchemaError, 3, "failed"),
@@ -80,6 +83,7 @@ def test_every_error_of_the_tree_was_tried() -> None:
     assert {error.__name__ for error in (*CesrecError.__subclasses__(), *InputDataError.__subclasses__())} == {
         "StageError",
         "ArtifactError",
+        "BusyError",
         "ConfigError",
         "InputDataError",
         "SchemaError",
@@ -97,6 +101,20 @@ def test_an_unforeseen_error_is_told_by_type_and_place_alone(
     assert SECRET not in shown.out + shown.err + caplog.text
     assert "Unforeseen ValueError at" in caplog.text
     assert "test_command_line.py" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "no room"), RuntimeError(f"java.io.IOException: No space left on device {SECRET}")],
+    ids=["Python", "JVM"],
+)
+def test_a_full_disk_is_told_as_such(
+    error: Exception, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert finish("ingest", raising(error)) == 1
+    shown = capsys.readouterr()
+    assert last_line(shown.out)["error"].startswith("A disk is full (No space left on device). Make room")
+    assert SECRET not in shown.out + shown.err + caplog.text
 
 
 def test_debugging_shows_all_of_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

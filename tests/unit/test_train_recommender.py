@@ -366,10 +366,10 @@ def test_who_has_no_history_gets_what_is_popular(tmp_path: Path, model: str) -> 
 def test_two_trainings_of_one_artifact_do_not_meet(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(COMMAND))
     mine = tmp_path / "out.checkpoint" / "notes.txt"
-    held = script["take_lock"](script["checkpoint_folder"](tmp_path / "out"))
+    held = script["take_training_lock"](script["checkpoint_folder"](tmp_path / "out"))
     mine.touch()
-    assert train(dataset, tmp_path / "out") == 2
-    assert f"out is being trained by process {os.getpid()} already" in json.loads(capsys.readouterr().out)["error"]
+    assert train(dataset, tmp_path / "out") == 1
+    assert f"out is being trained by process {os.getpid()} on" in json.loads(capsys.readouterr().out)["error"]
     held.close()
     assert train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=1") == 0
     assert [path.name for path in mine.parent.iterdir()] == ["notes.txt"]

@@ -1,0 +1,49 @@
+"""Locks between processes, which the operating system lifts when the holder ends, however it ends."""
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from cesrec_core.errors import BusyError
+
+log = logging.getLogger(__name__)
+
+# What file systems say that know no such locks, as some mounted object stores do.
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def take_lock(file: Path, busy_with: str) -> IO[str]:
+    """Keep others away until the file that is returned is closed, or this process ends.
+
+    Where the file system knows no locks, a warning says so, and nobody is kept away.
+
+    Args:
+        file: made where it is missing, with its folder; who holds the lock stands in it.
+        busy_with: what its holder is doing, for the message to others: "out is being trained".
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = file.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read() or "another process"
+        lock.close()
+        raise BusyError(f"{busy_with} by {holder} already. Wait for it, or stop it.") from None
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            lock.close()
+            raise
+        log.warning("%s lies on a file system without locks: see to it that %s by one process at a time", file, busy_with)
+        return lock
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+    return lock

@@ -1,0 +1,107 @@
+"""What a night embeds again, and what it does with a text that the model cannot bear."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from conftest import World
+from pyspark.sql import functions as F
+from tiny_world import NUM_ITEMS, append_items, item_row
+
+from cesrec_core.actors.embed_items import EmbedItems
+from cesrec_core.catalogue import CatalogueFeatures
+from cesrec_core.columns import ITEM_TEXT
+from cesrec_core.errors import BusyError
+from cesrec_core.stages import embed_items
+from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.stages.context import writing_to
+from cesrec_core.stages.nightly import NIGHTLY
+
+# The worker below travels by value: Ray's processes do not find this file.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+POISON = "set nobody survives"
+INGESTING = [stage for stage in NIGHTLY if stage.name in ("ingest", "embed_items")]
+MASKING = [stage for stage in NIGHTLY if stage.name in ("ingest", "embed_items", "project_items", "mask_outliers")]
+
+
+class EmbedItemsUnlessPoisoned(EmbedItems):
+    def process(self, shard: pa.Table) -> pa.Table:
+        if any(POISON in text for text in shard[ITEM_TEXT].to_pylist()):
+            raise RuntimeError("the model ran against a wall")
+        return super().process(shard)
+
+
+@pytest.fixture
+def dataset(copied_world: World) -> Path:
+    """A copy of the dataset, for a test to change."""
+    original = Path(copied_world.open().config.dataset.path or "")
+    return Path(shutil.copytree(original, copied_world.folder / "dataset"))
+
+
+def night(day: int, dataset: Path, *overrides: str) -> tuple[str, ...]:
+    return f"run.run_date='2026-03-{day:02d}'", f"dataset.path={dataset}", *overrides
+
+
+def change_title(dataset: Path, item_id: str, title: str) -> None:
+    rows = pq.read_table(dataset / "items.parquet").to_pylist()
+    next(row for row in rows if row["item_id"] == item_id)["title"] = title
+    pq.write_table(pa.Table.from_pylist(rows), dataset / "items.parquet")
+
+
+def test_only_texts_that_changed_are_embedded_and_each_once(copied_world: World, dataset: Path) -> None:
+    change_title(dataset, "toy-03", "Craft set with glue")
+    append_items(copied_world.folder, [{**item_row(number), "title": "Racing set twice"} for number in (41, 45)])
+    before = {row["text_hash"] for row in copied_world.table("item_embeddings").collect()}
+    summary = copied_world.run(*night(3, dataset), stages=INGESTING)
+    assert summary["counts"]["embed_items"] == {"items": NUM_ITEMS + 2, "embedded": 2, "refused": 0}
+    rows = copied_world.table("item_embeddings").collect()
+    assert len(rows) == len(before) + 2
+    assert {row["text_hash"] for row in rows} >= before
+
+
+def test_another_extractor_leaves_the_cache_of_the_first(copied_world: World, dataset: Path) -> None:
+    other = copied_world.run(*night(3, dataset, "embed_items.pooling=last"), stages=INGESTING)
+    assert other["counts"]["embed_items"]["embedded"] == NUM_ITEMS
+    back = copied_world.run(*night(4, dataset), stages=INGESTING)
+    assert back["counts"]["embed_items"]["embedded"] == 0
+    counts = copied_world.table("item_embeddings").groupBy("extractor_id").count().collect()
+    assert [row["count"] for row in counts] == [NUM_ITEMS, NUM_ITEMS]
+
+
+def test_a_text_that_the_model_fails_on_is_quarantined_and_its_item_has_no_vector(
+    copied_world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(embed_items, "EmbedItems", EmbedItemsUnlessPoisoned)
+    append_items(copied_world.folder, [item_row(40), {**item_row(41), "title": POISON}, item_row(42)])
+    summary = copied_world.run(*night(3, dataset), stages=MASKING)
+    assert summary["counts"]["embed_items"] == {"items": NUM_ITEMS + 3, "embedded": 2, "refused": 1}
+    assert summary["counts"]["project_items"] == {"projected": 2}
+    assert POISON not in caplog.text
+    refused = copied_world.table("quarantine", summary["run_id"]).where(F.col("source") == "embed_items").collect()
+    assert [(row["row"], row["reason"]) for row in refused] == [(1, "text_fails_extractor")]
+    assert json.loads(refused[0]["record"])["item_id"] == "toy-41"
+
+    features = CatalogueFeatures.load(export_features(copied_world.open(*night(3, dataset))))
+    has_vector = {
+        item_id: bool(vector.any()) for item_id, vector in zip(features.catalogue.item_ids, features.aligned, strict=True)
+    }
+    assert [item_id for item_id, has in has_vector.items() if not has] == ["toy-41"]
+    # Another night tries again, and the model bears it by now.
+    monkeypatch.undo()
+    change_title(dataset, "toy-03", "Craft set with glue")
+    summary = copied_world.run(*night(4, dataset), stages=INGESTING)
+    assert summary["counts"]["embed_items"] == {"items": NUM_ITEMS + 3, "embedded": 2, "refused": 0}
+
+
+def test_two_runs_at_once(copied_world: World, dataset: Path) -> None:
+    versions = copied_world.versions()
+    with writing_to(copied_world.warehouse_path), pytest.raises(BusyError, match=r"is being written to by process \d+ on \S+"):
+        copied_world.run(*night(3, dataset), stages=INGESTING)
+    assert copied_world.versions() == versions
+    copied_world.run(*night(3, dataset), stages=INGESTING)

@@ -1,0 +1,46 @@
+import errno
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cesrec_core.errors import BusyError
+from cesrec_core.locks import take_lock
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cesrec_core.locks import take_lock
+held = take_lock(Path(sys.argv[1]), "out is being made")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    with take_lock(tmp_path / "folder" / "lock", "out is being made"), pytest.raises(BusyError, match="out is being made by"):
+        take_lock(tmp_path / "folder" / "lock", "out is being made")
+    take_lock(tmp_path / "folder" / "lock", "out is being made").close()
+
+
+def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match=f"by process {holder.pid} on "):
+            take_lock(tmp_path / "lock", "out is being made")
+        holder.kill()
+    take_lock(tmp_path / "lock", "out is being made").close()
+
+
+def test_a_file_system_without_locks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    take_lock(tmp_path / "lock", "out is being made").close()
+    assert "file system without locks" in caplog.text
