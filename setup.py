@@ -31,6 +31,8 @@ EXTRAS = {
     "training": ["deepspeed>=0.18"],
     # The demo's language model is a GGUF file; see cesrec_core/local_setup.py. `embed_items.model_path` may name one, too.
     "demo": ["gguf>=0.10"],
+    # `embed_items.engine: vllm`, on machines with GPUs.
+    "vllm": ["vllm>=0.18"],
     "dev": [
         # With 9.2 pytest-xdist 3.8 deals out single tests instead of groups, without a word (pytest-xdist issue 1386).
         "pytest>=8,<9.2",

@@ -3,6 +3,7 @@
 e_hyb = W2 . GELU(W1 . e_llm + b1) + b2, fitted by MSE to the frozen collaborative embeddings (CESRec, section 3.2).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from cesrec_core.errors import ArtifactError, InputDataError
 
 KIND = "adapter"
 MIN_ITEMS = 4
-# Squared error over variance on held-out items: 1 is what their mean would score, so above this hardly anything of the
-# collaborative space is found in the text. The paper's sign of failure, a loss above 0.1, says nothing across scales:
-# SASRec's item vectors on MovieLens-100K have a variance of 0.004, so even their mean would pass. MiniLM reaches 0.77.
-MAX_NORMALISED_LOSS = 0.9
+# Widths that others chose where the paper is silent: half of the semantic one (LLM-ESR), and this (A-LLMRec).
+ABSOLUTE_WIDTH = 128
+# What the remedies for a weak alignment divide by.
+WIDTH_DIVISOR, RATE_DIVISOR = 2, 3
+# Items whose neighbours are looked at; more would hardly make the medians steadier.
+MAX_RANKED_ITEMS = 2000
+ROWS_PER_BLOCK = 256
 
 
 class Adapter(nn.Module):
@@ -85,34 +89,126 @@ class Scales:
 
 
 @dataclass(frozen=True)
+class ItemParts:
+    """Which items an Adapter learns from, which end and compare its trainings, and which only measure it; rows, int64.
+
+    Attributes:
+        training: learned from.
+        spare: validation items that the attempt with more pairs learns from, too.
+        validation: no attempt learns from these.
+        held_out: seen by nothing but the figures.
+    """
+
+    training: Tensor
+    spare: Tensor
+    validation: Tensor
+    held_out: Tensor
+
+    @classmethod
+    def draw(cls, num_items: int, settings: TrainAdapterSection, generator: torch.Generator) -> "ItemParts":
+        order = torch.randperm(num_items, generator=generator)
+        num_held_out = max(1, round(settings.held_out_share * num_items))
+        num_validation = max(1, round(settings.validation_share * num_items))
+        num_held_out = min(num_held_out, num_items - 3)
+        num_validation = min(num_validation, num_items - num_held_out - 2)
+        sizes = [num_held_out, num_validation - num_validation // 2, num_validation // 2]
+        held_out, validation, spare, training = torch.split(order, [*sizes, num_items - sum(sizes)])
+        return cls(training, spare, validation, held_out)
+
+
+@dataclass(frozen=True)
 class AdapterFit:
-    """A fitted Adapter, in evaluation mode, and how good it is on the items held out.
+    """A fitted Adapter, in evaluation mode, and how good it is.
 
     Attributes:
         model: the Adapter.
-        metrics: `held_out_mse`, on the scale of the collaborative vectors; `held_out_normalised_mse`, divided by the
-            variance of the held-out collaborative vectors, so that 1 is what their mean would score;
-            `held_out_median_rank_share`, the median rank of an item's own collaborative vector among all items when
-            these are ordered by distance from its aligned one, as a share of the items (0.5 = chance); `best_epoch`;
-            `is_alignment_weak`, 1 where the normalised error is above MAX_NORMALISED_LOSS.
+        metrics: `best_epoch`, `hidden_width`, `learning_rate`, `num_training_items`; `held_out_mse`, on the scale of the
+            collaborative vectors; `held_out_normalised_mse`, divided by the variance of the held-out collaborative vectors,
+            so that 1 is what their mean would score; the two again over validation items; `all_normalised_mse` over all;
+            `held_out_median_rank_share` and `held_out_neighbour_rank_share`, see `alignment_metrics`; `is_alignment_weak`,
+            1 where the validation error is above one of the limits of the settings.
         losses: training loss per epoch, divided by the variance.
-        held_out_losses: the same of the held-out items.
+        validation_losses: the same of the items that early stopping watches.
     """
 
     model: Adapter
     metrics: dict[str, float]
     losses: list[float]
-    held_out_losses: list[float]
+    validation_losses: list[float]
 
 
-def fit_adapter(semantic: Tensor, collaborative: Tensor, settings: TrainAdapterSection, seed: int) -> AdapterFit:
-    """Fit on most items, stop when the held-out ones stop gaining, and return the best weights.
+@dataclass(frozen=True)
+class Attempt:
+    """One training of `fit_until_aligned`, and what was tried with it."""
+
+    remedy: str
+    settings: TrainAdapterSection
+    fitted: AdapterFit
+
+    @property
+    def error(self) -> float:
+        """By which attempts are compared."""
+        return self.fitted.metrics["validation_normalised_mse"]
+
+
+def fit_until_aligned(
+    semantic: Tensor,
+    collaborative: Tensor,
+    settings: TrainAdapterSection,
+    seed: int,
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+) -> list[Attempt]:
+    """Fit with each width that is open to choice; where the best is weak, the paper's remedies, one on top of the other.
+
+    These are: more pairs (half of the validation items), a smaller width, a lower learning rate. All attempts are compared
+    on the other half of the validation items.
+
+    Args:
+        on_attempt: told of each attempt as it ends.
+
+    Returns:
+        All attempts in the order in which they were made; the best is that of least `error`.
+    """
+    attempts: list[Attempt] = []
+
+    def attempt(remedy: str, changed: TrainAdapterSection, with_spare: bool) -> None:
+        attempts.append(Attempt(remedy, changed, fit_adapter(semantic, collaborative, changed, seed, with_spare)))
+        on_attempt(attempts[-1])
+
+    for width in widths_to_try(settings, semantic.shape[1]):
+        attempt("width", settings.model_copy(update={"hidden_width": width}), with_spare=False)
+    best = min(attempts, key=lambda made: made.error)
+    if not best.fitted.metrics["is_alignment_weak"]:
+        return attempts
+    smaller = {"hidden_width": max(1, int(best.fitted.metrics["hidden_width"]) // WIDTH_DIVISOR)}
+    slower = {**smaller, "learning_rate": settings.learning_rate / RATE_DIVISOR}
+    for remedy, changes in (("more pairs", {}), ("smaller width", smaller), ("lower learning rate", slower)):
+        attempt(remedy, best.settings.model_copy(update=changes), with_spare=True)
+        if not attempts[-1].fitted.metrics["is_alignment_weak"]:
+            break
+    return attempts
+
+
+def widths_to_try(settings: TrainAdapterSection, semantic_width: int) -> list[int]:
+    """The configured hidden width, or else half the semantic one and 128, the smaller first."""
+    if settings.hidden_width is not None:
+        return [settings.hidden_width]
+    return sorted({max(1, semantic_width // 2), ABSOLUTE_WIDTH})
+
+
+def fit_adapter(
+    semantic: Tensor, collaborative: Tensor, settings: TrainAdapterSection, seed: int, with_spare: bool = False
+) -> AdapterFit:
+    """Fit on most items, stop when the validation items stop gaining, and return the best weights.
+
+    A training whose alignment is still weak after `settings.check_after_epochs` ends there: by the paper it has failed.
 
     Args:
         semantic: float32 [N, H], on the device to train on.
         collaborative: float32 [N, D], frozen, of the same items.
-        settings: width, learning rate, batch size, patience and the share held out.
+        settings: width, learning rate, batch size, patience, the shares kept out of training, the limits.
         seed: of the weights, of the items held out, and of their order; the caller's random state is left alone.
+        with_spare: learn from half of the validation items, too.
 
     Raises:
         InputDataError: the two do not pair up, there are too few items, or a value is not finite.
@@ -120,9 +216,9 @@ def fit_adapter(semantic: Tensor, collaborative: Tensor, settings: TrainAdapterS
     _check_pairs(semantic, collaborative)
     device = semantic.device
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(semantic), generator=generator)
-    num_held_out = min(max(1, round(settings.held_out_share * len(order))), len(order) - 2)
-    held_out, training = order[:num_held_out].to(device), order[num_held_out:]
+    parts = ItemParts.draw(len(semantic), settings, generator)
+    training = torch.cat([parts.training, parts.spare]) if with_spare else parts.training
+    watched = (parts.validation if with_spare else torch.cat([parts.validation, parts.spare])).to(device)
     scales = Scales.of(semantic[training.to(device)], collaborative[training.to(device)])
     inputs, targets = scales.standardise(semantic, collaborative)
     with torch.random.fork_rng(devices=[]):
@@ -132,7 +228,7 @@ def fit_adapter(semantic: Tensor, collaborative: Tensor, settings: TrainAdapterS
 
     best_loss, best_epoch, best_weights = float("inf"), 0, model.state_dict()
     losses: list[float] = []
-    held_out_losses: list[float] = []
+    validation_losses: list[float] = []
     for epoch in range(1, settings.max_epochs + 1):
         shuffled = training[torch.randperm(len(training), generator=generator)].to(device)
         total = 0.0
@@ -144,38 +240,84 @@ def fit_adapter(semantic: Tensor, collaborative: Tensor, settings: TrainAdapterS
             total += loss.item() * len(rows)
         losses.append(total / len(training))
         with torch.inference_mode():
-            held_out_losses.append(F.mse_loss(model(inputs[held_out]), targets[held_out]).item())
-        if held_out_losses[-1] < best_loss:
-            best_loss, best_epoch = held_out_losses[-1], epoch
+            validation_losses.append(F.mse_loss(model(inputs[watched]), targets[watched]).item())
+        if validation_losses[-1] < best_loss:
+            best_loss, best_epoch = validation_losses[-1], epoch
             best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         elif epoch - best_epoch >= settings.patience_epochs:
             break
+        if epoch == settings.check_after_epochs and is_weak(best_loss * scales.collaborative_std**2, best_loss, settings):
+            break
     model.load_state_dict(best_weights)
     scales.fold_into(model)
-    with torch.no_grad():
-        residuals = collaborative[held_out] - model(semantic[held_out])
-        model.residual_covariance.copy_(residuals.T @ residuals / len(residuals))
+    held_out = parts.held_out.to(device)
     model.eval().requires_grad_(False)
-    metrics = {"best_epoch": float(best_epoch), **alignment_metrics(model, semantic, collaborative, held_out)}
-    metrics["is_alignment_weak"] = float(metrics["held_out_normalised_mse"] > MAX_NORMALISED_LOSS)
-    return AdapterFit(model, metrics, losses, held_out_losses)
+    aligned = model(semantic)
+    residuals = collaborative[held_out] - aligned[held_out]
+    model.residual_covariance.copy_(residuals.T @ residuals / len(residuals))
+    metrics = {
+        "best_epoch": float(best_epoch),
+        "hidden_width": float(model.hidden_width),
+        "learning_rate": settings.learning_rate,
+        "num_training_items": float(len(training)),
+        **{f"held_out_{name}": value for name, value in alignment_metrics(aligned, collaborative, held_out).items()},
+    }
+    validation = alignment_errors(aligned, collaborative, parts.validation.to(device))
+    metrics |= {f"validation_{name}": value for name, value in validation.items()}
+    everything = torch.arange(len(aligned), device=device)
+    metrics["all_normalised_mse"] = alignment_errors(aligned, collaborative, everything)["normalised_mse"]
+    metrics["is_alignment_weak"] = float(is_weak(validation["mse"], validation["normalised_mse"], settings))
+    return AdapterFit(model, metrics, losses, validation_losses)
+
+
+def is_weak(mse: float, normalised_mse: float, settings: TrainAdapterSection) -> bool:
+    """The paper's sign of failure, an error above 0.1, and one that says something on any scale."""
+    return mse > settings.max_alignment_loss or normalised_mse > settings.max_normalised_loss
 
 
 @torch.inference_mode()
-def alignment_metrics(model: Adapter, semantic: Tensor, collaborative: Tensor, held_out: Tensor) -> dict[str, float]:
-    """The three figures of `AdapterFit.metrics` over the rows `held_out` (int64); neighbours are sought among all rows."""
-    aligned = model(semantic[held_out])
-    truth = collaborative[held_out]
-    mse = F.mse_loss(aligned, truth).item()
+def alignment_errors(aligned: Tensor, collaborative: Tensor, rows: Tensor) -> dict[str, float]:
+    """Squared error of some rows, on the scale of the collaborative vectors (`mse`) and over their variance.
+
+    Args:
+        aligned: float32 [N, D], of the same items as
+        collaborative: float32 [N, D].
+        rows: int64, of both; at least one.
+    """
+    truth = collaborative[rows]
+    mse = F.mse_loss(aligned[rows], truth).item()
     variance = (truth - collaborative.mean(dim=0)).square().mean().item()
-    distances = torch.cdist(aligned, collaborative)  # [held out, N]
-    own = distances.gather(1, held_out[:, None])
-    ranks = 1 + (distances < own).sum(dim=1)
+    return {"mse": mse, "normalised_mse": mse / max(variance, torch.finfo(torch.float32).tiny)}
+
+
+@torch.inference_mode()
+def alignment_metrics(aligned: Tensor, collaborative: Tensor, rows: Tensor) -> dict[str, float]:
+    """How well rows are aligned: `alignment_errors`, and two ranks that show an Adapter that answers the same to everything.
+
+    `median_rank_share`: all items in order of their collaborative vectors' distance from an item's aligned one; where among
+    them the item itself stands. `neighbour_rank_share`: all others in order of their aligned vectors' distance from the
+    item's aligned one; where among them its nearest collaborative neighbour stands. Both are the median over MAX_RANKED_ITEMS
+    of the rows at most, as a share of the items; 0.5 is chance, and an item that ties with others stands in their middle.
+    """
+    spread_out = torch.linspace(0, len(rows) - 1, min(MAX_RANKED_ITEMS, len(rows))).long()
+    own_ranks, neighbour_ranks = [], []
+    for block in torch.split(rows[spread_out.to(rows.device)], ROWS_PER_BLOCK):
+        to_collaborative = torch.cdist(aligned[block], collaborative)  # [block, N]
+        own_ranks.append(_middle_rank(to_collaborative, block))
+        among_collaborative = torch.cdist(collaborative[block], collaborative).scatter_(1, block[:, None], torch.inf)
+        to_aligned = torch.cdist(aligned[block], aligned).scatter_(1, block[:, None], torch.inf)
+        neighbour_ranks.append(_middle_rank(to_aligned, among_collaborative.argmin(dim=1)))
     return {
-        "held_out_mse": mse,
-        "held_out_normalised_mse": mse / max(variance, torch.finfo(torch.float32).tiny),
-        "held_out_median_rank_share": ranks.double().quantile(0.5).item() / len(collaborative),
+        **alignment_errors(aligned, collaborative, rows),
+        "median_rank_share": torch.cat(own_ranks).quantile(0.5).item() / len(collaborative),
+        "neighbour_rank_share": torch.cat(neighbour_ranks).quantile(0.5).item() / max(1, len(collaborative) - 1),
     }
+
+
+def _middle_rank(distances: Tensor, columns: Tensor) -> Tensor:
+    """Rank of one column in each row, from 1, nearest first; float64 [B]."""
+    own = distances.gather(1, columns[:, None])
+    return 1 + (distances < own).sum(dim=1).double() + ((distances == own).sum(dim=1).double() - 1) / 2
 
 
 def save_adapter(folder: Path, model: Adapter, manifest: Manifest) -> None:

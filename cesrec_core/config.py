@@ -157,6 +157,7 @@ class EmbedItemsSection(Section):
     max_tokens: Count = 64
     tokens_per_batch: Count = 8192
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    engine: Literal["transformers", "vllm"] = "transformers"
     max_refused_texts: WholeNumber = 10
 
 
@@ -166,7 +167,12 @@ class TrainAdapterSection(Section):
     patience_epochs: Count = 20
     batch_size: Count = 256
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    validation_share: Share = 0.1
     held_out_share: Share = 0.1
+    check_after_epochs: Count = 50
+    max_alignment_loss: Annotated[float, Field(gt=0)] = 0.1
+    max_normalised_loss: Annotated[float, Field(gt=0)] = 0.9
+    max_alignment_drift: Annotated[float, Field(ge=0)] = 0.1
 
 
 class ProjectItemsSection(Section):
@@ -236,6 +242,10 @@ class RecommendSection(Section):
 class AuditSection(Section):
     min_ndcg_over_popularity: Weight = 1.0
     max_users_without_recommendations_share: Share = 0.01
+    min_aligned_coverage_share: Share = 0.99
+    max_norm_change: Annotated[float, Field(ge=0)] = 0.1
+    max_users_masked_share_change: Annotated[float, Field(ge=0)] = 0.2
+    min_mask_stability_share: Share = 0.8
 
 
 class EvaluateSection(Section):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +38,26 @@ def extractor_id(section: EmbedItemsSection) -> str:
     # Named only where there is one, so that caches from before there was such a setting stay valid.
     if section.instruction:
         settings["instruction"] = section.instruction
+    if section.engine != "transformers":
+        settings["engine"] = section.engine
     digest = hashlib.sha256(json.dumps([source.identity(), settings], sort_keys=True).encode()).hexdigest()[:8]
     return f"{source.name}-{section.pooling}-{section.dtype}-{digest}"
+
+
+def load_tokenizer(source: ModelSource) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, **source.loading)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def tokenise(tokenizer: Any, texts: Sequence[str], section: EmbedItemsSection) -> list[list[int]]:
+    """Token ids of every text behind the instruction, `section.max_tokens` of them at most."""
+    if not texts:
+        return []
+    texts = [section.instruction + text for text in texts]
+    token_ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=section.max_tokens)["input_ids"]
+    return token_ids
 
 
 class Extractor:
@@ -48,19 +67,14 @@ class Extractor:
         source = locate_extractor(section)
         self.section = section
         self.device = device
-        self.tokenizer = AutoTokenizer.from_pretrained(source.folder, **source.loading)
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokenizer = load_tokenizer(source)
         self.model = AutoModel.from_pretrained(source.folder, dtype=getattr(torch, section.dtype), **source.loading)
         self.model = self.model.to(device).eval()
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Semantic embeddings, float32 [len(texts), H], in the order of `texts`."""
-        if not texts:
-            return np.empty((0, self.model.config.hidden_size), dtype=np.float32)
-        texts = [self.section.instruction + text for text in texts]
-        token_ids = self.tokenizer(texts, truncation=True, max_length=self.section.max_tokens)["input_ids"]
+        token_ids = tokenise(self.tokenizer, texts, self.section)
         lengths = np.array([len(ids) for ids in token_ids])
         result = np.empty((len(texts), self.model.config.hidden_size), dtype=np.float32)
         for rows in token_batches(lengths, self.section.tokens_per_batch):

@@ -1,8 +1,9 @@
 """Train the Adapter: `python training/train_adapter.py --item-features FILE.safetensors --out FOLDER`.
 
 FILE holds `semantic` [N, H] and `collaborative` [N, D], row by row of the same items, and may hold `has_collaborative`
-[N], 0 where an item has no collaborative vector to learn from. Where the held-out items show no alignment, a smaller
-network and a lower learning rate are tried too; the manifest records every attempt, and the best one is published.
+[N], 0 where an item has no collaborative vector to learn from. Where no hidden width is configured, two are tried; where the
+best of these does not align the validation items, more pairs, a smaller width and a lower learning rate are tried, too. The
+manifest records every attempt, and the best one is published.
 
 The last line of standard output is one JSON object; progress goes to standard error.
 """
@@ -22,12 +23,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cesrec_core.adapter import KIND, AdapterFit, fit_adapter, write_adapter
+from cesrec_core.adapter import KIND, AdapterFit, Attempt, fit_until_aligned, write_adapter
 from cesrec_core.artifacts import Manifest, check_replaceable, publishing
-from cesrec_core.config import Config, TrainAdapterSection, load_config
+from cesrec_core.config import Config, load_config
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError
 
 LEARNING_CURVE = "learning_curve.png"
+# What the manifest keeps of every attempt.
+RECORDED = ("hidden_width", "learning_rate", "num_training_items", "best_epoch", "validation_mse", "validation_normalised_mse")
 
 logger = logging.getLogger("train_adapter")
 
@@ -71,12 +74,14 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     check_replaceable(arguments.out)
     parents = parse_parents(arguments.parents)
     semantic, collaborative = read_features(arguments.item_features)
-    attempts = fit_until_aligned(semantic, collaborative, config.train_adapter, config.run.seed)
-    best = min(range(len(attempts)), key=lambda number: attempts[number][1].metrics["held_out_normalised_mse"])
-    settings, fitted = attempts[best]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vectors = semantic.to(device), collaborative.to(device)
+    attempts = fit_until_aligned(*vectors, config.train_adapter, config.run.seed, tell)
+    best = min(range(len(attempts)), key=lambda number: attempts[number].error)
+    settings, fitted = attempts[best].settings, attempts[best].fitted
     metrics = {**fitted.metrics, "num_attempts": float(len(attempts)), "published_attempt": float(best + 1)}
-    for number, (_, attempt) in enumerate(attempts, start=1):
-        metrics[f"attempt_{number}_held_out_normalised_mse"] = attempt.metrics["held_out_normalised_mse"]
+    for number, attempt in enumerate(attempts, start=1):
+        metrics |= {f"attempt_{number}_{name}": attempt.fitted.metrics[name] for name in RECORDED}
     if metrics["is_alignment_weak"]:
         logger.warning("alignment is weak after %d attempts: give more items, or texts that say more", len(attempts))
     manifest = Manifest(
@@ -96,22 +101,9 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     return {"status": "done", "artifact_id": manifest.artifact_id, "out": out, "metrics": metrics, "seconds": seconds}
 
 
-def fit_until_aligned(
-    semantic: Tensor, collaborative: Tensor, settings: TrainAdapterSection, seed: int
-) -> list[tuple[TrainAdapterSection, AdapterFit]]:
-    """As configured first; where that does not align, half the width, then a third of the learning rate on top of it."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    semantic, collaborative = semantic.to(device), collaborative.to(device)
-    attempts: list[tuple[TrainAdapterSection, AdapterFit]] = []
-    for width_divisor, rate_divisor in ((1, 1), (2, 1), (2, 3)):
-        width = (settings.hidden_width or semantic.shape[1] // 2) // width_divisor
-        changes = {"hidden_width": max(1, width), "learning_rate": settings.learning_rate / rate_divisor}
-        attempt = settings.model_copy(update=changes)
-        attempts.append((attempt, fit_adapter(semantic, collaborative, attempt, seed)))
-        logger.info("attempt %d, %s: %s", len(attempts), changes, attempts[-1][1].metrics)
-        if not attempts[-1][1].metrics["is_alignment_weak"]:
-            break
-    return attempts
+def tell(attempt: Attempt) -> None:
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in attempt.fitted.metrics.items())
+    logger.info("attempt with another %s: %s", attempt.remedy, figures)
 
 
 def read_features(path: Path) -> tuple[Tensor, Tensor]:
@@ -150,7 +142,7 @@ def draw_curve(fitted: AdapterFit, path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     axis.plot(range(1, len(fitted.losses) + 1), fitted.losses, label="training")
-    axis.plot(range(1, len(fitted.held_out_losses) + 1), fitted.held_out_losses, label="held out")
+    axis.plot(range(1, len(fitted.validation_losses) + 1), fitted.validation_losses, label="validation")
     axis.axvline(fitted.metrics["best_epoch"], color="tab:gray", linestyle="--")
     axis.axhline(1.0, color="tab:gray", linewidth=0.5)
     axis.set(xlabel="epoch", ylabel="squared error / variance")

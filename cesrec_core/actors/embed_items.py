@@ -10,14 +10,25 @@ from cesrec_core.schemas import ITEM_EMBEDDINGS
 
 
 class EmbedItems:
-    """text_hash, item_text -> item_embeddings."""
+    """text_hash, item_text -> item_embeddings.
 
-    def __init__(self, section: EmbedItemsSection, extractor_id: str) -> None:
+    Args:
+        gpu_share: of one GPU, that each actor is given.
+    """
+
+    def __init__(self, section: EmbedItemsSection, extractor_id: str, gpu_share: float = 0.0) -> None:
         self.section = section
         self.extractor_id = extractor_id
+        self.gpu_share = gpu_share
 
     def setup(self) -> None:
-        self.extractor = Extractor(self.section, device_of_worker())
+        if self.section.engine == "vllm":
+            # Loaded here alone: it is not there where nobody asks for it.
+            from cesrec_core.vllm_extractor import VllmExtractor
+
+            self.extractor: Extractor | VllmExtractor = VllmExtractor(self.section, self.gpu_share)
+        else:
+            self.extractor = Extractor(self.section, device_of_worker())
 
     def process(self, shard: pa.Table) -> pa.Table:
         vectors = self.extractor.embed(shard[c.ITEM_TEXT].to_pylist())

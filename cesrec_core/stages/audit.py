@@ -1,17 +1,32 @@
 """audit: reads back what the run wrote, refuses what consumers must not see, and records the run's numbers -> metrics."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
+from cesrec_core.catalogue import CatalogueFeatures
+from cesrec_core.config import Config
+from cesrec_core.delta_io.runs import find_run, latest_published
 from cesrec_core.delta_io.warehouse import spark_schema
+from cesrec_core.drift import relative_change, vector_health
 from cesrec_core.errors import QualityGateError
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.frames.item_rules import against_rules
-from cesrec_core.schemas import ITEMS, METRICS, OUTLIER_MASKS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
-from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.frames.masks import mask_pairs
+from cesrec_core.schemas import (
+    ALIGNED_EMBEDDINGS,
+    ITEMS,
+    METRICS,
+    OUTLIER_MASKS,
+    PSEUDO_SEQUENCES,
+    RECOMMENDATIONS,
+    USER_SEQUENCES,
+)
+from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext, Stage, StageResult
 from cesrec_core.stages.recommend import rules_of, segments_of
 from cesrec_core.stages.understand_feedback import feedback_of_run
 
@@ -27,7 +42,10 @@ def run(context: RunContext) -> StageResult:
         **_of_recommendations(context, histories, recommendations),
         **_of_rewrites(context, histories),
         **_of_recommender(context),
+        **vector_health(CatalogueFeatures.load(export_features(context))),
+        **_of_masks(context),
     }
+    measured |= since_published(context, measured)
     _write_metrics(context, measured)
     complaints = list(_complaints(context, measured))
     if complaints:
@@ -49,8 +67,63 @@ CHECKS = {
     "users_with_feedback_but_no_round": "leave users with feedback without a row in pseudo_sequences",
     "rewrites_of_another_length": "hold rewritten histories of another length",
 }
-# What may be so high at most, by the configuration.
-LIMITS = ("users_without_recommendations_share", "fallback_share", "ndcg_over_popularity")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A number that must not leave a range that the configuration gives.
+
+    Attributes:
+        name: of the number; where it was not measured, nothing is wrong.
+        setting: where in the configuration its limit stands.
+        is_lowest: whether less than the limit is wrong, rather than more.
+        fault: what is said of a run outside of it; {} is the number.
+        form: how the number and the limit are written.
+    """
+
+    name: str
+    setting: str
+    is_lowest: bool
+    fault: str
+    form: str = ".1%"
+
+    def complaint(self, measured: dict[str, float], config: Config) -> str | None:
+        section, key = self.setting.split(".")
+        value, limit = measured.get(self.name), float(getattr(getattr(config, section), key))
+        if value is None or (value >= limit if self.is_lowest else value <= limit):
+            return None
+        return f"{self.fault.format(format(value, self.form))} (limit {format(limit, self.form)}, {self.setting})"
+
+
+SINCE = "since the published run"
+LIMITS = (
+    Limit(
+        "users_without_recommendations_share",
+        "audit.max_users_without_recommendations_share",
+        False,
+        "{} of users have no recommendations",
+    ),
+    Limit("fallback_share", "construct_pseudo_sequences.max_fallback_share", False, "{} of rewrites had to be dropped"),
+    Limit(
+        "ndcg_over_popularity",
+        "audit.min_ndcg_over_popularity",
+        True,
+        "the recommender's validation NDCG@10 is {} times that of popularity",
+        ".2f",
+    ),
+    Limit("aligned_coverage_share", "audit.min_aligned_coverage_share", True, "{} of active items have an aligned vector"),
+    Limit("semantic_norm_change", "audit.max_norm_change", False, f"the length of semantic vectors moved by {{}} {SINCE}"),
+    Limit("aligned_norm_change", "audit.max_norm_change", False, f"the length of aligned vectors moved by {{}} {SINCE}"),
+    Limit(
+        "users_masked_share_change",
+        "audit.max_users_masked_share_change",
+        False,
+        f"the share of users with masked items moved by {{}} {SINCE}",
+    ),
+    Limit("mask_stability_share", "audit.min_mask_stability_share", True, f"{{}} of masks are what they were {SINCE}"),
+)
+# How these have changed since the published run is measured, too.
+WATCHED = ("semantic_norm", "aligned_norm", "users_masked_share")
 
 
 def _of_recommendations(context: RunContext, histories: DataFrame, recommendations: DataFrame) -> dict[str, float]:
@@ -105,21 +178,36 @@ def _of_recommender(context: RunContext) -> dict[str, float]:
     return {"ndcg_over_popularity": min(ratio, 1e9)}
 
 
+def _of_masks(context: RunContext) -> dict[str, float]:
+    masks = context.warehouse.read_run(OUTLIER_MASKS, context.run_id)
+    return {"users_masked_share": masks.where(F.size(c.MASKED_POSITIONS) > 0).count() / max(1, masks.count())}
+
+
+def since_published(context: RunContext, measured: dict[str, float]) -> dict[str, float]:
+    """What changed since the run that consumers read, where both come of the same artifacts and configuration.
+
+    Otherwise vectors and masks are meant to change. `mask_stability_share`: of users who have as many items as they had, and
+    of whose items some are masked now or were then, those whose masked places are the same.
+    """
+    published = latest_published(context.warehouse)
+    before = find_run(context.warehouse, published) if published not in (None, context.run_id) else None
+    if before is None or before.config_hash != context.config.result_hash():
+        return {}
+    if before.artifact_ids != {kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES}:
+        return {}
+    rows = context.warehouse.read_run(METRICS, before.run_id).where(F.col(c.STAGE) == NAME).collect()
+    numbers = {row[c.NAME]: row[c.VALUE] for row in rows}
+    result = {f"{name}_change": relative_change(measured[name], numbers[name]) for name in WATCHED if name in numbers}
+    now, then = (context.warehouse.read_run(OUTLIER_MASKS, run_id) for run_id in (context.run_id, before.run_id))
+    row = mask_pairs(now, then).agg(F.count(F.lit(1)).alias("users"), F.count_if("is_same").alias("same")).collect()[0]
+    return {**result, "mask_stability_share": row["same"] / row["users"]} if row["users"] else result
+
+
 def _complaints(context: RunContext, measured: dict[str, float]) -> Iterator[str]:
     for name, fault in CHECKS.items():
         if measured[name]:
             yield f"{int(measured[name])} rows {fault}"
-    audit = context.config.audit
-    if measured["users_without_recommendations_share"] > audit.max_users_without_recommendations_share:
-        yield f"{measured['users_without_recommendations_share']:.1%} of users have no recommendations"
-    limit = context.config.construct_pseudo_sequences.max_fallback_share
-    if measured["fallback_share"] > limit:
-        yield f"{measured['fallback_share']:.1%} of rewrites had to be dropped (limit {limit:.0%})"
-    if measured["ndcg_over_popularity"] < audit.min_ndcg_over_popularity:
-        yield (
-            f"the recommender's validation NDCG@10 is {measured['ndcg_over_popularity']:.2f} times that of popularity "
-            f"(limit {audit.min_ndcg_over_popularity})"
-        )
+    yield from filter(None, (limit.complaint(measured, context.config) for limit in LIMITS))
 
 
 def _write_metrics(context: RunContext, measured: dict[str, float]) -> None:
@@ -132,7 +220,15 @@ def _write_metrics(context: RunContext, measured: dict[str, float]) -> None:
 
 STAGE = Stage(
     name=NAME,
-    reads=(RECOMMENDATIONS.name, PSEUDO_SEQUENCES.name, OUTLIER_MASKS.name, USER_SEQUENCES.name, ITEMS.name, "recommender"),
+    reads=(
+        RECOMMENDATIONS.name,
+        PSEUDO_SEQUENCES.name,
+        OUTLIER_MASKS.name,
+        USER_SEQUENCES.name,
+        ITEMS.name,
+        ALIGNED_EMBEDDINGS.name,
+        *ARTIFACT_STAGES,
+    ),
     writes=(METRICS.name,),
     run=run,
 )

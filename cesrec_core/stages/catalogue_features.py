@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+import torch
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -30,10 +31,17 @@ def export_features(context: RunContext) -> Path:
     return folder
 
 
-def features_for_adapter(context: RunContext, folder: Path) -> Path:
+def export_features_for_adapter(context: RunContext, folder: Path) -> Path:
     """Semantic and collaborative vectors alone, from before there is an Adapter; returns the file."""
     _assemble(context, with_aligned=False).save(folder)
     return folder / FEATURES_FILE
+
+
+def pairs_of_vectors(context: RunContext) -> tuple[torch.Tensor, torch.Tensor]:
+    """Semantic [N, H] and collaborative [N, D] vectors, float32, of the items that have both."""
+    features = _assemble(context, with_aligned=False)
+    has_both = features.has_collaborative
+    return torch.from_numpy(features.semantic[has_both]), torch.from_numpy(features.collaborative[has_both])
 
 
 def _assemble(context: RunContext, with_aligned: bool) -> CatalogueFeatures:

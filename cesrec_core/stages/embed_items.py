@@ -37,7 +37,7 @@ def missing_texts(context: RunContext, extractor: str) -> DataFrame:
 def run(context: RunContext) -> StageResult:
     extractor = extractor_id(context.config.embed_items)
     missing = missing_texts(context, extractor)
-    worker = EmbedItems(context.config.embed_items, extractor)
+    worker = EmbedItems(context.config.embed_items, extractor, context.config.ray.num_gpus_per_actor)
     limit = context.config.embed_items.max_refused_texts
     embedded = map_frame(context, NAME, missing, c.TEXT_HASH, worker, ITEM_EMBEDDINGS, max_refused_rows=limit)
     num_embedded = context.warehouse.merge(ITEM_EMBEDDINGS, embedded, update_matched=False) if embedded is not None else 0

@@ -1,35 +1,64 @@
-"""train_adapter: semantic and collaborative vectors -> adapter."""
+"""train_adapter: semantic and collaborative vectors -> adapter; again where changed texts have drifted away from it."""
 
+import torch
+
+from cesrec_core.adapter import alignment_errors, load_adapter
 from cesrec_core.extractor import extractor_id
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS
-from cesrec_core.stages.catalogue_features import features_for_adapter
-from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.catalogue_features import export_features_for_adapter, pairs_of_vectors
+from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
 from cesrec_core.stages.training_process import run_training
 
 NAME = "train_adapter"
 TIMEOUT_MINUTES = 6 * 60
+# Says when to train: a change of it asks for no other Adapter.
+POLICY = ("max_alignment_drift",)
 
 
-def fingerprint(context: RunContext) -> dict[str, str]:
+def settings(context: RunContext) -> dict[str, str]:
+    """Everything whose change alone asks for training, whatever the texts did."""
     return {
         "recommender": context.artifact_id("recommender"),
         "extractor": extractor_id(context.config.embed_items),
-        "train_adapter settings": context.section_hash(NAME),
+        "train_adapter settings": short_hash(context.config.train_adapter.model_dump(exclude={*POLICY})),
         "seed": str(context.config.run.seed),
     }
 
 
+def fingerprint(context: RunContext) -> dict[str, str]:
+    return {**settings(context), "item_embeddings": str(context.warehouse.version(ITEM_EMBEDDINGS))}
+
+
+def good_enough(context: RunContext) -> str | None:
+    """Why the Adapter in force may stay although texts changed: it aligns them about as well as those it was trained on."""
+    state = read_state(context.warehouse.path, NAME)
+    if state is None or state.notes.get("settings") != settings(context):
+        return None
+    limit = context.config.train_adapter.max_alignment_drift
+    before, now = context.artifact("adapter")[1].metrics["all_normalised_mse"], alignment_now(context)
+    if now > before * (1.0 + limit):
+        return None
+    return f"kept: alignment error {now:.3f}, {before:.3f} when it was trained (limit {limit:+.0%})"
+
+
+def alignment_now(context: RunContext) -> float:
+    """Squared error over variance of the Adapter in force, over all items with both vectors as they are now."""
+    model, _ = load_adapter(context.artifact("adapter")[0])
+    semantic, collaborative = pairs_of_vectors(context)
+    return alignment_errors(model(semantic), collaborative, torch.arange(len(semantic)))["normalised_mse"]
+
+
 def run(context: RunContext) -> StageResult:
-    parents = fingerprint(context)
-    artifact_id = short_hash(["adapter", parents])
-    features = features_for_adapter(context, context.stage_path(NAME) / "features")
+    made_from = fingerprint(context)
+    artifact_id = short_hash(["adapter", made_from])
+    features = export_features_for_adapter(context, context.stage_path(NAME) / "features")
     folder = context.artifact_path("adapter", artifact_id)
     arguments = ["--item-features", str(features), "--out", str(folder), "--artifact-id", artifact_id]
     for kind in ("recommender", "extractor"):
-        arguments += ["--parent", f"{kind}={parents[kind]}"]
+        arguments += ["--parent", f"{kind}={made_from[kind]}"]
     metrics = run_training(context, "train_adapter.py", arguments, TIMEOUT_MINUTES)
-    return StageResult({}, metrics, artifact_id)
+    return StageResult({}, metrics, artifact_id, {"settings": settings(context)})
 
 
 STAGE = Stage(
@@ -38,4 +67,5 @@ STAGE = Stage(
     writes=("adapter",),
     run=run,
     fingerprint=fingerprint,
+    good_enough=good_enough,
 )

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from cesrec_core.adapter import fit_adapter
+from cesrec_core.adapter import fit_until_aligned
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config, load_config
 from cesrec_core.datasets import Catalogue, Dataset, read_dataset
@@ -108,7 +108,8 @@ def embed(catalogue: Catalogue, recommender: Recommender, config: Config) -> Cat
     semantic = Extractor(config.embed_items, "cpu").embed(texts)
     codes = [catalogue.code_of[item_id] for item_id in recommender.item_ids]
     vectors = recommender.item_vectors()[1:]
-    fitted = fit_adapter(torch.from_numpy(semantic[codes]), vectors, config.train_adapter, config.run.seed)
+    attempts = fit_until_aligned(torch.from_numpy(semantic[codes]), vectors, config.train_adapter, config.run.seed)
+    fitted = min(attempts, key=lambda attempt: attempt.error).fitted
     print(f"adapter: {fitted.metrics}", file=sys.stderr)
     with torch.inference_mode():
         aligned = fitted.model(torch.from_numpy(semantic)).numpy().copy()

@@ -440,7 +440,7 @@ def test_new_rows_cause_their_own_work_only(second_night: tuple[World, dict[str,
     assert metrics["embed_items", "embedded"] == 1
     assert metrics["project_items", "projected"] == 1
     assert "kept" in summary["skipped"]["train_recommender"]
-    assert "nothing it reads changed" in summary["skipped"]["train_adapter"]
+    assert "kept: alignment error" in summary["skipped"]["train_adapter"]
     assert "kept" in summary["skipped"]["finetune_constructor"]
 
 

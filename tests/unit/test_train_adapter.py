@@ -61,16 +61,17 @@ def test_aligned_at_the_first_attempt(tmp_path: Path) -> None:
     assert (tmp_path / "adapter" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_weak_alignment_is_tried_three_times_recorded_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_weak_alignment_is_tried_four_times_recorded_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_features(tmp_path / "features.safetensors", is_related=False)
     assert train(tmp_path / "features.safetensors", tmp_path / "adapter") == 0
     _, manifest = load_adapter(tmp_path / "adapter")
     assert manifest.metrics["is_alignment_weak"] == 1.0
-    assert manifest.metrics["num_attempts"] == 3.0
-    losses = [manifest.metrics[f"attempt_{number}_held_out_normalised_mse"] for number in (1, 2, 3)]
+    assert manifest.metrics["num_attempts"] == 4.0
+    losses = [manifest.metrics[f"attempt_{number}_validation_normalised_mse"] for number in (1, 2, 3, 4)]
     published = int(manifest.metrics["published_attempt"])
-    assert losses[published - 1] == min(losses) == manifest.metrics["held_out_normalised_mse"]
-    assert "alignment is weak after 3 attempts" in caplog.text
+    assert losses[published - 1] == min(losses) == manifest.metrics["validation_normalised_mse"]
+    assert [manifest.metrics[f"attempt_{number}_hidden_width"] for number in (1, 2, 3, 4)] == [32, 32, 16, 16]
+    assert "alignment is weak after 4 attempts" in caplog.text
 
 
 @pytest.mark.parametrize(

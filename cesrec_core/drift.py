@@ -1,0 +1,42 @@
+"""How vectors and masks of a night compare with what they should be: numbers that are watched from night to night."""
+
+import numpy as np
+import torch
+
+from cesrec_core.adapter import alignment_metrics
+from cesrec_core.catalogue import CatalogueFeatures
+
+
+def vector_health(features: CatalogueFeatures) -> dict[str, float]:
+    """Numbers of a night's vectors, over active items.
+
+    Returns:
+        `alignment_mse`, `alignment_normalised_mse`, `alignment_median_rank_share` and `alignment_neighbour_rank_share`, see
+        `alignment_metrics`, over items with aligned and collaborative vectors (left out where there are none);
+        `semantic_coverage_share`, `aligned_coverage_share` and `collaborative_coverage_share`, of items with such a vector of
+        their own; `semantic_norm` and `aligned_norm`, mean lengths of the vectors that there are.
+    """
+    active = features.is_active
+    has = {
+        "semantic": features.semantic.any(axis=1) & active,
+        "aligned": features.aligned.any(axis=1) & active,
+        "collaborative": features.has_collaborative & active,
+    }
+    num_active = max(1, int(active.sum()))
+    result = {f"{space}_coverage_share": float(mask.sum()) / num_active for space, mask in has.items()}
+    for space in ("semantic", "aligned"):
+        vectors = getattr(features, space)[has[space]]
+        result[f"{space}_norm"] = float(np.linalg.norm(vectors, axis=1).mean()) if len(vectors) else 0.0
+    both = has["aligned"] & has["collaborative"]
+    if both.any():
+        aligned, collaborative = torch.from_numpy(features.aligned[both]), torch.from_numpy(features.collaborative[both])
+        measured = alignment_metrics(aligned, collaborative, torch.arange(len(aligned)))
+        result |= {f"alignment_{name}": value for name, value in measured.items()}
+    return result
+
+
+def relative_change(now: float, before: float) -> float:
+    """By which share a number has moved; 0 where both are 0, and 1 where it was 0 before."""
+    if before == 0.0:
+        return 0.0 if now == 0.0 else 1.0
+    return abs(now - before) / abs(before)

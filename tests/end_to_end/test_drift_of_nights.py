@@ -1,0 +1,63 @@
+"""What is noticed where vectors or masks move under a model that stays."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import World
+from pyspark.sql import functions as F
+from tiny_world import KINDS
+
+from cesrec_core.schemas import OUTLIER_MASKS
+from cesrec_core.stages import train_adapter
+from cesrec_core.stages.audit import since_published
+from cesrec_core.stages.nightly import NIGHTLY
+from cesrec_core.stages.runner import decide
+
+EMBEDDING = [stage for stage in NIGHTLY if stage.name in ("ingest", "embed_items")]
+MASKING = [stage for stage in NIGHTLY if stage.name == "mask_outliers"]
+NEXT_NIGHT = "run.run_date='2026-03-03'"
+
+
+@pytest.mark.parametrize(("is_every_kind_another", "is_needed"), [(False, False), (True, True)])
+def test_an_adapter_is_trained_again_where_texts_have_left_it(
+    copied_world: World, is_every_kind_another: bool, is_needed: bool
+) -> None:
+    dataset = Path(shutil.copytree(copied_world.open().config.dataset.path or "", copied_world.folder / "dataset"))
+    rows = pq.read_table(dataset / "items.parquet").to_pylist()
+    for row in rows if is_every_kind_another else rows[:1]:
+        kind = KINDS[(KINDS.index(row["attributes"][0]) + 1) % len(KINDS)] if is_every_kind_another else row["attributes"][0]
+        row.update(title=f"{kind} set number {row['item_id'][-2:]} again", attributes=[kind])
+    pq.write_table(pa.Table.from_pylist(rows), dataset / "items.parquet")
+    night = NEXT_NIGHT, f"dataset.path={dataset}"
+    copied_world.run(*night, stages=EMBEDDING)
+    decision = decide(train_adapter.STAGE, copied_world.open(*night))
+    assert decision.is_needed == is_needed
+    assert ("changed: item_embeddings" if is_needed else "kept: alignment error") in decision.reason
+
+
+def test_masks_of_two_nights_are_compared_where_nothing_but_the_night_changed(copied_world: World) -> None:
+    copied_world.run(NEXT_NIGHT, stages=MASKING)
+    context = copied_world.open(NEXT_NIGHT)
+    measured = {"semantic_norm": 1.0, "aligned_norm": 2.0, "users_masked_share": 1.0}
+    before = {
+        row["name"]: row["value"]
+        for row in copied_world.table("metrics").where("stage = 'audit'").collect()
+        if row["name"] in measured
+    }
+    found = since_published(context, measured)
+    assert found["mask_stability_share"] == 1.0
+    assert found["semantic_norm_change"] == pytest.approx(abs(1.0 - before["semantic_norm"]) / before["semantic_norm"])
+
+    # As if the mask of every fourth person had moved to the newest place.
+    masks = context.warehouse.read_run(OUTLIER_MASKS, context.run_id)
+    rows = masks.withColumn("number", F.substring("user_id", 8, 2).cast("int"))
+    last = F.array((F.size("similarities") - 1).cast("int"))
+    moved = rows.withColumn("masked_positions", F.when(F.col("number") % 4 == 0, last).otherwise(F.col("masked_positions")))
+    context.warehouse.replace_run(OUTLIER_MASKS, moved.drop("number").localCheckpoint(), context.run_id)
+    assert 0.7 < since_published(context, measured)["mask_stability_share"] < 0.9
+
+    other = copied_world.open(NEXT_NIGHT, "mask_outliers.is_adaptive=true")
+    assert since_published(other, measured) == {}

@@ -1,0 +1,55 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_features import tiny_features
+
+from cesrec_core.config import Config
+from cesrec_core.drift import relative_change, vector_health
+from cesrec_core.stages.audit import LIMITS, Limit
+
+
+def test_the_health_of_vectors_by_hand() -> None:
+    """Of eight items one is inactive, one has no text and one is unknown to the recommender."""
+    features = tiny_features(inactive=(2,))
+    semantic, aligned = features.semantic.copy(), features.collaborative.copy()
+    semantic[3] = 0.0
+    aligned[3] = 0.0
+    aligned[0] += 1.0
+    health = vector_health(dataclasses.replace(features, semantic=semantic, aligned=aligned))
+    assert health["semantic_coverage_share"] == health["aligned_coverage_share"] == pytest.approx(6 / 7)
+    assert health["collaborative_coverage_share"] == pytest.approx(6 / 7)
+    with_text = [0, 1, 4, 5, 6, 7]
+    assert health["semantic_norm"] == pytest.approx(np.linalg.norm(semantic[with_text], axis=1).mean())
+    # Items 0, 1, 4, 5 and 6 have both; only the first is off, by 1 in each dimension.
+    known = features.collaborative[[0, 1, 4, 5, 6]]
+    assert health["alignment_mse"] == pytest.approx(1 / 5, rel=1e-5)
+    assert health["alignment_normalised_mse"] == pytest.approx(1 / 5 / np.square(known - known.mean(axis=0)).mean(), rel=1e-5)
+    assert health["alignment_median_rank_share"] == pytest.approx(1 / 5)
+
+
+def test_a_catalogue_that_nobody_knows_has_no_alignment() -> None:
+    features = tiny_features()
+    health = vector_health(dataclasses.replace(features, has_collaborative=np.zeros(8, bool)))
+    assert not [name for name in health if name.startswith("alignment")]
+    assert health["collaborative_coverage_share"] == 0.0
+
+
+@pytest.mark.parametrize(("now", "before", "change"), [(1.1, 1.0, 0.1), (0.5, 1.0, 0.5), (0.0, 0.0, 0.0), (0.1, 0.0, 1.0)])
+def test_relative_change(now: float, before: float, change: float) -> None:
+    assert relative_change(now, before) == pytest.approx(change)
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
+def test_limits_stand_in_the_configuration_and_are_told(limit: Limit) -> None:
+    config = Config()
+    section, key = limit.setting.split(".")
+    value = float(getattr(getattr(config, section), key))
+    wrong, right = (value - 0.01, value + 0.01) if limit.is_lowest else (value + 0.01, value - 0.01)
+    assert limit.complaint({}, config) is None
+    assert limit.complaint({limit.name: value}, config) is None
+    assert limit.complaint({limit.name: right}, config) is None
+    complaint = limit.complaint({limit.name: wrong}, config)
+    assert complaint is not None
+    assert format(wrong, limit.form) in complaint
+    assert limit.setting in complaint
