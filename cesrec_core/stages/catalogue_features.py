@@ -27,24 +27,25 @@ def export_features(context: RunContext) -> Path:
     """The catalogue with semantic, aligned and collaborative vectors, as a folder that workers load; once per run."""
     folder = context.stage_path("catalogue") / context.artifact_id("adapter")
     if not (folder / FEATURES_FILE).exists():
-        _assemble(context, with_aligned=True).save(folder)
+        assemble_features(context, with_aligned=True).save(folder)
     return folder
 
 
 def export_features_for_adapter(context: RunContext, folder: Path) -> Path:
     """Semantic and collaborative vectors alone, from before there is an Adapter; returns the file."""
-    _assemble(context, with_aligned=False).save(folder)
+    assemble_features(context, with_aligned=False).save(folder)
     return folder / FEATURES_FILE
 
 
 def pairs_of_vectors(context: RunContext) -> tuple[torch.Tensor, torch.Tensor]:
     """Semantic [N, H] and collaborative [N, D] vectors, float32, of the items that have both."""
-    features = _assemble(context, with_aligned=False)
+    features = assemble_features(context, with_aligned=False)
     has_both = features.has_collaborative
     return torch.from_numpy(features.semantic[has_both]), torch.from_numpy(features.collaborative[has_both])
 
 
-def _assemble(context: RunContext, with_aligned: bool) -> CatalogueFeatures:
+def assemble_features(context: RunContext, with_aligned: bool) -> CatalogueFeatures:
+    """The catalogue with its vectors, in memory; without aligned ones these are zeros, and items without text do not count."""
     recommender, _ = load_recommender(context.artifact("recommender")[0])
     vectors = recommender.item_vectors().numpy()
     row_of = {item_id: row for row, item_id in enumerate(recommender.item_ids, start=1)}

@@ -38,6 +38,7 @@ from cesrec_core.schemas import TABLES
 from cesrec_core.stages import maintain, publish
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, StageResult
+from cesrec_core.stages.explain_mask import explain_mask
 from cesrec_core.stages.maintain import roll_back, run_maintenance
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import check_wiring, describe_plan, lost_outputs, plan
@@ -567,3 +568,17 @@ def test_a_refused_run_leaves_consumers_where_they_were(second_night: tuple[Worl
     quarantine = world.table("quarantine", run_id)
     assert {row["reason"] for row in quarantine.select("reason").distinct().collect()} == {"unknown_item"}
     assert json.loads(quarantine.first()["record"])["item_id"] == favourite
+
+
+def test_a_mask_is_explained(first_night: tuple[World, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    world, summary = first_night
+    answer = explain_mask(world.open(), "person-00")
+    row = world.table("outlier_masks", summary["run_id"]).where("user_id = 'person-00'").first()
+    assert [place["position"] for place in answer["places"] if place["is_masked"]] == row["masked_positions"]
+    assert [place["similarity"] for place in answer["places"]] == pytest.approx(row["similarities"], abs=1e-5)
+    [masked] = [place for place in answer["places"] if place["is_masked"]]
+    assert (masked["rank"], masked["num_ranked"], len(masked["nearest"])) == (1, len(answer["places"]), 3)
+    table = capsys.readouterr().out.splitlines()
+    assert len([line for line in table if "| masked |" in line and masked["title"] in line]) == 1
+    with pytest.raises(InputDataError, match="no user of that id"):
+        explain_mask(world.open(), "nobody")

@@ -1,0 +1,70 @@
+"""explain_mask: why items of one user's history are masked, or are not. Reads, and writes nothing but scratch files."""
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import torch
+from pyspark.sql import functions as F
+
+from cesrec_core import columns as c
+from cesrec_core.actors.session import RaySession
+from cesrec_core.config import Config
+from cesrec_core.delta_io.session import spark_session
+from cesrec_core.errors import InputDataError
+from cesrec_core.frames.histories import observed_histories
+from cesrec_core.item_lists import ItemLists
+from cesrec_core.outliers import Explanation, OutlierRule, explain, find_outliers
+from cesrec_core.schemas import USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import assemble_features
+from cesrec_core.stages.context import RunContext
+from cesrec_core.stages.runner import open_run
+
+
+def run_explanation(config: Config, user_id: str) -> dict[str, Any]:
+    """Print a table of the user's history as it is now, by the models in force, and return what it says.
+
+    Raises:
+        InputDataError: there is no such user, or nothing has been trained yet.
+    """
+    spark = spark_session(config.spark, "cesrec explain_mask")
+    with RaySession(config.ray) as ray:
+        return explain_mask(open_run(config, spark, ray, dt.datetime.now(dt.UTC).date()), user_id)
+
+
+def explain_mask(context: RunContext, user_id: str) -> dict[str, Any]:
+    histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
+    row = histories.where(F.col(c.USER_ID) == user_id).select(c.ITEM_IDS).first()
+    if row is None:
+        raise InputDataError("There is no user of that id in user_sequences. Check --user-id, or run jobs/build_sequences.py.")
+    features = assemble_features(context, with_aligned=True)
+    rule = OutlierRule.of(context.config.mask_outliers, context.config.run.seed)
+    history = features.codes(list(row[c.ITEM_IDS]))
+    vectors = torch.from_numpy(features.in_space(rule.space))
+    similarities = find_outliers(ItemLists.of([history]), vectors, rule)[0].similarities
+    explained = [explain(history, vectors, rule, int(place)) for place in np.flatnonzero(~np.isnan(similarities))]
+    titles = [features.catalogue.titles[code] for code in history]
+    print(_as_text(explained, titles) + "\n", flush=True)
+    places = [{"title": titles[entry.position], **dataclasses.asdict(entry)} for entry in explained]
+    return {"status": "done", "num_items": len(history), "space": context.config.mask_outliers.space, "places": places}
+
+
+def _as_text(explained: list[Explanation], titles: list[str]) -> str:
+    lines = [
+        "| place | item | similarity | rank | deviations | masked | most like it in the history |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for entry in explained:
+        nearest = ", ".join(f"{titles[other.position]} ({other.similarity:.2f})" for other in entry.nearest)
+        cells = (
+            str(entry.position),
+            titles[entry.position],
+            f"{entry.similarity:.3f}",
+            f"{entry.rank} of {entry.num_ranked}",
+            f"{entry.deviations:.1f}",
+            "masked" if entry.is_masked else "",
+            nearest,
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    return "\n".join(lines)
