@@ -54,10 +54,10 @@ def main() -> int:
             results += measure(name, catalogue, recommender, extractor, options.overrides)
     print(HEADER)
     for row in results:
-        what = f"| {row['dataset']} | {row['items']:,} | {row['extractor']} | {row['way']} | {row['width'] or ''} | "
-        print(
-            f"{what}{row['mse']:.4g} | {row['normalised_mse']:.3f} | {row['median_rank_share']:.1%} | {row['neighbour_rank_share']:.1%} |"
-        )
+        cells = [row["dataset"], f"{row['items']:,}", row["extractor"], row["way"], str(row["width"] or "")]
+        cells += [f"{row['mse']:.4g}", f"{row['normalised_mse']:.3f}"]
+        cells += [f"{row[name]:.1%}" for name in ("median_rank_share", "neighbour_rank_share")]
+        print(f"| {' | '.join(cells)} |")
     print(json.dumps(results))
     return 0
 
