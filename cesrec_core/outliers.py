@@ -136,22 +136,22 @@ def find_outliers(histories: ItemLists, vectors: Tensor, rule: OutlierRule) -> M
         vectors: float [N, D]; a row of NaN or of zeros is an item without a vector, which is never masked.
         rule: how much to mask.
     """
-    from_end = np.repeat(histories.offsets[1:], np.diff(histories.offsets)) - 1 - np.arange(len(histories.idx))
-    is_read = from_end < rule.max_history_items
-    newest = ItemLists(histories.idx[is_read], np.concatenate([[0], np.cumsum(is_read)])[histories.offsets])
-    num_skipped = np.diff(histories.offsets) - np.diff(newest.offsets)
-
     similarities = np.full(len(histories.idx), np.nan, np.float32)
-    cosines = np.empty(len(newest.idx))
-    is_masked = np.zeros(len(newest.idx), bool)
-    similarities_of = _Similarities(vectors, max(ITEMS_PER_BLOCK, int(np.diff(newest.offsets).max(initial=0))))
-    for block, items in _blocks(newest):
-        cosines[items] = similarities_of(block)
-        is_masked[items] = _lowest(block, cosines[items], rule)
-    similarities[is_read] = cosines
-    places = np.arange(len(newest.idx)) - np.repeat(newest.offsets[:-1] - num_skipped, np.diff(newest.offsets))
-    positions = ItemLists(places[is_masked], np.concatenate([[0], np.cumsum(is_masked)])[newest.offsets])
-    return Masks(positions, similarities, histories.offsets)
+    num_positions = np.zeros(len(histories) + 1, np.int64)
+    positions: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    longest = min(rule.max_history_items, int(np.diff(histories.offsets).max(initial=0)))
+    similarities_of = _Similarities(vectors, max(ITEMS_PER_BLOCK, longest))
+    for block, users, items in _blocks(histories):
+        lengths = np.diff(block.offsets)
+        places = np.arange(len(block.idx)) - np.repeat(block.offsets[:-1], lengths)
+        is_read = places >= np.repeat(lengths - rule.max_history_items, lengths)
+        newest = ItemLists(block.idx[is_read], np.concatenate([[0], np.cumsum(is_read)])[block.offsets])
+        cosines = similarities_of(newest)
+        is_masked = _lowest(newest, cosines, rule)
+        similarities[items][is_read] = cosines
+        positions.append(places[is_read][is_masked])
+        num_positions[1:][users] = np.add.reduceat(np.append(is_masked, False), newest.offsets[:-1]) * (lengths > 0)
+    return Masks(ItemLists(np.concatenate(positions), np.cumsum(num_positions)), similarities, histories.offsets)
 
 
 def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, position: int, num_nearest: int = 3) -> Explanation:
@@ -182,13 +182,16 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
     )
 
 
-def _blocks(lists: ItemLists) -> Iterator[tuple[ItemLists, slice]]:
-    """All lists in blocks of about ITEMS_PER_BLOCK items, and where in `idx` a block's items stand."""
+def _blocks(lists: ItemLists) -> Iterator[tuple[ItemLists, slice, slice]]:
+    """All lists in blocks of about ITEMS_PER_BLOCK items, which lists they are, and where in `idx` their items stand.
+
+    All that is made on the way is as small as a block: arrays of all users' items would fall out of the cache.
+    """
     start = 0
     while start < len(lists):
         end = int(np.searchsorted(lists.offsets, lists.offsets[start] + ITEMS_PER_BLOCK, side="right")) - 1
         end = max(end, start + 1)
-        yield lists.rows(start, end), slice(int(lists.offsets[start]), int(lists.offsets[end]))
+        yield lists.rows(start, end), slice(start, end), slice(int(lists.offsets[start]), int(lists.offsets[end]))
         start = end
 
 
