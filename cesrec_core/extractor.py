@@ -15,6 +15,8 @@ from cesrec_core.pooling import pool
 
 # Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
 EXTRACTOR_VERSION = 1
+# Of a forward pass: with more of them it takes hardly less time for each.
+ENOUGH_TOKENS = 512
 
 
 def locate_extractor(section: EmbedItemsSection) -> ModelSource:
@@ -52,12 +54,12 @@ def load_tokenizer(source: ModelSource) -> Any:
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str], section: EmbedItemsSection) -> list[list[int]]:
-    """Token ids of every text behind the instruction, `section.max_tokens` of them at most."""
+    """Token ids of every text behind the instruction, `section.max_tokens` of them at most, and one at least."""
     if not texts:
         return []
     texts = [section.instruction + text for text in texts]
     token_ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=section.max_tokens)["input_ids"]
-    return token_ids
+    return [ids or [tokenizer.pad_token_id] for ids in token_ids]
 
 
 class Extractor:
@@ -83,9 +85,11 @@ class Extractor:
 
     def _embed_batch(self, token_ids: list[list[int]]) -> np.ndarray:
         try:
-            batch = self.tokenizer.pad({"input_ids": token_ids}, return_tensors="pt").to(self.device)
-            hidden = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
-            pooled: np.ndarray = pool(hidden.float(), batch["attention_mask"], self.section.pooling).cpu().numpy()
+            input_ids, mask = (tensor.to(self.device) for tensor in padded(token_ids, self.tokenizer.pad_token_id))
+            # Without a mask attention takes its fastest way, and texts of one length need none.
+            given_mask = None if bool(mask.all()) else mask
+            hidden = self.model(input_ids=input_ids, attention_mask=given_mask).last_hidden_state
+            pooled: np.ndarray = pool(hidden.float(), mask, self.section.pooling).cpu().numpy()
             return pooled
         except RuntimeError as error:
             if len(token_ids) == 1 or not is_out_of_memory(error):
@@ -100,14 +104,32 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
+def padded(token_ids: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids of B texts, int64 [B, T], and which of them are real, int64 [B, T]. Padding stands on the right: models with
+    absolute positions count from the left."""
+    lengths = torch.tensor([len(ids) for ids in token_ids])
+    mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
+    result = torch.full(mask.shape, padding)
+    result[mask] = torch.tensor([token for ids in token_ids for token in ids])
+    return result, mask.long()
+
+
 def token_batches(lengths: np.ndarray, tokens_per_batch: int) -> Iterator[np.ndarray]:
     """Row indices in batches of similar length whose padded size stays within the budget; longest first.
 
-    A single text over the budget is a batch of its own.
+    Where a batch is large enough already it ends with the last text of its length: without padding it is read faster. A
+    single text over the budget is a batch of its own.
     """
     order = np.argsort(-lengths, kind="stable")
+    in_order = lengths[order]
     start = 0
     while start < len(order):
-        size = max(1, tokens_per_batch // max(1, int(lengths[order[start]])))
+        longest = max(1, int(in_order[start]))
+        size = max(1, tokens_per_batch // longest)
+        num_enough = start + -(-min(ENOUGH_TOKENS, tokens_per_batch) // longest)
+        if num_enough < min(start + size, len(order)):
+            # The end of the length that the batch has come to when it is large enough.
+            end = int(np.searchsorted(-in_order, -in_order[num_enough - 1], side="right"))
+            size = min(size, end - start)
         yield order[start : start + size]
         start += size

@@ -1,7 +1,7 @@
 """Tokens per second of the Extractor, beside a bare loop over the same model, and sentence-transformers.
 
     python tests/benchmarks/extractor_speed.py --model FOLDER [--texts 5000] [--dataset FOLDER] [--pooling mean] [--threads 2]
-        [--rounds 3] [--peer PYTHON]
+        [--tokens-per-batch 8192] [--rounds 3] [--peer PYTHON]
 
 Texts are titles with attributes of the dataset's items, or made up, of 3 to 40 words. The bare loop is given token ids in
 batches that are packed by hand beforehand: of one length each, without padding; it runs the model and nothing else. The
@@ -53,12 +53,14 @@ def main() -> int:
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--pooling", default="mean", choices=("mean", "last", "weighted"))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tokens-per-batch", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", metavar="PYTHON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     texts = texts_of(options.dataset, options.texts) if options.dataset else made_up(options.texts)
-    section = EmbedItemsSection(model_path=options.model, pooling=options.pooling)
+    size = options.tokens_per_batch
+    section = EmbedItemsSection(model_path=options.model, pooling=options.pooling, tokens_per_batch=size)
     extractor = Extractor(section, "cpu")
     token_ids = tokenise(extractor.tokenizer, texts, section)
     num_tokens = sum(map(len, token_ids))

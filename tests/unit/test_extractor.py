@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.config import EmbedItemsSection
-from cesrec_core.extractor import Extractor, extractor_id, token_batches
+from cesrec_core.extractor import Extractor, extractor_id, padded, token_batches
 from cesrec_core.pooling import pool
 
 HIDDEN = torch.tensor([[[1.0, 10.0], [3.0, 30.0], [100.0, 1000.0]], [[5.0, 50.0], [7.0, 70.0], [9.0, 90.0]]])
@@ -53,6 +53,16 @@ def test_batches_hold_every_row_once_within_the_budget() -> None:
     batches = [batch.tolist() for batch in token_batches(lengths, 20)]
     # 50 is over the budget and stands alone; 12 leaves no room for another; 7 + 7; then 3, 2, 1 and 0.
     assert batches == [[1], [6], [3, 5], [0, 7, 2, 4]]
+
+
+def test_batches_that_are_large_enough_end_with_a_length() -> None:
+    """513 tokens of three lengths are mixed; of one length there are as many as the budget allows."""
+    lengths = np.array([10] * 40 + [9] * 30 + [8] * 200 + [1] * 3)
+    batches = [sorted(set(lengths[batch].tolist())) for batch in token_batches(lengths, 1000)]
+    assert batches == [[9, 10], [8], [8], [1]]
+    sizes = [len(batch) for batch in token_batches(lengths, 1000)]
+    assert sizes == [70, 125, 75, 3]
+    assert sorted(row for batch in token_batches(lengths, 1000) for row in batch.tolist()) == list(range(273))
 
 
 def test_no_rows_are_no_batches() -> None:
@@ -146,3 +156,18 @@ def test_one_changed_weight_changes_the_id(tmp_path: Path) -> None:
     weights["model.norm.weight"][0] += 1.0
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert extractor_id(section(tmp_path)) != before
+
+
+def test_a_text_without_tokens_and_long_ones_stand_beside_each_other(folder: Path) -> None:
+    """Whatever stands in a batch, and with or without padding: a text's vector is its own."""
+    extractor = Extractor(section(folder), "cpu")
+    together = extractor.embed(["", *TEXTS, TEXTS[0]])
+    alone = np.concatenate([extractor.embed([text]) for text in ["", *TEXTS, TEXTS[0]]])
+    assert np.isfinite(together).all()
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_padding_stands_on_the_right() -> None:
+    ids, mask = padded([[5, 6, 7], [8]], padding=0)
+    assert ids.tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
