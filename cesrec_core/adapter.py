@@ -23,7 +23,8 @@ ABSOLUTE_WIDTH = 128
 WIDTH_DIVISOR, RATE_DIVISOR = 2, 3
 # Items whose neighbours are looked at; more would hardly make the medians steadier.
 MAX_RANKED_ITEMS = 2000
-ROWS_PER_BLOCK = 256
+# Distances made together: 64 MiB.
+DISTANCES_PER_BLOCK = 2**24
 
 
 class Adapter(nn.Module):
@@ -301,7 +302,8 @@ def alignment_metrics(aligned: Tensor, collaborative: Tensor, rows: Tensor) -> d
     """
     spread_out = torch.linspace(0, len(rows) - 1, min(MAX_RANKED_ITEMS, len(rows))).long()
     own_ranks, neighbour_ranks = [], []
-    for block in torch.split(rows[spread_out.to(rows.device)], ROWS_PER_BLOCK):
+    rows_per_block = max(1, DISTANCES_PER_BLOCK // len(collaborative))
+    for block in torch.split(rows[spread_out.to(rows.device)], rows_per_block):
         to_collaborative = torch.cdist(aligned[block], collaborative)  # [block, N]
         own_ranks.append(_middle_rank(to_collaborative, block))
         among_collaborative = torch.cdist(collaborative[block], collaborative).scatter_(1, block[:, None], torch.inf)

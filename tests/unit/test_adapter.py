@@ -102,6 +102,14 @@ def test_the_rank_of_a_neighbour_by_hand() -> None:
     assert alignment_metrics(aligned, collaborative, torch.tensor([3]))["neighbour_rank_share"] == pytest.approx(1 / 3)
 
 
+def test_ranks_do_not_hang_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, collaborative = related_vectors(50)
+    aligned, rows = collaborative.roll(1, dims=0), torch.arange(50)
+    whole = alignment_metrics(aligned, collaborative, rows)
+    monkeypatch.setattr("cesrec_core.adapter.DISTANCES_PER_BLOCK", 60)
+    assert alignment_metrics(aligned, collaborative, rows) == pytest.approx(whole)
+
+
 def test_ranks_of_many_items_are_medians_of_some_spread_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of four rows are looked at, the first and the last: ranks 1 and 4 of 4."""
     monkeypatch.setattr("cesrec_core.adapter.MAX_RANKED_ITEMS", 2)
