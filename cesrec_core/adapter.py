@@ -3,6 +3,7 @@
 e_hyb = W2 . GELU(W1 . e_llm + b1) + b2, fitted by MSE to the frozen collaborative embeddings (CESRec, section 3.2).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,8 @@ class Attempt:
     @property
     def error(self) -> float:
         """By which attempts are compared."""
-        return self.fitted.metrics["validation_normalised_mse"]
+        error = self.fitted.metrics["validation_normalised_mse"]
+        return error if math.isfinite(error) else math.inf
 
 
 def fit_until_aligned(
@@ -273,7 +275,8 @@ def fit_adapter(
 
 def is_weak(mse: float, normalised_mse: float, settings: TrainAdapterSection) -> bool:
     """The paper's sign of failure, an error above 0.1, and one that says something on any scale."""
-    return mse > settings.max_alignment_loss or normalised_mse > settings.max_normalised_loss
+    # So that NaN is weak, too.
+    return not (mse <= settings.max_alignment_loss and normalised_mse <= settings.max_normalised_loss)
 
 
 @torch.inference_mode()

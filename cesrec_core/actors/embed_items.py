@@ -1,5 +1,6 @@
 """The worker of embed_items."""
 
+import numpy as np
 import pyarrow as pa
 
 from cesrec_core import columns as c
@@ -32,6 +33,8 @@ class EmbedItems:
 
     def process(self, shard: pa.Table) -> pa.Table:
         vectors = self.extractor.embed(shard[c.ITEM_TEXT].to_pylist())
+        if not np.isfinite(vectors).all():
+            raise ArithmeticError("the model answered with NaN or infinity")  # of half precision, as likely as not
         columns = {
             c.TEXT_HASH: shard[c.TEXT_HASH],
             c.EXTRACTOR_ID: [self.extractor_id] * len(shard),

@@ -44,7 +44,7 @@ class MapReport:
         num_shards: shards in the input folder.
         num_reused: shards whose answer was there already.
         num_input_rows, num_output_rows: over all shards.
-        num_restarts: actors that died and were replaced.
+        num_restarts: actors that were replaced: those that died, and of those on GPUs all that failed.
         num_refused: rows that no attempt could answer.
     """
 
@@ -76,6 +76,10 @@ class _ShardActor:
         _write_whole(answer, Path(target))
         return int(answer.num_rows)
 
+    def set_up(self) -> None:
+        """Asked for first, so that the driver knows of an actor that dies whether it ever was ready."""
+        self._set_up()
+
     def _set_up(self) -> None:
         """Not in the constructor: an error there reaches the driver as nothing but a dead actor."""
         try:
@@ -83,7 +87,7 @@ class _ShardActor:
         except CesrecError:
             raise
         except Exception as error:
-            if is_disk_full(error):
+            if isinstance(error, OSError) and is_disk_full(error):
                 raise
             raise _SetupError(_kind(error)) from error
         self.is_set_up = True
@@ -219,6 +223,21 @@ class _Halving:
         return True
 
 
+@dataclass(frozen=True)
+class _Member:
+    """An actor, and the answer to whether it was set up."""
+
+    handle: Any
+    ready: Any
+
+    def was_ready(self) -> bool:
+        try:
+            ray.get(self.ready, timeout=0)
+        except (RayError, _SetupError):
+            return False
+        return True
+
+
 class _Pool:
     """As many actors as there is work for, each with one shard at a time."""
 
@@ -234,12 +253,12 @@ class _Pool:
         attempts: dict[Path, int] = {}
         num_restarts = 0
         idle = [self._new_actor() for _ in range(min(self.section.num_actors, len(pending)))]
-        running: dict[Any, tuple[Path, Any]] = {}
+        running: dict[Any, tuple[Path, _Member]] = {}
         try:
             while pending or running:
                 while pending and idle:
                     shard, actor = pending.popleft(), idle.pop()
-                    running[actor.run.remote(str(shard), str(self.target / shard.name))] = (shard, actor)
+                    running[actor.handle.run.remote(str(shard), str(self.target / shard.name))] = (shard, actor)
                 (reference,), _ = ray.wait(list(running), num_returns=1)
                 shard, actor = running.pop(reference)
                 try:
@@ -248,9 +267,13 @@ class _Pool:
                 except RayError as error:
                     attempts[shard] = attempts.get(shard, 0) + 1
                     is_dead = isinstance(error, RayActorError | OutOfMemoryError)
-                    if not is_dead:
+                    # A GPU that has failed once may fail this process for good.
+                    is_over = is_dead or self.section.num_gpus_per_actor > 0
+                    if is_over:
+                        ray.kill(actor.handle)
+                    else:
                         idle.append(actor)
-                    again = self._after_failure(shard, attempts[shard], error)
+                    again = self._after_failure(shard, attempts[shard], error, actor.was_ready())
                     # Halves come first: one row after the other is found, and not all of them at the end. What fails whole
                     # comes last, when its cause may have passed.
                     if again == [shard] and shard.parent.name != HALVES:
@@ -259,7 +282,7 @@ class _Pool:
                         pending.extendleft(again)
                     if not again:
                         on_done(shard)
-                    if is_dead:
+                    if is_over:
                         num_restarts += 1
                         time.sleep(min(2.0 ** attempts[shard], 30.0) / 10)
                         idle.append(self._new_actor())
@@ -267,21 +290,24 @@ class _Pool:
                     on_done(shard)
                 # Actors without work make room for those that still wait for a place on the cluster with a shard in hand.
                 while idle and not pending:
-                    ray.kill(idle.pop())
+                    ray.kill(idle.pop().handle)
         finally:
             for actor in [*idle, *(actor for _, actor in running.values())]:
-                ray.kill(actor)
+                ray.kill(actor.handle)
         return num_restarts
 
-    def _new_actor(self) -> Any:
-        return self.actor_class.remote(self.worker, self.num_threads)
+    def _new_actor(self) -> _Member:
+        handle: Any = self.actor_class.remote(self.worker, self.num_threads)
+        return _Member(handle, handle.set_up.remote())
 
-    def _after_failure(self, shard: Path, attempt: int, error: RayError) -> list[Path]:
+    def _after_failure(self, shard: Path, attempt: int, error: RayError, was_ready: bool) -> list[Path]:
         """What to try next: the shard again, its halves, or nothing where it was laid aside.
 
         Raises:
             StageError, or what a worker raised on purpose: it is no use to try again.
         """
+        if _is_answered(shard, self.target):  # and died before it could say so
+            return []
         cause = getattr(error, "cause", None)
         if isinstance(cause, CesrecError):
             raise cause
@@ -293,7 +319,7 @@ class _Pool:
         kind = _kind(cause) if cause is not None else type(error).__name__
         log.warning("Shard %s failed with %s, attempt %d of %d", shard.name, kind, attempt, self.section.max_attempts_per_shard)
         # A worker that is not there, and files that cannot be read, are no fault of some row.
-        is_about_rows = not isinstance(cause, _SetupError | OSError)
+        is_about_rows = was_ready and not isinstance(cause, _SetupError | OSError)
         if is_about_rows and self.halving.is_open_to(shard):
             return self.halving.halve(shard)
         if attempt < self.section.max_attempts_per_shard:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from cesrec_core import __version__
 from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
@@ -123,7 +124,9 @@ LIMITS = (
     Limit("mask_stability_share", "audit.min_mask_stability_share", True, f"{{}} of masks are what they were {SINCE}"),
 )
 # How these have changed since the published run is measured, too.
-WATCHED = ("semantic_norm", "aligned_norm", "users_masked_share")
+WATCHED = ("semantic_norm", "aligned_norm")
+# Of fewer users a share of masks that stayed says little.
+MIN_COMPARED_USERS = 100
 
 
 def _of_recommendations(context: RunContext, histories: DataFrame, recommendations: DataFrame) -> dict[str, float]:
@@ -191,16 +194,18 @@ def since_published(context: RunContext, measured: dict[str, float]) -> dict[str
     """
     published = latest_published(context.warehouse)
     before = find_run(context.warehouse, published) if published not in (None, context.run_id) else None
-    if before is None or before.config_hash != context.config.result_hash():
+    if before is None or (before.config_hash, before.code_version) != (context.config.result_hash(), __version__):
         return {}
     if before.artifact_ids != {kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES}:
         return {}
     rows = context.warehouse.read_run(METRICS, before.run_id).where(F.col(c.STAGE) == NAME).collect()
     numbers = {row[c.NAME]: row[c.VALUE] for row in rows}
     result = {f"{name}_change": relative_change(measured[name], numbers[name]) for name in WATCHED if name in numbers}
+    if "users_masked_share" in numbers:
+        result["users_masked_share_change"] = abs(measured["users_masked_share"] - numbers["users_masked_share"])
     now, then = (context.warehouse.read_run(OUTLIER_MASKS, run_id) for run_id in (context.run_id, before.run_id))
     row = mask_pairs(now, then).agg(F.count(F.lit(1)).alias("users"), F.count_if("is_same").alias("same")).collect()[0]
-    return {**result, "mask_stability_share": row["same"] / row["users"]} if row["users"] else result
+    return {**result, "mask_stability_share": row["same"] / row["users"]} if row["users"] >= MIN_COMPARED_USERS else result
 
 
 def _complaints(context: RunContext, measured: dict[str, float]) -> Iterator[str]:

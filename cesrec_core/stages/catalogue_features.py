@@ -1,5 +1,7 @@
 """Assemble the catalogue with its vectors from the tables, for training and for workers."""
 
+import shutil
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,11 @@ from cesrec_core.stages.embed_items import refused_texts
 def export_features(context: RunContext) -> Path:
     """The catalogue with semantic, aligned and collaborative vectors, as a folder that workers load; once per run."""
     folder = context.stage_path("catalogue") / context.artifact_id("adapter")
-    if not (folder / FEATURES_FILE).exists():
-        assemble_features(context, with_aligned=True).save(folder)
+    if not folder.exists():
+        scratch = folder.with_name(f"{folder.name}.unfinished")
+        shutil.rmtree(scratch, ignore_errors=True)
+        assemble_features(context, with_aligned=True).save(scratch)
+        scratch.replace(folder)
     return folder
 
 
@@ -84,16 +89,23 @@ def _collect(context: RunContext, with_aligned: bool) -> pa.Table:
     frame = items.join(semantic.select(c.TEXT_HASH, c.SEMANTIC_EMBEDDING), on=c.TEXT_HASH, how="left")
     if with_aligned:
         frame = _with_aligned(context, frame, extractor)
-    folder = context.stage_path("catalogue") / ("joined" if with_aligned else "joined_semantic")
-    frame.drop(c.ITEM_TEXT, c.DESCRIPTION).write.mode("overwrite").parquet(str(folder))
-    table = pads.dataset(folder, format="parquet").to_table().sort_by(c.ITEM_ID)
+    # A folder of its own: a plan or an explanation may be made while a run of the same name is at work.
+    folder = context.work_path.with_name(f"scratch-{uuid.uuid4().hex}")
+    try:
+        frame.drop(c.ITEM_TEXT, c.DESCRIPTION).write.parquet(str(folder))
+        table = pads.dataset(folder, format="parquet").to_table().sort_by(c.ITEM_ID)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     refused = pa.array(sorted(refused_texts(context)), pa.string())
     for name in (c.SEMANTIC_EMBEDDING, c.ALIGNED_EMBEDDING)[: 2 if with_aligned else 1]:
         without = table.filter(pc.is_null(table[name]))
-        num_missing = len(without) - pc.sum(pc.is_in(without[c.TEXT_HASH], refused)).as_py() if len(without) else 0
-        if num_missing or len(without) == len(table):
+        num_refused = pc.sum(pc.is_in(without[c.TEXT_HASH], refused)).as_py() if len(without) else 0
+        if num_refused == len(table):
+            raise InputDataError(f"{extractor} fails on the text of every item; see the table quarantine. Name another model.")
+        if num_refused < len(without):
             raise InputDataError(
-                f"{num_missing} items have no {name} by {extractor}. Run jobs/embed_items.py and jobs/project_items.py."
+                f"{len(without) - num_refused} items have no {name} by {extractor}. Run jobs/embed_items.py and "
+                "jobs/project_items.py."
             )
     return table
 

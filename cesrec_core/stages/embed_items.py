@@ -20,7 +20,12 @@ REFUSED = "refused"
 
 
 def fingerprint(context: RunContext) -> dict[str, str]:
-    return {"items": str(context.warehouse.version(ITEMS)), "extractor": extractor_id(context.config.embed_items)}
+    return {
+        "items": str(context.warehouse.version(ITEMS)),
+        "extractor": extractor_id(context.config.embed_items),
+        # What failed is tried again every night: it may have been the machine.
+        "refused texts": context.run_date.isoformat() if refused_texts(context) else "none",
+    }
 
 
 def check(context: RunContext) -> None:

@@ -109,7 +109,8 @@ def decide(stage: Stage, context: RunContext, changing: frozenset[str] = frozens
     if state is None:
         return Decision(True, "has not run in this warehouse yet")
     ahead = [name for name in stage.reads if name in changing]
-    if ahead and stage.good_enough is None:
+    # Data may move on without an artifact; another artifact before it is always a reason.
+    if ahead and (stage.good_enough is None or not ARTIFACT_STAGES.keys().isdisjoint(ahead)):
         return Decision(True, f"{' and '.join(ahead)} will change")
     current = _fingerprint(stage, context)
     changed = sorted(name for name in current if current[name] != state.fingerprint.get(name))
@@ -272,18 +273,18 @@ def _execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
     skipped: dict[str, str] = {}
     started_at = dt.datetime.now(dt.UTC)
     for number, stage in enumerate(stages, start=1):
-        decision = decide(stage, context, is_resuming=not seconds)
-        log.info(
-            "[%d/%d] %s %s: %s", number, len(stages), "run " if decision.is_needed else "skip", stage.name, decision.reason
-        )
-        if decision.is_needed:
-            try:
+        try:
+            decision = decide(stage, context, is_resuming=not seconds)
+            verb = "run " if decision.is_needed else "skip"
+            log.info("[%d/%d] %s %s: %s", number, len(stages), verb, stage.name, decision.reason)
+            if decision.is_needed:
                 seconds[stage.name] = round(run_stage(stage, context), 2)
-            except CesrecError as error:
-                # What the first stage refuses has changed nothing, and that shall stay so.
-                if number > 1:
-                    _mark(context, started_at, "refused" if isinstance(error, QualityGateError) else "failed")
-                raise
+        except CesrecError as error:
+            # What the first stage refuses has changed nothing, and that shall stay so.
+            if number > 1:
+                _mark(context, started_at, "refused" if isinstance(error, QualityGateError) else "failed")
+            raise
+        if decision.is_needed:
             log.info("      %s in %.1f s%s", stage.name, seconds[stage.name], _counts_as_text(context.results[stage.name]))
         else:
             skipped[stage.name] = decision.reason

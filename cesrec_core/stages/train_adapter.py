@@ -3,6 +3,7 @@
 import torch
 
 from cesrec_core.adapter import alignment_errors, load_adapter
+from cesrec_core.errors import ArtifactError, InputDataError
 from cesrec_core.extractor import extractor_id
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS
@@ -36,8 +37,11 @@ def good_enough(context: RunContext) -> str | None:
     if state is None or state.notes.get("settings") != settings(context):
         return None
     limit = context.config.train_adapter.max_alignment_drift
-    before, now = context.artifact("adapter")[1].metrics["all_normalised_mse"], alignment_now(context)
-    if now > before * (1.0 + limit):
+    try:
+        before, now = context.artifact("adapter")[1].metrics["all_normalised_mse"], alignment_now(context)
+    except (ArtifactError, InputDataError):
+        return None
+    if not now <= before * (1.0 + limit):
         return None
     return f"kept: alignment error {now:.3f}, {before:.3f} when it was trained (limit {limit:+.0%})"
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from tiny_world import KINDS
 
 from cesrec_core.schemas import OUTLIER_MASKS
-from cesrec_core.stages import train_adapter
+from cesrec_core.stages import audit, train_adapter
 from cesrec_core.stages.audit import since_published
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import decide
@@ -38,7 +38,9 @@ def test_an_adapter_is_trained_again_where_texts_have_left_it(
     assert ("changed: item_embeddings" if is_needed else "kept: alignment error") in decision.reason
 
 
-def test_masks_of_two_nights_are_compared_where_nothing_but_the_night_changed(copied_world: World) -> None:
+def test_masks_of_two_nights_are_compared_where_nothing_but_the_night_changed(
+    copied_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copied_world.run(NEXT_NIGHT, stages=MASKING)
     context = copied_world.open(NEXT_NIGHT)
     measured = {"semantic_norm": 1.0, "aligned_norm": 2.0, "users_masked_share": 1.0}
@@ -47,7 +49,10 @@ def test_masks_of_two_nights_are_compared_where_nothing_but_the_night_changed(co
         for row in copied_world.table("metrics").where("stage = 'audit'").collect()
         if row["name"] in measured
     }
+    assert "mask_stability_share" not in since_published(context, measured)  # sixty people are too few
+    monkeypatch.setattr(audit, "MIN_COMPARED_USERS", 50)
     found = since_published(context, measured)
+    assert found["users_masked_share_change"] == 0.0
     assert found["mask_stability_share"] == 1.0
     assert found["semantic_norm_change"] == pytest.approx(abs(1.0 - before["semantic_norm"]) / before["semantic_norm"])
 
@@ -59,5 +64,7 @@ def test_masks_of_two_nights_are_compared_where_nothing_but_the_night_changed(co
     context.warehouse.replace_run(OUTLIER_MASKS, moved.drop("number").localCheckpoint(), context.run_id)
     assert 0.7 < since_published(context, measured)["mask_stability_share"] < 0.9
 
+    # Limits of the audit are no part of what a run is, so that a night can be accepted.
+    assert copied_world.open(NEXT_NIGHT, "audit.min_mask_stability_share=0.1").run_id == context.run_id
     other = copied_world.open(NEXT_NIGHT, "mask_outliers.is_adaptive=true")
     assert since_published(other, measured) == {}

@@ -81,6 +81,11 @@ class NeverReady(Double):
         raise OSError(f"no model for {SECRET}")
 
 
+class DiesInSetup(Double):
+    def setup(self) -> None:
+        os._exit(1)
+
+
 class WrongArtifact(Double):
     def setup(self) -> None:
         raise ArtifactError("The adapter was trained on another extractor. Train it again.")
@@ -216,9 +221,14 @@ def test_halving_ends_where_more_than_a_few_rows_fail(tmp_path: Path, target: Pa
         map_shards(folder, target, FailsOnOdd(), section(num_actors=1), max_refused_rows=2)
 
 
-def test_a_worker_that_cannot_be_set_up_is_no_reason_to_lay_rows_aside(source: Path, target: Path) -> None:
-    with pytest.raises(StageError, match=r"part-\d\.parquet failed 2 times, last with OSError\."):
-        map_shards(source, target, NeverReady(), section(num_actors=1), max_refused_rows=10)
+@pytest.mark.parametrize(
+    ("worker", "kind"), [(NeverReady(), "OSError"), (DiesInSetup(), "ActorDiedError")], ids=["raises", "crashes"]
+)
+def test_a_worker_that_cannot_be_set_up_is_no_reason_to_lay_rows_aside(
+    source: Path, target: Path, worker: Double, kind: str
+) -> None:
+    with pytest.raises(StageError, match=rf"part-\d\.parquet failed 2 times, last with {kind}\."):
+        map_shards(source, target, worker, section(num_actors=1), max_refused_rows=10)
     assert refused_rows(target) is None
 
 

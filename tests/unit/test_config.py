@@ -197,3 +197,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(ConfigError, match=r"night\.yaml cannot be read: Permission denied"):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["embed_items.engine=vllm"], "set ray.num_gpus_per_actor"),
+        (["embed_items.engine=vllm", "ray.num_gpus_per_actor=1", "embed_items.pooling=weighted"], "set mean or last"),
+    ],
+)
+def test_what_vllm_lacks_is_said_before_anything_runs(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, overrides)

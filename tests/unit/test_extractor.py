@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_llama import write_tiny_llama
 
+from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.extractor import Extractor, extractor_id, padded, token_batches
 from cesrec_core.pooling import pool
@@ -171,3 +173,14 @@ def test_padding_stands_on_the_right() -> None:
     ids, mask = padded([[5, 6, 7], [8]], padding=0)
     assert ids.tolist() == [[5, 6, 7], [8, 0, 0]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_vectors_that_are_no_numbers_are_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As half precision may give; what raises is found by halving, and its text laid aside."""
+    worker = EmbedItems(section(folder), "e")
+    worker.setup()
+    shard = pa.table({"text_hash": ["a", "b"], "item_text": TEXTS[:2]})
+    assert worker.process(shard).num_rows == 2
+    monkeypatch.setattr(worker.extractor, "embed", lambda texts: np.array([[1.0, np.nan], [1.0, 2.0]], np.float32))
+    with pytest.raises(ArithmeticError, match="NaN or infinity"):
+        worker.process(shard)
