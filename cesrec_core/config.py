@@ -11,6 +11,7 @@ import json
 import re
 import types
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -331,19 +332,24 @@ def load_config(path: str | Path | None, overrides: typing.Sequence[str] = ()) -
             has the wrong type or is out of range.
     """
     values: dict[str, Any] = _read_with_parents(Path(path), ()) if path is not None else {}
-    for override in overrides:
-        _apply_override(values, override)
-    return parse_config(values, source=str(path or "--set"))
+    overridden = {_apply_override(values, override) for override in overrides}
+    return parse_config(values, str(path or "--set"), overridden)
 
 
-def parse_config(values: dict[str, Any], source: str) -> Config:
-    """Validate nested values; `source` names where they came from in errors."""
-    _refuse_unknown_keys(values, Config, (), source)
+def parse_config(values: dict[str, Any], source: str, overridden: Collection[str] = ()) -> Config:
+    """Validate nested values.
+
+    Args:
+        source: where they came from, for errors.
+        overridden: dotted keys that came from --set instead.
+    """
+    _refuse_unknown_keys(values, Config, (), source, overridden)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
+        source = _source_of(where, source, overridden)
         if not where or isinstance(first["input"], dict):  # values that do not go together
             message = first["msg"].removeprefix("Value error, ")
             raise ConfigError(f"{source}: {where}{': ' if where else ''}{message}.") from None
@@ -403,7 +409,12 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _apply_override(values: dict[str, Any], override: str) -> str:
+    """Put one override into the values.
+
+    Returns:
+        The dotted key.
+    """
     match = re.fullmatch(r"([\w.]+)=(.*)", override, flags=re.DOTALL)
     if match is None or "." not in match.group(1):
         raise ConfigError(f"--set {override!r} is not of the form section.key=value.")
@@ -420,17 +431,33 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     # Of a text without quotes YAML drops everything from " #" on; here it is part of a path as likely as not.
     is_plain_text = isinstance(value, str) and not match.group(2).lstrip().startswith(("'", '"'))
     target[key] = match.group(2).strip() if is_plain_text else value
+    return match.group(1)
 
 
-def _refuse_unknown_keys(values: Any, model: type[BaseModel], at: tuple[str, ...], source: str) -> None:
+def _source_of(where: str, source: str, overridden: Collection[str]) -> str:
+    """Who set the key: the command line, where it or a key around or inside it was overridden, else `source`."""
+    path = where.split(".")
+    for key in overridden:
+        other = key.split(".")
+        if all(a == b for a, b in zip(path, other, strict=False)):
+            return "--set"
+    return source
+
+
+def _refuse_unknown_keys(
+    values: Any, model: type[BaseModel], at: tuple[str, ...], source: str, overridden: Collection[str]
+) -> None:
     if not isinstance(values, dict):
-        raise ConfigError(f"{source}: {'.'.join(at)} is {values!r}; it is a section with keys of its own.")
+        where = ".".join(at)
+        raise ConfigError(
+            f"{_source_of(where, source, overridden)}: {where} is {values!r}; it is a section with keys of its own."
+        )
     for key, value in values.items():
         if key not in model.model_fields:
             where = ".".join((*at, str(key)))
             near = difflib.get_close_matches(str(key), model.model_fields, n=1, cutoff=0.0)[0]
             known = ".".join((*at, near))
-            raise ConfigError(f"{source}: unknown key {where}. Did you mean {known}?")
+            raise ConfigError(f"{_source_of(where, source, overridden)}: unknown key {where}. Did you mean {known}?")
         nested = model.model_fields[key].annotation
         if isinstance(nested, type) and not isinstance(nested, types.GenericAlias) and issubclass(nested, BaseModel):
-            _refuse_unknown_keys(value if value is not None else {}, nested, (*at, str(key)), source)
+            _refuse_unknown_keys(value if value is not None else {}, nested, (*at, str(key)), source, overridden)

@@ -101,6 +101,25 @@ def test_a_wrong_override_says_what_where_and_how(tmp_path: Path, override: str,
         load_config(path, [override])
 
 
+@pytest.mark.parametrize(
+    ("in_file", "override", "source"),
+    [
+        ("{}", "evaluate.nonsense=1", "--set"),
+        ("{}", "mask_outliers.num_masked=-1", "--set"),
+        ("evaluate: {nonsense: 1}", "run.seed=1", "c.yaml"),
+        ("mask_outliers: {num_masked: -1}", "mask_outliers.space=random", "c.yaml"),
+    ],
+)
+def test_an_error_names_the_file_or_the_command_line_whichever_set_the_key(
+    tmp_path: Path, in_file: str, override: str, source: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(in_file)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [override])
+    assert str(caught.value).split(":")[0].endswith(source)
+
+
 def test_rotary_positions_need_pairs_of_channels(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", "train_recommender: {embedding_dim: 10, num_heads: 2, positions: learned}")
     assert load_config(path).train_recommender.num_heads == 2
