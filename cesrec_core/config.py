@@ -196,9 +196,14 @@ class FinetuneConstructorSection(Section):
     lora_rank: Count = 16
     lora_alpha: Count = 32
     lora_dropout: DropoutShare = 0.05
+    lora_targets: list[str] | Literal["all-linear"] = "all-linear"
+    use_rslora: bool = False
+    use_dora: bool = False
+    gradient_checkpointing: bool = False
     history_items: Count = 20
     max_feedback_tokens: Count = 48
     num_steps: Count = 2000
+    checkpoint_every_steps: Count = 200
     batch_size: Count = 24
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     projection_learning_rate: Annotated[float, Field(gt=0)] = 2e-3

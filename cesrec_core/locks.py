@@ -12,6 +12,7 @@ from cesrec_core.errors import BusyError
 
 log = logging.getLogger(__name__)
 
+TRAINING_LOCK = "lock"
 # What file systems say that know no such locks, as some mounted object stores do.
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -47,3 +48,17 @@ def take_lock(file: Path, busy_with: str) -> IO[str]:
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()
     return lock
+
+
+def checkpoint_folder(out: Path) -> Path:
+    """Where the training of an artifact keeps what it needs to go on after an interruption: beside the artifact to be."""
+    return out.with_name(out.name + ".checkpoint")
+
+
+def take_training_lock(checkpoint: Path) -> IO[str]:
+    """Keep others from training the same artifact, until the file that is returned is closed or this process ends.
+
+    Raises:
+        BusyError: somebody is training it.
+    """
+    return take_lock(checkpoint / TRAINING_LOCK, f"{checkpoint.name.removesuffix('.checkpoint')} is being trained")

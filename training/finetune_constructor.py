@@ -4,8 +4,9 @@
         [--config conf/local.yaml] [--set section.key=value ...] [--artifact-id ID] [--parent kind=id ...]
 
 FOLDER holds interactions.parquet and items.parquet; FILE holds `semantic` [N, E] and `collaborative` [N, D] in the order of the
-items sorted by item_id. `finetune_constructor.num_processes` above 1 starts that many through torchrun. Progress goes to
-standard error; the last line of standard output is one JSON object with the metrics.
+items sorted by item_id. `finetune_constructor.num_processes` above 1 starts that many through torchrun. A training that was
+interrupted goes on when the same command is given again: checkpoints lie in OUT.checkpoint, on storage that all nodes share.
+Progress goes to standard error; the last line of standard output is one JSON object with the metrics.
 """
 
 import os
@@ -17,8 +18,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import logging
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -33,13 +36,16 @@ from tqdm import tqdm
 
 from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, FinetuneConstructorSection, load_config
-from cesrec_core.constructor.artifact import KIND, load_constructor, save_constructor
+from cesrec_core.constructor.artifact import KIND, base_identity, load_constructor, save_constructor
+from cesrec_core.constructor.checkpoint import Progress, load_checkpoint, save_checkpoint
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
 from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings, PairSource
-from cesrec_core.constructor.training import draw_batches, scored_batch
+from cesrec_core.constructor.training import BatchStream
 from cesrec_core.constructor.validation import ValidationSet, measure, validation_set
 from cesrec_core.datasets import Dataset, read_dataset
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+from cesrec_core.hashing import short_hash
+from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.processes import restart_under_torchrun, share_cores
 from cesrec_core.sequences import input_and_target, training_part
 
@@ -60,14 +66,27 @@ def main(arguments: list[str]) -> int:
         config = load_config(options.config, options.set)
         options.out = options.out.resolve()
         check_replaceable(options.out)
+        # By one process, in its own words.
+        if "RANK" not in os.environ:
+            take_training_lock(checkpoint_folder(options.out)).close()
         restart_under_torchrun(__file__, config.finetune_constructor.num_processes, arguments)
         metrics = train(config, options)
     except CesrecError as error:
         log.error("%s", error)
+        fail(error)
         return error.exit_code
+    except Exception as error:
+        fail(error)
+        raise
     if metrics is not None:
         print(json.dumps(metrics, sort_keys=True), flush=True)
     return 0
+
+
+def fail(error: Exception) -> None:
+    """The last line of a training that failed."""
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps({"status": "failed", "error": str(error)}), flush=True)
 
 
 def train(config: Config, options: argparse.Namespace) -> dict[str, float] | None:
@@ -80,21 +99,34 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
 
     engine = start_deepspeed(section, base_folder, items, config.run.seed)
     rank = torch.distributed.get_rank()
+    checkpoint = checkpoint_folder(options.out)
+    lock = take_training_lock(checkpoint) if rank == 0 else None
     # Every process draws its own pairs.
     rng = np.random.default_rng([config.run.seed, rank])
-    batches = draw_batches(source, section.batch_size, rng)
-    losses: list[tuple[float, float]] = []
+    batches = BatchStream(source, engine.module.prompt, section.batch_size, rng)
+    progress = Progress(made_from(config, base_folder, dataset, items))
+    if (resumed := load_checkpoint(checkpoint, engine, progress.made_from)) is not None:
+        progress = resumed
+        batches.go_to(progress.position)
+        log.info("going on after step %d", len(progress.losses))
+    losses = progress.losses
     engine.train()
-    progress = tqdm(range(section.num_steps), desc="finetune_constructor", disable=rank > 0 or not sys.stderr.isatty())
-    for step in progress:
-        batch = scored_batch(next(batches), engine.module.prompt, rng).to(engine.device)
+    is_quiet = rank > 0 or not sys.stderr.isatty()
+    bar = tqdm(
+        range(len(losses), section.num_steps), "finetune_constructor", section.num_steps, initial=len(losses), disable=is_quiet
+    )
+    for step in bar:
+        batch = batches.next().to(engine.device)
         losses_per_place = engine(batch)  # [P]
         deciding = losses_per_place[batch.is_masked_place].mean()
         copying = losses_per_place[~batch.is_masked_place].mean()
         engine.backward(deciding + COPYING_WEIGHT * copying)
         engine.step()
         losses.append((deciding.item(), copying.item()))
-        report(progress, step, losses)
+        report(bar, step, losses)
+        if (step + 1) % section.checkpoint_every_steps == 0 and step + 1 < section.num_steps:
+            progress.position = batches.position()
+            save_checkpoint(checkpoint, engine, progress)
 
     trained = gathered(engine)
     if rank > 0:
@@ -117,7 +149,26 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
         metrics |= measure(saved, examples, section.batch_size, config.run.seed)
         save_constructor(scratch, fresh, base_folder, dataclasses.replace(manifest, metrics=metrics), trained)
         plot_losses(losses, scratch / "losses.png")
+    shutil.rmtree(checkpoint)
+    if lock is not None:
+        lock.close()
     return metrics
+
+
+def made_from(config: Config, base_folder: Path, dataset: Dataset, items: ItemFeatures) -> str:
+    """Names a training by everything that decides its numbers, but for the hardware."""
+    section = config.finetune_constructor
+    digest = hashlib.sha256()
+    for array in (dataset.histories.item_codes, dataset.histories.offsets, items.semantic.numpy(), items.collaborative.numpy()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    values = [
+        section.model_dump(mode="json", exclude={"model_path", "timeout_minutes", "max_age_days", "checkpoint_every_steps"}),
+        deepspeed_config(section),
+        base_identity(base_folder),
+        [config.run.seed, config.dataset.split, torch.distributed.get_world_size()],
+        [list(items.titles), [list(attributes) for attributes in items.attributes], digest.hexdigest()],
+    ]
+    return short_hash(values)
 
 
 def training_and_validation(config: Config, dataset: Dataset, items: ItemFeatures) -> tuple[PairSource, ValidationSet]:
@@ -164,11 +215,17 @@ def start_deepspeed(section: FinetuneConstructorSection, base_folder: Path, item
         lora_rank=section.lora_rank,
         lora_alpha=section.lora_alpha,
         lora_dropout=section.lora_dropout,
+        lora_targets=section.lora_targets if isinstance(section.lora_targets, str) else tuple(section.lora_targets),
+        use_rslora=section.use_rslora,
+        use_dora=section.use_dora,
         history_items=section.history_items,
         max_feedback_tokens=section.max_feedback_tokens,
         dtype=section.dtype,
     )
     model = ItemConstructor.build(base_folder, settings, items)
+    if section.gradient_checkpointing:
+        # Under ZeRO-3 weights are gathered when a layer runs again, which only the reentrant way allows.
+        model.recompute_activations(use_reentrant=ds_config["zero_optimization"]["stage"] == 3)
     groups = [
         {"params": [p for name, p in model.trainable().items() if "lora_" in name], "lr": section.learning_rate},
         {"params": [p for name, p in model.trainable().items() if "lora_" not in name], "lr": section.projection_learning_rate},

@@ -34,6 +34,7 @@ from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, TrainRecommenderSection, load_config
 from cesrec_core.datasets import Dataset, read_dataset
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.metrics import Ranks, hits, ndcg
 from cesrec_core.processes import ProcessGroup, join_processes, leave_processes, restart_under_torchrun
 from cesrec_core.recommenders import (
@@ -47,11 +48,9 @@ from cesrec_core.recommenders.batches import batches_by_length, cut_windows, enc
 from cesrec_core.recommenders.checkpoint import (
     Progress,
     Weights,
-    checkpoint_folder,
     load_checkpoint,
     remove_checkpoint,
     save_checkpoint,
-    take_training_lock,
 )
 from cesrec_core.recommenders.losses import Loss, make_loss
 from cesrec_core.recommenders.popularity import Popularity

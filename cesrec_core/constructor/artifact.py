@@ -87,7 +87,10 @@ def load_constructor(folder: Path, base_folder: Path, items: ItemFeatures) -> It
         ConfigError: `base_folder` holds no complete model.
     """
     manifest = read_manifest(folder, KIND)
-    settings = ConstructorSettings(**manifest.settings["constructor"])
+    values = dict(manifest.settings["constructor"])
+    if isinstance(values.get("lora_targets"), list):
+        values["lora_targets"] = tuple(values["lora_targets"])
+    settings = ConstructorSettings(**values)
     expected = [manifest.settings["semantic_width"], manifest.settings["collaborative_width"]]
     found = [items.semantic.shape[1], items.collaborative.shape[1]]
     if found != expected:

@@ -48,6 +48,9 @@ class ConstructorSettings:
         num_layers: the first layers that are kept; None keeps all.
         history_items: longest history it was trained on; callers truncate to the newest.
         max_feedback_tokens: an utterance is cut after so many tokens.
+        lora_targets: names of the layers that get a LoRA, or "all-linear".
+        use_rslora: scale by alpha / sqrt(rank) instead of alpha / rank (arXiv 2312.03732).
+        use_dora: learn magnitude and direction of the weights apart (arXiv 2402.09353).
         dtype: of the frozen language model; the trained parts around it are float32.
     """
 
@@ -55,6 +58,9 @@ class ConstructorSettings:
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.05
+    lora_targets: tuple[str, ...] | str = "all-linear"
+    use_rslora: bool = False
+    use_dora: bool = False
     history_items: int = 20
     max_feedback_tokens: int = 48
     dtype: str = "float32"
@@ -174,16 +180,24 @@ class ItemConstructor(nn.Module):
         """A Constructor with untrained LoRA around the language model in `base_folder`.
 
         Raises:
-            ConfigError: the folder has no model, no weights or no tokenizer, or fewer layers than asked for.
+            ConfigError: the folder has no model, no weights or no tokenizer, fewer layers than asked for, or no layer
+                of a name in `lora_targets`.
         """
         trunk, tokenizer = _load_language_model(base_folder, settings)
         lora = LoraConfig(
             r=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
             lora_dropout=settings.lora_dropout,
-            target_modules="all-linear",
+            target_modules=_lora_targets(trunk, settings.lora_targets),
+            use_rslora=settings.use_rslora,
+            use_dora=settings.use_dora,
         )
         return cls(get_peft_model(trunk, lora), tokenizer, settings, items)
+
+    def recompute_activations(self, use_reentrant: bool) -> None:
+        """Gradient checkpointing: keep one activation per layer, and compute the others again on the way back."""
+        trunk: Any = self.trunk.get_base_model()
+        trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
 
     @property
     def num_items(self) -> int:
@@ -330,6 +344,19 @@ def _load_language_model(folder: Path, settings: ConstructorSettings) -> tuple[A
     trunk.layers = trunk.layers[:num_layers]
     trunk.config.num_hidden_layers = num_layers
     return trunk, tokenizer
+
+
+def _lora_targets(trunk: nn.Module, targets: Sequence[str] | str) -> list[str] | str:
+    """What peft is told. It accepts names of which only some are found; one that is not is a mistake."""
+    if isinstance(targets, str):
+        return targets
+    layers = {name.rsplit(".", 1)[-1] for name, layer in trunk.named_modules() if isinstance(layer, nn.Linear)}
+    if not targets or not layers.issuperset(targets):
+        raise ConfigError(
+            f"finetune_constructor.lora_targets is {list(targets)}, but the linear layers of the language model are named "
+            f"{', '.join(sorted(layers))}. Choose among them, or all-linear."
+        )
+    return list(targets)
 
 
 def weight_files(folder: Path) -> list[Path]:

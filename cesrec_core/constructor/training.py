@@ -1,6 +1,7 @@
 """Training pairs as tensors, and batches of similar length."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,13 +17,47 @@ COPIED_PLACES_PER_SEQUENCE = 2
 _BATCHES_PER_POOL = 16
 
 
-def draw_batches(source: PairSource, batch_size: int, rng: np.random.Generator) -> Iterator[list[TrainingPair]]:
-    """Endless batches of pairs of similar length, in random order."""
-    while True:
-        pool = [source.draw(rng) for _ in range(batch_size * _BATCHES_PER_POOL)]
+class BatchStream:
+    """Endless batches of pairs of similar length, in random order; it can be stopped and taken up again.
+
+    Attributes:
+        rng: source of every draw.
+    """
+
+    def __init__(self, source: PairSource, prompt: Prompt, batch_size: int, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self._source = source
+        self._prompt = prompt
+        self._batch_size = batch_size
+        self._at_pool_start = rng.bit_generator.state
+        self._num_taken = 0
+        self._batches: list[list[TrainingPair]] = []
+
+    def next(self) -> ScoredBatch:
+        if not self._batches:
+            self._fill()
+        self._num_taken += 1
+        return scored_batch(self._batches.pop(0), self._prompt, self.rng)
+
+    def position(self) -> str:
+        """Where it stands, as JSON."""
+        return json.dumps({"at_pool_start": self._at_pool_start, "num_taken": self._num_taken})
+
+    def go_to(self, position: str) -> None:
+        """Stand where another stream over the same pairs stood; at most a pool of pairs is drawn again."""
+        values = json.loads(position)
+        self.rng.bit_generator.state = values["at_pool_start"]
+        self._batches = []
+        for _ in range(values["num_taken"]):
+            self.next()
+
+    def _fill(self) -> None:
+        self._at_pool_start = self.rng.bit_generator.state
+        self._num_taken = 0
+        pool = [self._source.draw(self.rng) for _ in range(self._batch_size * _BATCHES_PER_POOL)]
         pool.sort(key=lambda pair: len(pair.history))
-        for batch in rng.permutation(_BATCHES_PER_POOL):
-            yield pool[batch * batch_size : (batch + 1) * batch_size]
+        order = self.rng.permutation(_BATCHES_PER_POOL)
+        self._batches = [pool[batch * self._batch_size : (batch + 1) * self._batch_size] for batch in order]
 
 
 def scored_batch(pairs: Sequence[TrainingPair], prompt: Prompt, rng: np.random.Generator | None) -> ScoredBatch:

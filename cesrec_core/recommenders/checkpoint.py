@@ -7,17 +7,15 @@ import json
 import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cesrec_core.locks import take_lock
+from cesrec_core.locks import TRAINING_LOCK
 
 PROGRESS = "progress"
-LOCK = "lock"
 
 logger = logging.getLogger(__name__)
 
@@ -42,22 +40,9 @@ class Progress:
 Weights = dict[str, Tensor]
 
 
-def checkpoint_folder(out: Path) -> Path:
-    return out.with_name(out.name + ".checkpoint")
-
-
-def take_training_lock(checkpoint: Path) -> IO[str]:
-    """Keep others from training the same artifact, until the file that is returned is closed or this process ends.
-
-    Raises:
-        BusyError: somebody is training it.
-    """
-    return take_lock(checkpoint / LOCK, f"{checkpoint.name.removesuffix('.checkpoint')} is being trained")
-
-
 def remove_checkpoint(folder: Path) -> None:
     """Remove what training wrote there, and the folder where nothing else lies in it."""
-    for file in (*folder.glob("*.safetensors*"), folder / LOCK):
+    for file in (*folder.glob("*.safetensors*"), folder / TRAINING_LOCK):
         file.unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

@@ -16,6 +16,18 @@ NAME = "finetune_constructor"
 ANY_SHARE = 1.0
 
 
+# What decides how training runs, not what comes out of it.
+NOT_LEARNED_FROM = {
+    "max_age_days",
+    "timeout_minutes",
+    "model_path",
+    "num_processes",
+    "deepspeed_config",
+    "gradient_checkpointing",
+    "checkpoint_every_steps",
+}
+
+
 def check(context: RunContext) -> None:
     check_model_folder(Path(context.config.finetune_constructor.model_path), f"{NAME}.model_path")
 
@@ -23,7 +35,7 @@ def check(context: RunContext) -> None:
 def settings(context: RunContext) -> dict[str, str]:
     section = context.config.finetune_constructor
     base = Path(section.model_path)
-    values = section.model_dump(exclude={"max_age_days", "timeout_minutes", "model_path", "num_processes", "deepspeed_config"})
+    values = section.model_dump(exclude=NOT_LEARNED_FROM)
     return {
         "recommender": context.artifact_id("recommender"),
         "adapter": context.artifact_id("adapter"),

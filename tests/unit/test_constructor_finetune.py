@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.artifacts import read_manifest
@@ -53,6 +55,11 @@ def world(tmp_path: Path) -> Path:
 
 
 def finetune(world: Path, **values: object) -> subprocess.CompletedProcess[str]:
+    command, environment = finetune_command(world, **values)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def finetune_command(world: Path, **values: object) -> tuple[list[str], dict[str, str]]:
     section = {
         "model_path": world / "llama",
         "num_layers": 1,
@@ -65,8 +72,7 @@ def finetune(world: Path, **values: object) -> subprocess.CompletedProcess[str]:
     command += ["--dataset", str(world), "--item-features", str(world / "features.safetensors"), "--out", str(world / "out")]
     command += ["--artifact-id", "c7", "--parent", "recommender=r3"]
     command += [part for key, value in section.items() for part in ("--set", f"finetune_constructor.{key}={value}")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return command, {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def test_a_finished_training_leaves_an_artifact_that_loads_and_one_line_of_metrics(world: Path) -> None:
@@ -86,6 +92,90 @@ def test_a_finished_training_leaves_an_artifact_that_loads_and_one_line_of_metri
     )
     assert load_constructor(world / "out", world / "llama", items).settings.num_layers == 1
     assert str(world) not in (world / "out" / "manifest.json").read_text()
+
+
+def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    files = sorted(folder.glob("*.safetensors"))
+    assert len(files) == 2
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(world: Path) -> None:
+    values = {"num_steps": 60, "checkpoint_every_steps": 7}
+    assert finetune(world, **values).returncode == 0
+    (world / "out").rename(world / "whole")
+    command, environment = finetune_command(world, **values)
+    running = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (world / "out.checkpoint" / "latest").is_file() and running.poll() is None:
+        time.sleep(0.005)
+    running.kill()
+    assert running.wait() == -signal.SIGKILL
+    resumed = finetune(world, **values)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on after step" in resumed.stderr
+    assert not (world / "out.checkpoint").exists()
+    whole, again = saved_tensors(world / "whole"), saved_tensors(world / "out")
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert read_manifest(world / "out", "constructor").metrics == read_manifest(world / "whole", "constructor").metrics
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(world: Path) -> None:
+    (world / "out.checkpoint" / "step_2").mkdir(parents=True)
+    (world / "out.checkpoint" / "latest").write_text("step_2")
+    rows = {"losses": torch.zeros(2, 2, dtype=torch.float64), "cpu_generator": torch.get_rng_state()}
+    save_file(rows, world / "out.checkpoint" / "step_2" / "process_0.safetensors", {"made_from": "other", "position": ""})
+    result = finetune(world)
+    assert result.returncode == 0, result.stderr
+    assert "of other data or settings: training begins anew" in result.stderr
+
+
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+def test_checkpointed_activations_change_memory_and_not_the_weights(world: Path, stage: str) -> None:
+    values = {"deepspeed_config": f"conf/deepspeed/{stage}.json", "num_layers": 2}
+    for folder, is_checkpointed in (("without", "false"), ("with", "true")):
+        result = finetune(world, gradient_checkpointing=is_checkpointed, **values)
+        assert result.returncode == 0, result.stderr
+        (world / "out").rename(world / folder)
+    without = saved_tensors(world / "without")
+    for name, tensor in saved_tensors(world / "with").items():
+        torch.testing.assert_close(tensor, without[name], rtol=1e-4, atol=1e-6)
+
+
+def test_two_processes_under_zero3_leave_a_complete_adapter(world: Path) -> None:
+    """`measure` has reloaded it; here every tensor has elements, and the second process has learned something too."""
+    result = finetune(world, deepspeed_config="conf/deepspeed/zero3.json", num_processes=2)
+    assert result.returncode == 0, result.stderr
+    tensors = saved_tensors(world / "out")
+    assert all(tensor.numel() > 0 and torch.isfinite(tensor).all() for tensor in tensors.values())
+    assert any(name.endswith("lora_B.weight") and tensor.abs().max() > 0 for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("values", "is_there", "is_not_there"),
+    [
+        ({"lora_targets": "[q_proj, v_proj]"}, "v_proj.lora_A", "k_proj.lora_A"),
+        ({"use_dora": "true"}, "lora_magnitude_vector", "no such"),
+        ({"use_rslora": "true"}, "k_proj.lora_A", "lora_magnitude_vector"),
+    ],
+)
+def test_kinds_of_lora_are_trained_saved_and_loaded(
+    world: Path, values: dict[str, object], is_there: str, is_not_there: str
+) -> None:
+    result = finetune(world, **values)
+    assert result.returncode == 0, result.stderr
+    names = " ".join(saved_tensors(world / "out"))
+    assert is_there in names
+    assert is_not_there not in names
+    written = json.loads((world / "out" / "adapter_config.json").read_text())
+    assert (written["use_dora"], written["use_rslora"]) == ("use_dora" in values, "use_rslora" in values)
+
+
+def test_layers_that_the_model_lacks_are_refused_by_name(world: Path) -> None:
+    result = finetune(world, lora_targets="[q_proj, query]")
+    assert result.returncode == 2
+    assert "the linear layers of the language model are named down_proj, gate_proj, k_proj" in result.stderr
+    assert json.loads(result.stdout.strip().splitlines()[-1])["status"] == "failed"
 
 
 def test_a_missing_model_is_a_configuration_error(world: Path) -> None:

@@ -9,9 +9,10 @@ import torch
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.constructor.construction import ConstructionRequest, next_place_scores
+from cesrec_core.constructor.layout import ITEM, MASK
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures, forbid
 from cesrec_core.constructor.pairs import MASKED, PairSettings, PairSource, TrainingPair
-from cesrec_core.constructor.training import COPIED_PLACES_PER_SEQUENCE, draw_batches, scored_batch
+from cesrec_core.constructor.training import COPIED_PLACES_PER_SEQUENCE, BatchStream, scored_batch
 from cesrec_core.constructor.validation import bootstrap_interval, place_ranks, shuffled_words
 from cesrec_core.errors import ArtifactError, ConfigError
 
@@ -123,17 +124,44 @@ def test_a_few_steps_make_the_words_decide(model: ItemConstructor) -> None:
     assert scores.argmax(1).tolist() == [7, 6]
 
 
-def test_batches_hold_pairs_of_similar_length() -> None:
+def test_activations_are_computed_again_where_that_is_asked_for(model: ItemConstructor) -> None:
+    model.recompute_activations(use_reentrant=False)
+    layers = model.trunk.get_base_model().layers
+    calls: list[int] = []
+    layers[0].self_attn.register_forward_pre_hook(lambda *_: calls.append(1))
+    batch = batch_stream(model, 1).next()
+    model.train()
+    model(batch).sum().backward()
+    assert len(calls) == 2
+
+
+def batch_stream(model: ItemConstructor, seed: int) -> BatchStream:
     rng = np.random.default_rng(0)
     histories = [rng.integers(0, NUM_ITEMS, size=30) for _ in range(20)]
     source = PairSource(histories, tiny_items().attributes, np.eye(NUM_ITEMS), PairSettings(20))
-    batches = draw_batches(source, 4, np.random.default_rng(1))
-    spreads = [np.ptp([len(each.target) for each in next(batches)]) for _ in range(16)]
-    assert np.mean(spreads) < 3
-    again = draw_batches(source, 4, np.random.default_rng(1))
-    assert [each.feedback for each in next(again)] == [
-        each.feedback for each in next(draw_batches(source, 4, np.random.default_rng(1)))
-    ]
+    return BatchStream(source, model.prompt, 4, np.random.default_rng(seed))
+
+
+def test_batches_hold_pairs_of_similar_length(model: ItemConstructor) -> None:
+    batches = batch_stream(model, 1)
+    # v* of L places writes L - 1 items after the L slots of the history.
+    spreads = [np.ptp(torch.isin(batches.next().slots.kinds, torch.tensor([ITEM, MASK])).sum(1).numpy()) for _ in range(16)]
+    assert np.mean(spreads) < 6
+
+
+@pytest.mark.parametrize("num_taken", [0, 5, 16, 21])
+def test_a_stream_taken_up_again_draws_what_it_would_have_drawn(model: ItemConstructor, num_taken: int) -> None:
+    """Before the first pool, within it, at its end, within the second."""
+    whole, stopped = batch_stream(model, 1), batch_stream(model, 1)
+    for _ in range(num_taken):
+        whole.next(), stopped.next()
+    resumed = batch_stream(model, 2)
+    resumed.go_to(stopped.position())
+    for _ in range(20):
+        expected, found = whole.next(), resumed.next()
+        for name in ("rows", "columns", "targets", "taken"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))
+        assert torch.equal(found.slots.values, expected.slots.values)
 
 
 @torch.no_grad()
