@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,11 +24,11 @@ from cesrec_core.feedback.vocabulary import Vocabulary as CatalogueVocabulary
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, sample_negatives, sampled_ranks
 from cesrec_core.outliers import OutlierRule, find_outliers
-from cesrec_core.pseudo_sequences import drop_masked
+from cesrec_core.pseudo_sequences import Placement, apply_rewrite, drop_masked
 from cesrec_core.ranking import FeedbackMatch, base_scores
 from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest
 from cesrec_core.scoring import Scorer
-from cesrec_core.sequences import Moment, input_and_target
+from cesrec_core.sequences import Moment, input_and_target, training_part
 from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
 
 NUM_SHOWN = 10
@@ -50,21 +51,57 @@ class Variant:
     """One row of the table: which sequence the base recommender reads, and which other parts of the score count."""
 
     name: str
-    sequence: str  # history, masked, rewritten
+    sequence: str  # history, masked, popular, one of REWRITINGS, or nothing: the base recommender is not asked
     has_match: bool = False
     has_next_place: bool = False
 
+    @property
+    def is_weighted(self) -> bool:
+        """Whether it has weights to choose."""
+        return self.has_match or self.has_next_place
 
+
+@dataclass(frozen=True)
+class Rewriting:
+    """How the Constructor rewrites a history; None follows the configuration."""
+
+    space: Literal["semantic", "random"] | None = None
+    placement: Placement | None = None
+
+
+REWRITINGS = {
+    "rewritten": Rewriting(),
+    "rewritten at random places": Rewriting(space="random"),
+    "rewritten without alignment": Rewriting(space="semantic"),
+    "rewritten at the recent end": Rewriting(placement="recent_end"),
+}
 VARIANTS = (
     Variant("base", "history"),
     Variant("base + re-rank", "history", has_match=True),
+    Variant("feedback alone", "nothing", has_match=True),
     Variant("mask only", "masked"),
+    Variant("random mask + Constructor", "rewritten at random places"),
+    Variant("popular items in masked places", "popular"),
     Variant("CESRec", "rewritten"),
+    Variant("CESRec without dual alignment", "rewritten without alignment"),
+    Variant("CESRec at the recent end", "rewritten at the recent end"),
     Variant("CESRec + re-rank", "rewritten", has_match=True),
+    Variant("base + re-rank + next place", "history", has_match=True, has_next_place=True),
     Variant("CESRec + re-rank + next place", "rewritten", has_match=True, has_next_place=True),
 )
-# What a variant is tested against, where it is not the base itself.
-COMPARISONS = (("CESRec", "base"), ("CESRec + re-rank", "base + re-rank"), ("CESRec + re-rank + next place", "base + re-rank"))
+# What a variant is tested against.
+COMPARISONS = (
+    ("mask only", "base"),
+    ("CESRec", "base"),
+    ("CESRec", "random mask + Constructor"),
+    ("CESRec", "popular items in masked places"),
+    ("CESRec", "CESRec without dual alignment"),
+    ("CESRec at the recent end", "base + re-rank"),
+    ("CESRec + re-rank", "base + re-rank"),
+    ("base + re-rank + next place", "base + re-rank"),
+    ("CESRec + re-rank + next place", "base + re-rank"),
+    ("CESRec + re-rank + next place", "base + re-rank + next place"),
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +113,7 @@ class Cases:
         codes: the same as catalogue codes.
         target_idx: int64 [B] item_idx; 0 where the recommender does not know the target.
         utterances, signals: what each user says of the base list, and what is understood.
+        num_interactions: int64 [N], training interactions of each item of the catalogue.
     """
 
     moment: Moment
@@ -85,6 +123,7 @@ class Cases:
     target_idx: np.ndarray
     utterances: list[str]
     signals: list[Signals]
+    num_interactions: np.ndarray
 
 
 class Evaluator:
@@ -98,8 +137,6 @@ class Evaluator:
         catalogue = self.features.catalogue
         self.words = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
         self.rule = OutlierRule.of(config.mask_outliers, config.run.seed)
-        section = config.construct_pseudo_sequences
-        self.rewriter = Rewriter(constructor, self.features, self.rule, section.placement, section.batch_size)
 
     def cases(self, histories: Histories, moment: Moment) -> Cases:
         """A seeded sample of users with a target, who react to the base recommender's list."""
@@ -117,7 +154,19 @@ class Evaluator:
         signals = [understand(said, items, self.words, limit) for said, items in zip(utterances, shown, strict=True)]
         idx_of = self.scorer.vocabulary.idx_of
         target_idx = np.array([idx_of.get(item_ids[target], 0) for target in targets])
-        return Cases(moment, [histories.user_ids[user] for user in users], known, codes, target_idx, utterances, signals)
+        user_ids = [histories.user_ids[user] for user in users]
+        parts = (training_part(histories[user].tolist(), "leave_one_out") for user in range(len(histories)))
+        trained_on = [np.asarray(part, dtype=np.int64) for part in parts]
+        num_interactions = np.bincount(np.concatenate(trained_on), minlength=len(item_ids))
+        return Cases(moment, user_ids, known, codes, target_idx, utterances, signals, num_interactions)
+
+    def rewriter(self, rewriting: Rewriting) -> Rewriter:
+        section = self.config.construct_pseudo_sequences
+        rule = self.rule
+        if rewriting.space is not None:
+            masks = self.config.mask_outliers.model_copy(update={"space": rewriting.space})
+            rule = OutlierRule.of(masks, self.config.run.seed)
+        return Rewriter(self.constructor, self.features, rule, rewriting.placement or section.placement, section.batch_size)
 
     def parts(self, cases: Cases, advance: Advance = lambda amount: None) -> "Parts":
         """Everything that a variant may be made of, for these users."""
@@ -143,27 +192,26 @@ class Parts:
         self.cases = cases
         self.advance = advance
 
-    @cached_property
-    def masks(self) -> list[list[int]]:
-        rule = self.evaluator.rule
+    def masks(self, rule: OutlierRule) -> list[list[int]]:
+        """Masked places of each user."""
         vectors = torch.from_numpy(self.evaluator.features.in_space(rule.space))
         return [outliers.positions.tolist() for outliers in find_outliers(ItemLists.of(self.cases.codes), vectors, rule)]
 
-    @cached_property
-    def rewritten(self) -> list[list[str]]:
+    def _rewrite(self, rewriting: Rewriting) -> list[list[str]]:
+        rewriter = self.evaluator.rewriter(rewriting)
         requests = [
             RewriteRequest(
                 codes, mask, [Remark("", said, signal.is_vague, signal.unwanted_item_ids, signal.unwanted_attributes)]
             )
             for codes, mask, said, signal in zip(
-                self.cases.codes, self.masks, self.cases.utterances, self.cases.signals, strict=True
+                self.cases.codes, self.masks(rewriter.rule), self.cases.utterances, self.cases.signals, strict=True
             )
         ]
         item_ids = self.evaluator.features.catalogue.item_ids
         result = []
         size = self.evaluator.config.construct_pseudo_sequences.batch_size
         for start in range(0, len(requests), size):
-            rounds = self.evaluator.rewriter.rewrite(requests[start : start + size])
+            rounds = rewriter.rewrite(requests[start : start + size])
             result += [[item_ids[code] for code in of_user[-1].codes] for of_user in rounds]
             self.advance(len(rounds))
         return result
@@ -174,14 +222,35 @@ class Parts:
         wanted, unwanted = [s.wanted_attributes for s in signals], [s.unwanted_attributes for s in signals]
         return self.evaluator.scorer.match(wanted, unwanted)
 
+    def _with_popular_items(self) -> list[list[str]]:
+        """Histories with the most popular items that the user has not had in the masked places."""
+        features = self.evaluator.features
+        order = np.argsort(-self.cases.num_interactions, kind="stable")
+        popular = order[features.is_active[order]]
+        item_ids = features.catalogue.item_ids
+        result = []
+        for codes, mask in zip(self.cases.codes, self.masks(self.evaluator.rule), strict=True):
+            new = [item_ids[code] for code in popular[~np.isin(popular, codes)][: len(mask)]]
+            history = [item_ids[code] for code in codes]
+            result.append(apply_rewrite(history, mask[: len(new)], new, "in_place"))
+        return result
+
+    def next_place(self, sequence: str) -> Tensor:
+        """The Constructor's log-probabilities of the place after one kind of sequence."""
+        if sequence not in self._next_place:
+            self._next_place[sequence] = self._score_next_place(self.sequences(sequence))
+        return self._next_place[sequence]
+
     @cached_property
-    def next_place(self) -> Tensor:
-        """Log-probabilities of the place after the rewritten history."""
+    def _next_place(self) -> dict[str, Tensor]:
+        return {}
+
+    def _score_next_place(self, histories: list[list[str]]) -> Tensor:
         newest = self.evaluator.constructor.settings.history_items
         features = self.evaluator.features
         requests = [
             ConstructionRequest(features.codes(history)[-newest:], [], said, features.is_active)
-            for history, said in zip(self.rewritten, self.cases.utterances, strict=True)
+            for history, said in zip(histories, self.cases.utterances, strict=True)
         ]
         size = self.evaluator.config.construct_pseudo_sequences.batch_size
         blocks = []
@@ -192,10 +261,12 @@ class Parts:
         return torch.cat(blocks)
 
     def base(self, sequence: str) -> Tensor:
-        """The base recommender's log-probabilities after one kind of sequence."""
+        """The base recommender's log-probabilities after one kind of sequence; 0 for every item after nothing."""
+        if sequence == "nothing":
+            return torch.zeros(len(self.cases.codes), len(self.evaluator.scorer.allowed))
         if sequence not in self._base:
             scorer = self.evaluator.scorer
-            vectors = scorer.encode(scorer.read(self._sequences(sequence)))
+            vectors = scorer.encode(scorer.read(self.sequences(sequence)))
             self._base[sequence] = base_scores(vectors, scorer.item_vectors, scorer.allowed).float()
         return self._base[sequence]
 
@@ -203,19 +274,32 @@ class Parts:
     def _base(self) -> dict[str, Tensor]:
         return {}
 
-    def _sequences(self, sequence: str) -> list[list[str]]:
+    def sequences(self, sequence: str) -> list[list[str]]:
+        """Each user's history as a variant reads it, item ids, oldest first."""
+        if sequence not in self._made:
+            self._made[sequence] = self._make(sequence)
+        return self._made[sequence]
+
+    @cached_property
+    def _made(self) -> dict[str, list[list[str]]]:
+        return {}
+
+    def _make(self, sequence: str) -> list[list[str]]:
         if sequence == "history":
             return self.cases.histories
-        if sequence == "rewritten":
-            return self.rewritten
-        return [drop_masked(history, mask) for history, mask in zip(self.cases.histories, self.masks, strict=True)]
+        if sequence == "masked":
+            masks = self.masks(self.evaluator.rule)
+            return [drop_masked(history, mask) for history, mask in zip(self.cases.histories, masks, strict=True)]
+        if sequence == "popular":
+            return self._with_popular_items()
+        return self._rewrite(REWRITINGS[sequence])
 
     def scores(self, variant: Variant, weights: Weights) -> np.ndarray:
         total = self.base(variant.sequence)
         if variant.has_match:
             total = total + weights.attribute * self.match.attributes + weights.aligned * self.match.aligned
         if variant.has_next_place:
-            total = total + weights.constructor * self.next_place
+            total = total + weights.constructor * self.next_place(variant.sequence)
         result: np.ndarray = total.numpy()
         return result
 
@@ -237,7 +321,7 @@ class Parts:
 
 def choose_weights(parts: Parts, variant: Variant, grid: Sequence[float]) -> Weights:
     """The weights with the best full-ranking NDCG@10; among equals the smallest, tried in ascending order."""
-    if not (variant.has_match or variant.has_next_place):
+    if not variant.is_weighted:
         return Weights()
     of_match = sorted(grid) if variant.has_match else [0.0]
     of_next_place = sorted(grid) if variant.has_next_place else [0.0]

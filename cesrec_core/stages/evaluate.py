@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,23 @@ from cesrec_core.artifacts import read_manifest
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.constructor.artifact import load_constructor
-from cesrec_core.datasets import read_dataset
+from cesrec_core.datasets import Histories, read_dataset
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.errors import ArtifactError
-from cesrec_core.evaluation import VARIANTS, Cases, Evaluator, Parts, TableRow, as_text, build_table, choose_weights
+from cesrec_core.evaluation import (
+    REWRITINGS,
+    VARIANTS,
+    Cases,
+    Evaluator,
+    Parts,
+    TableRow,
+    Variant,
+    Weights,
+    as_text,
+    build_table,
+    choose_weights,
+)
 from cesrec_core.progress import progress
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import METRICS
@@ -50,10 +63,9 @@ def run_evaluation(config: Config) -> dict[str, Any]:
         evaluator = _evaluator(context)
         histories = read_dataset(export_dataset(context)).histories
         log.info("validation: choosing weights")
-        validation = _measured(evaluator, evaluator.cases(histories, "validation"))
-        weights = {variant.name: choose_weights(validation, variant, config.evaluate.weight_grid) for variant in VARIANTS}
+        weights = _chosen_weights(evaluator, histories)
         log.info("test: once, with the weights chosen")
-        test = _measured(evaluator, evaluator.cases(histories, "test"))
+        test = _measured(evaluator, evaluator.cases(histories, "test"), VARIANTS)
         rows, tests = build_table(test, weights, config.evaluate.num_bootstrap_samples, config.run.seed)
         return _report(context, rows, tests, len(test.cases.user_ids))
 
@@ -78,11 +90,22 @@ def _evaluator(context: RunContext) -> Evaluator:
     return Evaluator(scorer, constructor, context.config)
 
 
-def _measured(evaluator: Evaluator, cases: Cases) -> Parts:
+def _chosen_weights(evaluator: Evaluator, histories: Histories) -> dict[str, Weights]:
+    validation = _measured(evaluator, evaluator.cases(histories, "validation"), [v for v in VARIANTS if v.is_weighted])
+    return {variant.name: choose_weights(validation, variant, evaluator.config.evaluate.weight_grid) for variant in VARIANTS}
+
+
+def _measured(evaluator: Evaluator, cases: Cases, variants: Sequence[Variant]) -> Parts:
     """All parts of the scores, with progress: rewriting and the next place are the long steps."""
-    with progress(f"evaluate {cases.moment}", 2 * len(cases.user_ids), "histories") as advance:
+    rewritten = sorted({variant.sequence for variant in variants} & set(REWRITINGS))
+    asked = sorted({variant.sequence for variant in variants if variant.has_next_place})
+    num_passes = len(rewritten) + len(asked)
+    with progress(f"evaluate {cases.moment}", num_passes * len(cases.user_ids), "histories") as advance:
         parts = evaluator.parts(cases, advance)
-        _ = parts.next_place
+        for sequence in rewritten:
+            parts.sequences(sequence)
+        for sequence in asked:
+            parts.next_place(sequence)
     return parts
 
 

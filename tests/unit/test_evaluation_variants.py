@@ -1,0 +1,58 @@
+"""The rows of the equal-information table: what each reads, on histories small enough to follow by hand."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cesrec_core.evaluation import COMPARISONS, REWRITINGS, VARIANTS, Cases, Parts, Variant, Weights, choose_weights
+from cesrec_core.outliers import OutlierRule
+
+ITEMS = ["a", "b", "c", "d", "e", "f"]
+
+
+@pytest.fixture
+def parts() -> Parts:
+    """Items a to d lie together, e and f opposite; f is inactive and the most popular, then e, d, ..."""
+    vectors = np.array([[1, 0.1], [1, 0], [1, 0.2], [1, 0.3], [-1, 0], [-1, 0.1]], dtype=np.float32)
+    features = SimpleNamespace(
+        catalogue=SimpleNamespace(item_ids=ITEMS), is_active=np.array([True] * 5 + [False]), in_space=lambda space: vectors
+    )
+    scorer = SimpleNamespace(allowed=torch.tensor([False, *[True] * 5, False]))
+    evaluator: Any = SimpleNamespace(rule=OutlierRule(1, 2, 20), features=features, scorer=scorer)
+    histories = [["a", "e", "b"], ["a", "b", "c"], ["e", "d", "f"]]
+    codes = [np.array([ITEMS.index(item) for item in history]) for history in histories]
+    popularity = np.array([1, 2, 3, 4, 5, 6])
+    cases = Cases("test", ["u", "v", "w"], histories, codes, np.array([3, 4, 1]), [""] * 3, [], popularity)
+    return Parts(evaluator, cases, lambda amount: None)
+
+
+def test_popular_items_stand_in_the_masked_places_and_nowhere_else(parts: Parts) -> None:
+    """The outliers are e, b and d; the most popular active item that is new to the user is d, e and c."""
+    assert parts.sequences("popular") == [["a", "d", "b"], ["a", "e", "c"], ["e", "c", "f"]]
+
+
+def test_mask_only_leaves_the_same_places_out(parts: Parts) -> None:
+    assert parts.sequences("masked") == [["a", "b"], ["a", "c"], ["e", "f"]]
+
+
+def test_feedback_alone_asks_no_recommender(parts: Parts) -> None:
+    """The evaluator here has none: an answer can only come from the words."""
+    attributes = torch.zeros(3, 7)
+    attributes[:, 3] = 1.0
+    parts.__dict__["match"] = SimpleNamespace(attributes=attributes, aligned=torch.zeros(3, 7))
+    scores = parts.scores(Variant("feedback alone", "nothing", has_match=True), Weights(attribute=2.0))
+    assert scores.tolist() == [[0, 0, 0, 2, 0, 0, 0]] * 3
+
+
+def test_variants_without_words_have_no_weights(parts: Parts) -> None:
+    assert choose_weights(parts, Variant("base", "history"), [1.0, 2.0]) == Weights()
+
+
+def test_names_are_distinct_and_comparisons_are_of_rows_of_the_table() -> None:
+    names = [variant.name for variant in VARIANTS]
+    assert len(set(names)) == len(names)
+    assert {name for pair in COMPARISONS for name in pair} <= set(names)
+    assert {variant.sequence for variant in VARIANTS} == {"history", "masked", "popular", "nothing", *REWRITINGS}
