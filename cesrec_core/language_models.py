@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,12 @@ from cesrec_core.errors import ConfigError
 GGUF_MAGIC = b"GGUF"
 # What transformers reads; repositories hold the same weights in other formats, too.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-# Of a file of weights this much is hashed: the header, which names every tensor, and the first of them.
-BYTES_HASHED = 1 << 20
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json")
+# Files up to this size are hashed whole. Of larger ones a piece of every few MiB is: reading 16 GB at every start of every
+# worker would take longer than the work, and a training that changes a model changes every part of some tensor.
+BYTES_HASHED_WHOLE = 1 << 30
+BYTES_PER_PIECE = 1 << 16
+BYTES_BETWEEN_PIECES = 1 << 22
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -40,15 +45,35 @@ class ModelSource:
         return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
 
     def identity(self) -> str:
-        """A short hash that changes with configuration or weights. Weights are known by name, size and their first MiB."""
-        config = self.folder / "config.json"
-        digest = hashlib.sha256(config.read_bytes() if self.gguf_file is None else b"")
-        pattern = self.gguf_file or "*.safetensors"
-        for weights in sorted(self.folder.glob(pattern)):
-            with weights.open("rb") as file:
-                digest.update(f"{weights.name} {weights.stat().st_size}".encode())
-                digest.update(file.read(BYTES_HASHED))
+        """A short hash that changes with configuration, tokenizer or weights; of large weights see `update_by_weights`."""
+        if self.gguf_file is not None:
+            digest = hashlib.sha256()
+            update_by_weights(digest, [self.folder / self.gguf_file])
+            return digest.hexdigest()[:12]
+        digest = hashlib.sha256((self.folder / "config.json").read_bytes())
+        update_by_tokenizer(digest, self.folder)
+        update_by_weights(digest, sorted(self.folder.glob("*.safetensors")))
         return digest.hexdigest()[:12]
+
+
+def update_by_tokenizer(digest: "hashlib._Hash", folder: Path) -> None:
+    """Add names and bytes of the files that a tokenizer is read from."""
+    for file in sorted({file for pattern in TOKENIZER_FILES for file in folder.glob(pattern) if file.is_file()}):
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        digest.update(file.read_bytes())
+
+
+def update_by_weights(digest: "hashlib._Hash", files: Sequence[Path]) -> None:
+    """Add name, size and bytes of each file: all of them up to 1 GiB, 64 KiB of every 4 MiB of larger files, and their end."""
+    for path in files:
+        size = path.stat().st_size
+        is_whole = size <= BYTES_HASHED_WHOLE
+        length, step = (BYTES_BETWEEN_PIECES,) * 2 if is_whole else (BYTES_PER_PIECE, BYTES_BETWEEN_PIECES)
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            for start in [*range(0, size, step), max(0, size - length)]:
+                file.seek(start)
+                digest.update(file.read(length))
 
 
 def locate_model(path: str, revision: str | None, setting: str) -> ModelSource:

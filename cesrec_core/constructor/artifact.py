@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cesrec_core.artifacts import Manifest, load_tensors, read_manifest, save_tensors, write_manifest
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures, weight_files
 from cesrec_core.errors import ArtifactError
+from cesrec_core.language_models import update_by_tokenizer, update_by_weights
 
 KIND = "constructor"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -23,22 +24,15 @@ _LORA = "lora_"
 
 
 def base_identity(folder: Path) -> str:
-    """Hash of what decides the base model's numbers: its configuration, and the name, size and header of each weight file.
-
-    A header lists every tensor with its shape, type and place. The weights themselves are not read: hashing 16 GB at every
-    start of every worker would take longer than the work.
-    """
+    """Hash of what decides the base model's numbers: its configuration, tokenizer and weights."""
     digest = hashlib.sha256()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # Where it came from and who wrote it say nothing about the numbers.
     for name in ("_name_or_path", "_model_name_or_path", "transformers_version"):
         config.pop(name, None)
     digest.update(json.dumps(config, sort_keys=True).encode())
-    for path in weight_files(folder):
-        with safe_open(path, framework="pt") as weights:
-            names = sorted(weights.keys())
-            shapes = [weights.get_slice(name).get_shape() for name in names]
-        digest.update(json.dumps([path.name, path.stat().st_size, names, shapes]).encode())
+    update_by_tokenizer(digest, folder)
+    update_by_weights(digest, weight_files(folder))
     return digest.hexdigest()[:16]
 
 

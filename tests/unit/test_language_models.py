@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from tiny_llama import write_tiny_llama
 
+from cesrec_core import language_models
+from cesrec_core.constructor.artifact import base_identity
 from cesrec_core.errors import ConfigError
 from cesrec_core.language_models import check_model_folder, locate_model
 
@@ -77,6 +79,46 @@ def test_a_hub_id_without_a_commit_is_refused(cache: Path, revision: str | None)
 def test_what_the_hub_does_not_give_is_told(cache: Path) -> None:
     with pytest.raises(ConfigError, match=r"'toys/none', and the hub does not give it at 0123.*HF_HUB_OFFLINE"):
         locate_model("toys/none", COMMIT, SETTING)
+
+
+def identity_of(folder: Path) -> tuple[str, str]:
+    """As an extractor, and as the base of a Constructor."""
+    return locate_model(str(folder), None, SETTING).identity(), base_identity(folder)
+
+
+@pytest.mark.parametrize("at", ["the end", "the middle"])
+@pytest.mark.parametrize("is_large", [False, True])
+def test_other_weights_of_the_same_shape_are_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, is_large: bool
+) -> None:
+    """Even where the first MiB, the names and the shapes are the same: as after a fine-tuning of the upper layers."""
+    write_tiny_llama(tmp_path)
+    if is_large:  # a piece of every 200 bytes is read
+        monkeypatch.setattr(language_models, "BYTES_HASHED_WHOLE", 1000)
+        monkeypatch.setattr(language_models, "BYTES_PER_PIECE", 50)
+        monkeypatch.setattr(language_models, "BYTES_BETWEEN_PIECES", 200)
+    before = identity_of(tmp_path)
+    weights = next(tmp_path.glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    place = len(content) - 200 if at == "the end" else len(content) // 2
+    content[place : place + 200] = bytes(byte ^ 1 for byte in content[place : place + 200])
+    weights.write_bytes(content)
+    assert all(one != other for one, other in zip(identity_of(tmp_path), before, strict=True))
+
+
+def test_another_tokenizer_is_another_model(tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path)
+    before = identity_of(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(file.read_text() + " ")
+    assert all(one != other for one, other in zip(identity_of(tmp_path), before, strict=True))
+
+
+def test_what_says_nothing_about_the_numbers_does_not_count(tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path)
+    before = identity_of(tmp_path)
+    (tmp_path / "README.md").write_text("about the model")
+    assert identity_of(tmp_path) == before
 
 
 def test_a_gguf_file_is_its_own_folder(tmp_path: Path) -> None:
