@@ -62,6 +62,8 @@ ROUND = "round"
 REPLACED_POSITIONS = "replaced_positions"
 REPLACED_ITEM_IDS = "replaced_item_ids"
 PROBABILITIES = "probabilities"
+MARGINS = "margins"
+RUNNER_UP_ITEM_IDS = "runner_up_item_ids"
 IS_FALLBACK = "is_fallback"
 FALLBACK_REASON = "fallback_reason"
 

@@ -232,10 +232,21 @@ class UnderstandFeedbackSection(Section):
 class ConstructSection(Section):
     batch_size: Count = 32
     placement: Literal["in_place", "recent_end"] = "in_place"
+    decoding: Literal["greedy", "beam", "sampling"] = "greedy"
+    num_beams: Count = 4
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    num_candidates: WholeNumber = 0
+    max_likelihood_drop: Weight | None = None
     max_fallback_share: Share = 0.2
+
+    @property
+    def needs_recommender(self) -> bool:
+        """Whether rewriting asks the base recommender anything."""
+        return self.num_candidates > 0 or self.max_likelihood_drop is not None
 
 
 class RecommendSection(Section):
+    base: Literal["recommender", "constructor"] = "recommender"
     top_k: Count = 10
     batch_size: Count = 1024
     include_cold_items: bool = False

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from cesrec_core.config import Config
-from cesrec_core.constructor.construction import ConstructionRequest, next_place_scores
+from cesrec_core.constructor.construction import next_place_scores
+from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.datasets import Histories
 from cesrec_core.feedback.simulator import simulate_utterance
@@ -85,6 +86,7 @@ VARIANTS = (
     Variant("CESRec", "rewritten"),
     Variant("CESRec without dual alignment", "rewritten without alignment"),
     Variant("CESRec at the recent end", "rewritten at the recent end"),
+    Variant("next place alone", "nothing", has_next_place=True),
     Variant("CESRec + re-rank", "rewritten", has_match=True),
     Variant("base + re-rank + next place", "history", has_match=True, has_next_place=True),
     Variant("CESRec + re-rank + next place", "rewritten", has_match=True, has_next_place=True),
@@ -97,6 +99,7 @@ COMPARISONS = (
     ("CESRec", "popular items in masked places"),
     ("CESRec", "CESRec without dual alignment"),
     ("CESRec at the recent end", "base + re-rank"),
+    ("next place alone", "base + re-rank"),
     ("CESRec + re-rank", "base + re-rank"),
     ("base + re-rank + next place", "base + re-rank"),
     ("CESRec + re-rank + next place", "base + re-rank"),
@@ -166,7 +169,9 @@ class Evaluator:
         if rewriting.space is not None:
             masks = self.config.mask_outliers.model_copy(update={"space": rewriting.space})
             rule = OutlierRule.of(masks, self.config.run.seed)
-        return Rewriter(self.constructor, self.features, rule, rewriting.placement or section.placement, section.batch_size)
+        if rewriting.placement is not None:
+            section = section.model_copy(update={"placement": rewriting.placement})
+        return Rewriter(self.constructor, self.features, rule, section, self.config.run.seed, self.scorer)
 
     def parts(self, cases: Cases, advance: Advance = lambda amount: None) -> "Parts":
         """Everything that a variant may be made of, for these users."""

@@ -8,17 +8,24 @@ import numpy as np
 import torch
 
 from cesrec_core.catalogue import CatalogueFeatures
-from cesrec_core.constructor.construction import Construction, ConstructionRequest, construct, validate_rewrite
+from cesrec_core.config import ConstructSection
+from cesrec_core.constructor.construction import Construction, construct, validate_rewrite
+from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ItemConstructor
+from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
+from cesrec_core.likelihood import likelihood_drops
 from cesrec_core.outliers import OutlierRule, find_outliers
-from cesrec_core.pseudo_sequences import Placement, apply_rewrite, difference
+from cesrec_core.pseudo_sequences import apply_rewrite, difference
+from cesrec_core.scoring import Scorer
 
 log = logging.getLogger(__name__)
 
 VAGUE_FEEDBACK = "vague_feedback"
 NOTHING_MASKED = "nothing_masked"
 INVALID_REWRITE = "invalid_rewrite"
+SAME_WORDS = "same_words"
+DRIFT = "drift"
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,9 @@ class Round:
     Attributes:
         codes: the history after it.
         replaced_positions, replaced_codes: where it differs from the round before, and what stood there.
-        probabilities: of each item put in, parallel to replaced_positions where the placement is in place.
+        probabilities, margins: of each item put in and its lead over the runner-up, parallel to replaced_positions. 1 for
+            items that nobody decided on: with the placement at the recent end, kept items move up.
+        runner_ups: codes, NO_ITEM where there is none.
         fallback_reason: why the round before was kept, or None.
     """
 
@@ -67,21 +76,53 @@ class Round:
     replaced_positions: list[int] = field(default_factory=list)
     replaced_codes: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    runner_ups: list[int] = field(default_factory=list)
     fallback_reason: str | None = None
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What the Constructor is asked for one user.
+
+    Attributes:
+        request: the newest items; with the placement at the recent end its masked places stand last.
+        positions: int64, where each place of the request stands in the whole history.
+    """
+
+    request: ConstructionRequest
+    positions: np.ndarray
+
+
 class Rewriter:
-    """Applies rounds of feedback to batches of histories. A user's result depends on nobody else's."""
+    """Applies rounds of feedback to batches of histories. A user's result depends on nobody else's.
+
+    Args:
+        scorer: of the base recommender. Needed where a candidate list or a limit on drift is configured.
+    """
 
     def __init__(
-        self, model: ItemConstructor, features: CatalogueFeatures, rule: OutlierRule, placement: Placement, batch_size: int
+        self,
+        model: ItemConstructor,
+        features: CatalogueFeatures,
+        rule: OutlierRule,
+        settings: ConstructSection,
+        seed: int,
+        scorer: Scorer | None = None,
     ) -> None:
         self.model = model
         self.features = features
         self.rule = rule
-        self.placement = placement
-        self.batch_size = batch_size
+        self.settings = settings
+        self.decoding = Decoding(settings.decoding, settings.num_beams, settings.temperature, seed)
         self.vectors = torch.from_numpy(features.in_space(rule.space))
+        self._scorer = scorer
+
+    @property
+    def scorer(self) -> Scorer:
+        if self._scorer is None:
+            raise ValueError("num_candidates and max_likelihood_drop need the base recommender: give the rewriter a scorer.")
+        return self._scorer
 
     def rewrite(self, requests: Sequence[RewriteRequest]) -> list[list[Round]]:
         """The rounds of each user, in order; as many as the user has remarks."""
@@ -91,20 +132,29 @@ class Rewriter:
             users = [user for user, request in enumerate(requests) if len(request.remarks) > number]
             remarks = {user: requests[user].remarks[number] for user in users}
             masks = self._masks(number, users, requests, current)
-            asked = {
-                user: self._request(remarks[user], current[user], masks[user])
+            idle = {
+                user: reason
                 for user in users
-                if not remarks[user].is_vague and masks[user]
+                if (reason := _reason_to_keep(requests[user].remarks[:number], rounds[user], remarks[user], masks[user]))
             }
-            answers = dict(zip(asked, construct(self.model, list(asked.values()), self.batch_size), strict=True))
+            asking = [user for user in users if user not in idle]
+            candidates = self._candidates([current[user] for user in asking])
+            asked = {
+                user: self._request(remarks[user], current[user], masks[user], allowed)
+                for user, allowed in zip(asking, candidates, strict=True)
+            }
+            questions = [asked[user].request for user in asking]
+            answers = construct(self.model, questions, self.settings.batch_size, self.decoding)
+            done = {
+                user: self._rewritten(remarks[user], current[user], asked[user], answer)
+                for user, answer in zip(asking, answers, strict=True)
+            }
+            done = self._without_drift(done, current)
             for user in users:
-                if user in answers:
-                    done = self._rewritten(remarks[user], current[user], asked[user], answers[user])
-                else:
-                    reason = VAGUE_FEEDBACK if remarks[user].is_vague else NOTHING_MASKED
-                    done = Round(remarks[user].feedback_id, current[user], fallback_reason=reason)
-                rounds[user].append(done)
-                current[user] = done.codes
+                if user in idle:
+                    done[user] = Round(remarks[user].feedback_id, current[user], fallback_reason=idle[user])
+                rounds[user].append(done[user])
+                current[user] = done[user].codes
         return rounds
 
     def _masks(
@@ -115,33 +165,87 @@ class Rewriter:
         outliers = find_outliers(ItemLists.of([current[user] for user in users]), self.vectors, self.rule)
         return {user: outlier.positions.tolist() for user, outlier in zip(users, outliers, strict=True)}
 
-    def _request(self, remark: Remark, codes: np.ndarray, positions: list[int]) -> ConstructionRequest:
-        start = self._window_start(codes)
-        window_positions = [position - start for position in positions]
-        return ConstructionRequest(codes[start:], window_positions, remark.utterance, self._allowed(remark, codes, start))
+    def _candidates(self, histories: list[np.ndarray]) -> list[np.ndarray]:
+        """bool [N] for each history: active, and among the user's best by the base recommender where that is configured."""
+        if not self.settings.num_candidates or not histories:
+            return [self.features.is_active for _ in histories]
+        item_ids = self.features.catalogue.item_ids
+        read = self.scorer.read([[item_ids[code] for code in history] for history in histories])
+        result = []
+        for best in self.scorer.top_items(read, self.settings.num_candidates):
+            is_candidate = np.zeros(len(item_ids), dtype=bool)
+            is_candidate[self.features.codes(best)] = True
+            result.append(is_candidate & self.features.is_active)
+        return result
 
-    def _window_start(self, codes: np.ndarray) -> int:
-        return max(0, len(codes) - self.model.settings.history_items)
+    def _request(self, remark: Remark, codes: np.ndarray, masked: list[int], candidates: np.ndarray) -> _Asked:
+        start = max(0, len(codes) - self.model.settings.history_items)
+        is_masked = np.zeros(len(codes), dtype=bool)
+        is_masked[masked] = True
+        positions = np.arange(start, len(codes))
+        if self.settings.placement == "recent_end":
+            # What is asked for is what comes after the kept items: that is where the answer will stand.
+            positions = np.concatenate([positions[~is_masked[start:]], positions[is_masked[start:]]])
+        places = np.flatnonzero(is_masked[positions]).tolist()
+        allowed = self._allowed(remark, codes[:start], candidates)
+        # Enough digits of the words' own name to draw by, whoever else is in the batch.
+        seed = int(short_hash(remark.feedback_id), 16)
+        return _Asked(ConstructionRequest(codes[positions], places, remark.utterance, allowed, seed), positions)
 
-    def _allowed(self, remark: Remark, codes: np.ndarray, start: int) -> np.ndarray:
-        """bool [N]: active, not turned down, and not among the older items that the Constructor does not see."""
-        allowed: np.ndarray = self.features.is_active & ~self.features.has_any_attribute(remark.unwanted_attributes)
-        allowed[codes[:start]] = False
+    def _allowed(self, remark: Remark, older: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """bool [N]: candidates not turned down, and not among the older items that the Constructor does not see."""
+        allowed: np.ndarray = candidates & ~self.features.has_any_attribute(remark.unwanted_attributes)
+        allowed[older] = False
         allowed[self.features.codes(list(remark.unwanted_item_ids))] = False
         return allowed
 
-    def _rewritten(self, remark: Remark, codes: np.ndarray, request: ConstructionRequest, answer: Construction) -> Round:
+    def _rewritten(self, remark: Remark, codes: np.ndarray, asked: _Asked, answer: Construction) -> Round:
+        request = asked.request
         broken = validate_rewrite(request.history, answer.item_codes, request.masked_positions, request.allowed)
         if broken is not None:
             log.warning("A rewrite is dropped: %s", broken)
             return Round(remark.feedback_id, codes, fallback_reason=INVALID_REWRITE)
-        start = self._window_start(codes)
-        positions = [start + position for position in request.masked_positions]
-        new_items = [int(answer.item_codes[position]) for position in request.masked_positions]
-        rewritten = apply_rewrite(codes.tolist(), positions, new_items, self.placement)
+        # An item that the Constructor keeps stays where it is, at the recent end too.
+        decisions = answer.replacements
+        positions = [int(asked.positions[decision.position]) for decision in decisions]
+        new_items = [decision.item for decision in decisions]
+        rewritten = apply_rewrite(codes.tolist(), positions, new_items, self.settings.placement)
         change = difference(codes.tolist(), rewritten)
-        put_in = (int(answer.item_codes[position]) for position in answer.replaced_positions)
-        probability_of = dict(zip(put_in, answer.probabilities, strict=True))
-        # With `recent_end` kept items move too; those were not decided, so nothing is said of their probability.
-        probabilities = [float(probability_of.get(rewritten[position], 1.0)) for position in change.replaced_positions]
-        return Round(remark.feedback_id, np.array(rewritten), change.replaced_positions, change.replaced_items, probabilities)
+        decision_on = {decision.item: decision for decision in decisions}
+        decided = [decision_on.get(rewritten[position]) for position in change.replaced_positions]
+        return Round(
+            remark.feedback_id,
+            np.array(rewritten),
+            change.replaced_positions,
+            change.replaced_items,
+            probabilities=[decision.probability if decision else 1.0 for decision in decided],
+            margins=[decision.margin if decision else 1.0 for decision in decided],
+            runner_ups=[decision.runner_up if decision else NO_ITEM for decision in decided],
+        )
+
+    def _without_drift(self, done: dict[int, Round], current: list[np.ndarray]) -> dict[int, Round]:
+        """The rounds, with those undone after which the items that a user kept are far less likely than before."""
+        limit = self.settings.max_likelihood_drop
+        changed = [user for user, of_user in done.items() if of_user.replaced_positions]
+        if limit is None or not changed:
+            return done
+        before = ItemLists.of([current[user] for user in changed])
+        after = ItemLists.of([done[user].codes for user in changed])
+        drops = likelihood_drops(self.scorer, before, after)
+        return done | {
+            user: Round(done[user].feedback_id, current[user], fallback_reason=DRIFT)
+            for user, drop in zip(changed, drops, strict=True)
+            if drop > limit
+        }
+
+
+def _reason_to_keep(said: Sequence[Remark], rounds: Sequence[Round], remark: Remark, mask: list[int]) -> str | None:
+    """Why a user's history needs no Constructor in this round."""
+    if remark.is_vague:
+        return VAGUE_FEEDBACK
+    if not mask:
+        return NOTHING_MASKED
+    # The same words on the same history, to the same effect: none.
+    if rounds and not rounds[-1].replaced_positions and said[-1].utterance == remark.utterance:
+        return SAME_WORDS
+    return None

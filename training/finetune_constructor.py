@@ -187,20 +187,21 @@ def training_and_validation(config: Config, dataset: Dataset, items: ItemFeature
     held_out = set(chosen) if split == "all" else set()
     training = [np.asarray(training_part(history, split)) for user, history in enumerate(histories) if user not in held_out]
     settings = PairSettings(section.history_items, section.next_place_share, section.vague_share)
-    source = PairSource(training, items.attributes, items.collaborative.numpy(), settings)
+    source = PairSource(training, items.titles, items.attributes, items.collaborative.numpy(), settings)
     if not source.histories or not chosen:
         raise InputDataError(
             f"No user is left to train on or to validate with: histories of more than {MIN_CONTEXT_ITEMS} training items are "
             "needed. Give more interactions."
         )
     # Every validation pair has words that say something: what they are worth is the question.
-    asking = PairSource(training, items.attributes, items.collaborative.numpy(), dataclasses.replace(settings, vague_share=0.0))
+    asking = dataclasses.replace(settings, vague_share=0.0)
+    asking_source = PairSource(training, items.titles, items.attributes, items.collaborative.numpy(), asking)
     inputs, targets = [], []
     for user in chosen:
         known, target = input_and_target(histories[user], "validation" if split == "leave_one_out" else "test") or (None, None)
         inputs.append(np.asarray(known))
         targets.append(int(target))
-    return source, validation_set(asking, inputs, targets, rng)
+    return source, validation_set(asking_source, inputs, targets, rng)
 
 
 def start_deepspeed(section: FinetuneConstructorSection, base_folder: Path, items: ItemFeatures, seed: int) -> Any:

@@ -11,15 +11,21 @@ from cesrec_core.artifacts import read_manifest
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.constructor.artifact import load_constructor
+from cesrec_core.constructor.decoding import NO_ITEM
 from cesrec_core.outliers import OutlierRule
+from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest, Round
 from cesrec_core.schemas import PSEUDO_SEQUENCES
+from cesrec_core.scoring import Scorer
 
 
 class ConstructPseudoSequences:
     """user_id, item_ids, masked_positions, said -> pseudo_sequences, one row per round."""
 
-    def __init__(self, constructor_folder: Path, catalogue_folder: Path, config: Config, run_id: str) -> None:
+    def __init__(
+        self, recommender_folder: Path, constructor_folder: Path, catalogue_folder: Path, config: Config, run_id: str
+    ) -> None:
+        self.recommender_folder = recommender_folder
         self.constructor_folder = constructor_folder
         self.catalogue_folder = catalogue_folder
         self.config = config
@@ -30,9 +36,13 @@ class ConstructPseudoSequences:
         base = Path(self.config.finetune_constructor.model_path)
         model = load_constructor(self.constructor_folder, base, self.features.for_constructor())
         self.constructor_id = read_manifest(self.constructor_folder, "constructor").artifact_id
-        section = self.config.construct_pseudo_sequences
-        rule = OutlierRule.of(self.config.mask_outliers, self.config.run.seed)
-        self.rewriter = Rewriter(model.to(device_of_worker()), self.features, rule, section.placement, section.batch_size)
+        section, seed = self.config.construct_pseudo_sequences, self.config.run.seed
+        rule = OutlierRule.of(self.config.mask_outliers, seed)
+        scorer = None
+        if section.needs_recommender:
+            recommender, _ = load_recommender(self.recommender_folder)
+            scorer = Scorer(recommender.to(device_of_worker()), self.features)
+        self.rewriter = Rewriter(model.to(device_of_worker()), self.features, rule, section, seed, scorer)
 
     def process(self, shard: pa.Table) -> pa.Table:
         users = shard[c.USER_ID].to_pylist()
@@ -61,6 +71,8 @@ class ConstructPseudoSequences:
             c.REPLACED_POSITIONS: done.replaced_positions,
             c.REPLACED_ITEM_IDS: [item_ids[code] for code in done.replaced_codes],
             c.PROBABILITIES: done.probabilities,
+            c.MARGINS: done.margins,
+            c.RUNNER_UP_ITEM_IDS: [None if code == NO_ITEM else item_ids[code] for code in done.runner_ups],
             c.FEEDBACK_ID: done.feedback_id,
             c.IS_FALLBACK: done.fallback_reason is not None,
             c.FALLBACK_REASON: done.fallback_reason,

@@ -15,12 +15,15 @@ from cesrec_core.actors.devices import device_of_worker
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.constructor.artifact import load_constructor
-from cesrec_core.constructor.construction import ConstructionRequest, next_place_scores
+from cesrec_core.constructor.construction import next_place_scores
+from cesrec_core.constructor.decoding import ConstructionRequest
+from cesrec_core.constructor.recommender import NextPlaceRecommender
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.item_rules import ItemRules
 from cesrec_core.product_search import top_products
 from cesrec_core.ranking import base_scores, top_k
 from cesrec_core.recommenders.artifact import load_recommender
+from cesrec_core.recommenders.batches import left_pad
 from cesrec_core.schemas import RECOMMENDATIONS
 from cesrec_core.scoring import ReadHistories, Scorer
 
@@ -59,20 +62,26 @@ class Recommend:
 
     def setup(self) -> None:
         features = CatalogueFeatures.load(self.catalogue_folder)
-        recommender, _ = load_recommender(self.recommender_folder)
         settings = self.config.recommend
-        recommender = recommender.to(device_of_worker())
-        self.scorer = Scorer(recommender, features, settings.include_cold_items, settings.cold_item_bonus)
+        self.constructor = None
+        if settings.base == "constructor" or settings.constructor_weight > 0:
+            model_folder = Path(self.config.finetune_constructor.model_path)
+            constructor = load_constructor(self.constructor_folder, model_folder, features.for_constructor())
+            self.constructor = constructor.to(device_of_worker())
+        self.next_place = None
+        if settings.base == "constructor" and self.constructor is not None:
+            # It knows every item of the catalogue, cold ones too, by its text.
+            self.next_place = NextPlaceRecommender(self.constructor, features.catalogue.item_ids)
+            self.scorer = Scorer(self.next_place, features)
+        else:
+            recommender, _ = load_recommender(self.recommender_folder)
+            recommender = recommender.to(device_of_worker())
+            self.scorer = Scorer(recommender, features, settings.include_cold_items, settings.cold_item_bonus)
         self.rules = ItemRules()
         if self.rules_file is not None:
             rows = pq.read_table(self.rules_file, columns=[c.RULE, c.SEGMENT, c.ITEM_ID]).to_pylist()
             triples = ((row[c.RULE], row[c.SEGMENT], row[c.ITEM_ID]) for row in rows)
             self.rules = ItemRules.from_rows(triples, self.scorer.vocabulary.idx_of)
-        self.constructor = None
-        if self.config.recommend.constructor_weight > 0:
-            base = Path(self.config.finetune_constructor.model_path)
-            constructor = load_constructor(self.constructor_folder, base, features.for_constructor())
-            self.constructor = constructor.to(device_of_worker())
 
     def process(self, shard: pa.Table) -> pa.Table:
         tables = [
@@ -118,12 +127,26 @@ class Recommend:
     def _speaking(self, users: pa.Table, allowed: Tensor) -> pa.Table:
         read, seen = self._read(users)
         items = self.scorer.item_vectors
-        base = base_scores(self.scorer.encode(read), items, allowed.to(items.device)).cpu()
+        base = base_scores(self._vectors(users, read), items, allowed.to(items.device)).cpu()
         said, heard = self._feedback_scores(users), self._constructor_scores(users, read)
         # Rounded, so that neither the other users of a batch nor the processor decide between items that are as good.
         total = (base + said + heard).round(decimals=SCORE_DECIMALS)
         chosen, _ = top_k(total, list(seen), self.config.recommend.top_k)
         return self._rows(users, chosen, *(part.gather(1, chosen) for part in (base, said, heard)))
+
+    def _vectors(self, users: pa.Table, read: ReadHistories) -> Tensor:
+        """User vectors of those who spoke; only the Constructor hears the words."""
+        if self.next_place is None:
+            return self.scorer.encode(read)
+        said, histories = users[c.UTTERANCE].to_pylist(), list(read.idx)
+        size = self.config.construct_pseudo_sequences.batch_size
+        blocks = [
+            self.next_place.encode_with_words(
+                left_pad(histories[start : start + size], self.next_place.max_history_items), said[start : start + size]
+            )
+            for start in range(0, len(histories), size)
+        ]
+        return torch.cat(blocks)
 
     def _read(self, users: pa.Table) -> tuple[ReadHistories, ItemLists]:
         """The history that is read, and what a user has had: that stays seen, whatever the pseudo-sequence put in its place."""
@@ -158,7 +181,7 @@ class Recommend:
     def _constructor_scores(self, users: pa.Table, read: ReadHistories) -> Tensor:
         """Weighted log-probabilities of the next place, [B, V + 1]."""
         result = torch.zeros(len(users), len(self.scorer.codes))
-        if self.constructor is None:
+        if self.constructor is None or self.next_place is not None:
             return result
         newest = self.constructor.settings.history_items
         is_active = self.scorer.features.is_active

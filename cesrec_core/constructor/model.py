@@ -276,15 +276,27 @@ class ItemConstructor(nn.Module):
         Returns:
             float32 [P, N].
         """
+        by_behaviour, by_text = self._queries(states, wish)
+        collaborative = self.item_features[:, self.semantic_width :]
+        # query @ (text - center).T without a centred copy of the table, which would be as large as the table itself.
+        text_scores = by_text @ self.item_text.T - (by_text @ self.text_center).unsqueeze(-1)
+        return by_behaviour @ collaborative.T + text_scores
+
+    def _queries(self, states: torch.Tensor, wish: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is looked for, float32 [P, D] among collaborative vectors and [P, H] among texts."""
         states = states.float()
         scales = self.log_scales.exp()
-        collaborative = self.item_features[:, self.semantic_width :]
-        query: torch.Tensor = self.collaborative_query(states) * (scales[0] * self.collaborative_scale)
-        by_behaviour = query @ collaborative.T
-        query = (self.text_query(states) + self.wish_gate * wish) * (scales[1] * self.text_scale)
-        # query @ (text - center).T without a centred copy of the table, which would be as large as the table itself.
-        by_text = query @ self.item_text.T - (query @ self.text_center).unsqueeze(-1)
-        return by_behaviour + by_text
+        by_behaviour: torch.Tensor = self.collaborative_query(states) * (scales[0] * self.collaborative_scale)
+        by_text: torch.Tensor = (self.text_query(states) + self.wish_gate * wish) * (scales[1] * self.text_scale)
+        return by_behaviour, by_text
+
+    def queries(self, states: torch.Tensor, wish: torch.Tensor) -> torch.Tensor:
+        """float32 [P, D + H]; its products with `item_keys` are the logits of `score`, but for one constant a row."""
+        return torch.cat(self._queries(states, wish), -1)
+
+    def item_keys(self) -> torch.Tensor:
+        """float32 [N, D + H], what `queries` are compared with."""
+        return torch.cat([self.item_features[:, self.semantic_width :], self.item_text], -1)
 
     def score_places(self, batch: ScoredBatch) -> torch.Tensor:
         """Logits float32 [P, N] of the scored places of a batch, before any item is forbidden."""

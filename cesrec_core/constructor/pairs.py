@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cesrec_core.feedback.simulator import simulate_utterance, vague_utterance
+from cesrec_core.feedback.simulator import off_topic_utterance, simulate_utterance, vague_utterance
 
 MASKED = -1
 MIN_CONTEXT_ITEMS = 2
@@ -18,6 +18,8 @@ _NUM_NEIGHBOURS = 50
 _NEAR_MISS_SHARE = 0.5
 # What a recommender would have shown: this many popular items, for feedback about the place after the history.
 _NUM_SHOWN = 10
+# Of the words that say nothing.
+_OFF_TOPIC_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -63,18 +65,20 @@ class PairSource:
 
     Args:
         histories: training histories, int32 item codes, oldest first; those too short for a context are left out.
-        attributes: attributes of each of the N items of the catalogue.
+        titles, attributes: of each of the N items of the catalogue.
         collaborative: float [N, D], the space in which near misses are near.
     """
 
     def __init__(
         self,
         histories: Sequence[np.ndarray],
+        titles: Sequence[str],
         attributes: Sequence[Sequence[str]],
         collaborative: np.ndarray,
         settings: PairSettings,
     ) -> None:
         self.histories = [history for history in histories if len(history) > MIN_CONTEXT_ITEMS]
+        self.titles = titles
         self.attributes = attributes
         self.settings = settings
         norms = np.linalg.norm(collaborative, axis=1, keepdims=True)
@@ -118,13 +122,14 @@ class PairSource:
 
     def _say(self, wanted: np.ndarray, shown: Sequence[int], rng: np.random.Generator) -> str:
         if rng.random() < self.settings.vague_share:
-            return vague_utterance(rng)
+            return off_topic_utterance(rng) if rng.random() < _OFF_TOPIC_SHARE else vague_utterance(rng)
         truths = [self.attributes[int(code)] for code in wanted]
         # The wish is of one of the places; nothing true of any of them is turned down.
         wish = truths[int(rng.integers(len(truths)))]
         true_of_any = {attribute for attributes in truths for attribute in attributes}
         others = [[attribute for attribute in self.attributes[code] if attribute not in true_of_any] for code in shown]
-        return simulate_utterance(wish, others, rng, self.settings.max_attributes, self.settings.unwanted_share)
+        titles = [self.titles[code] for code in shown if code not in wanted]
+        return simulate_utterance(wish, others, rng, self.settings.max_attributes, self.settings.unwanted_share, titles)
 
     def _draw_positions(self, window: np.ndarray, num_masked: int, rng: np.random.Generator) -> np.ndarray:
         """Places to hide, ascending. One utterance is to fit them all, so the later ones share an attribute with the

@@ -65,9 +65,13 @@ class Warehouse:
         return self.spark.catalog.tableExists(f"{self.schema_name}.{table.name}")
 
     def create_missing_tables(self) -> None:
-        """Create every table that is not there yet, with NOT NULL, CHECK constraints and comments."""
+        """Create every table that is not there yet, with NOT NULL, CHECK constraints and comments.
+
+        Tables of an earlier version get the nullable columns that have come since; their old rows hold null there.
+        """
         for table in TABLES.values():
             if self.exists(table):
+                self._add_new_columns(table)
                 continue
             builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
             if self.schema_name is None:
@@ -84,6 +88,13 @@ class Warehouse:
                 builder = builder.partitionedBy(*table.partition_by)
             with self._marked():
                 builder.execute()
+
+    def _add_new_columns(self, table: Table) -> None:
+        found = set(self.spark.table(self.location(table)).columns)
+        new = [f"`{column.name}` {column.type}" for column in table.columns if column.nullable and column.name not in found]
+        if new:
+            with self._marked():
+                self.spark.sql(f"ALTER TABLE {self.location(table)} ADD COLUMNS ({', '.join(new)})")
 
     def version(self, table: Table) -> int:
         """The table's newest version."""

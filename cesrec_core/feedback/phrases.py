@@ -1,6 +1,7 @@
 """Ways in which people react to recommendations, by kind. Neutral of the domain: a shop of toys must work too.
 
-`{wish}` stands for one or two attributes asked for, `{unwanted}` for one turned down.
+`{wish}` stands for one or two attributes asked for, `{unwanted}` for one turned down, `{item}` for the title of something that
+was shown.
 """
 
 WISH = (
@@ -130,6 +131,36 @@ VAGUE = (
     "none of these",
     "what else is there?",
     "it depends on my mood",
+)
+
+# Said of something that was shown: what was wanted is like it or unlike it, but for the wish.
+COMPARE_ITEM = (
+    "like {item}, but with more {wish}",
+    "{item} was close, only more {wish} please",
+    "something in the way of {item}, more {wish} though",
+    "not like {item}, rather {wish}",
+    "{item} is not for me, I'd rather have {wish}",
+    "{wish} instead of {item}",
+    "less like {item} and more {wish}",
+    "why {item}? I was after {wish}",
+    "I did not care for {item}; do you have {wish}?",
+    "had my fill of things like {item}, now {wish}",
+)
+
+# Said to the recommender, and about something else.
+OFF_TOPIC = (
+    "thanks, talk to you later",
+    "how do I change my password?",
+    "what is the weather like tomorrow?",
+    "hello, is anybody there?",
+    "who made this app?",
+    "the page takes ages to load",
+    "can you call me a taxi",
+    "my sister says hi",
+    "I had pasta for dinner",
+    "when is the shop open?",
+    "please cancel my subscription",
+    "how old are you?",
 )
 
 PAIRS_OF_WISHES = ("{first} and {second}", "{first}, {second}", "{first} with some {second}", "{first} or {second}")

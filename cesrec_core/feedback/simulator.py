@@ -1,6 +1,7 @@
-"""A simulated user, who knows attributes and nothing else: never a title, never an id.
+"""A simulated user, who knows the target by its attributes and nothing else: never its title, never an id.
 
-The target-aware simulator of METHOD.md, "Honest evaluation": one or two attributes in words a person would use.
+The target-aware simulator of METHOD.md, "Honest evaluation": one or two attributes in words a person would use. The one
+title that may be named is that of something that was shown.
 """
 
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cesrec_core.feedback import phrases
-from cesrec_core.prompts import attribute_words
+from cesrec_core.prompts import MAX_TITLE_CHARACTERS, attribute_words, clean_text
 
 # How often each kind of phrasing is used, in the order of the phrase tables below.
 _WISH_KINDS = (phrases.WISH, phrases.COMPARE_WISH, phrases.TERSE_WISH)
@@ -17,6 +18,8 @@ _BOTH_KINDS = (phrases.BOTH, phrases.COMPARE_BOTH, phrases.TERSE_BOTH)
 _KIND_SHARES = (0.55, 0.25, 0.2)
 # People sometimes only turn something down and leave the wish unsaid.
 _REJECTION_ONLY_SHARE = 0.1
+# Where titles of what was shown are known.
+_COMPARED_WITH_ITEM_SHARE = 0.1
 
 
 def simulate_utterance(
@@ -25,6 +28,7 @@ def simulate_utterance(
     rng: np.random.Generator,
     max_attributes: int,
     unwanted_share: float,
+    shown_titles: Sequence[str] = (),
 ) -> str:
     """What a person who wants the target would say of what was shown.
 
@@ -34,12 +38,17 @@ def simulate_utterance(
         max_attributes: at most this many wishes, and at most two.
         unwanted_share: probability that the person also turns something down: an attribute common in what was shown
             and absent from the target.
+        shown_titles: titles that the person may compare with, the target's not among them; untrusted, and cleaned here.
     """
     wanted = sorted({words for attribute in target_attributes if (words := attribute_words(attribute))})
     if not wanted:
         return vague_utterance(rng)
     unwanted = _draw_unwanted(wanted, shown_attributes, rng) if rng.random() < unwanted_share else None
     wish = _say_wish(wanted, rng, max_attributes)
+    # Without titles nothing is drawn, so that the words of a seed stay what they are.
+    if shown_titles and rng.random() < _COMPARED_WITH_ITEM_SHARE:
+        item = clean_text(_pick(shown_titles, rng), MAX_TITLE_CHARACTERS)
+        return _pick(phrases.COMPARE_ITEM, rng).format(wish=wish, item=item)
     if unwanted is None:
         return _pick(_pick_kind(_WISH_KINDS, rng), rng).format(wish=wish)
     if rng.random() < _REJECTION_ONLY_SHARE:
@@ -50,6 +59,11 @@ def simulate_utterance(
 def vague_utterance(rng: np.random.Generator) -> str:
     """Words that cannot be acted on."""
     return _pick(phrases.VAGUE, rng)
+
+
+def off_topic_utterance(rng: np.random.Generator) -> str:
+    """Words about something else."""
+    return _pick(phrases.OFF_TOPIC, rng)
 
 
 def _say_wish(wanted: list[str], rng: np.random.Generator, max_attributes: int) -> str:

@@ -26,8 +26,8 @@ def run(context: RunContext) -> StageResult:
         .join(histories.select(c.USER_ID, c.ITEM_IDS), on=c.USER_ID, how="inner")
         .join(masks, on=c.USER_ID, how="inner")
     )
-    constructor_folder, _ = context.artifact("constructor")
-    worker = ConstructPseudoSequences(constructor_folder, export_features(context), context.config, context.run_id)
+    folders = (context.artifact("recommender")[0], context.artifact("constructor")[0], export_features(context))
+    worker = ConstructPseudoSequences(*folders, context.config, context.run_id)
     rewritten = map_frame(context, NAME, to_rewrite, c.USER_ID, worker, PSEUDO_SEQUENCES)
     empty = context.warehouse.read(PSEUDO_SEQUENCES).limit(0)
     num_rounds = context.warehouse.replace_run(PSEUDO_SEQUENCES, rewritten if rewritten is not None else empty, context.run_id)
@@ -48,7 +48,7 @@ def _metrics(rounds: DataFrame) -> dict[str, float]:
 
 STAGE = Stage(
     name=NAME,
-    reads=(USER_SEQUENCES.name, OUTLIER_MASKS.name, FEEDBACK_SIGNALS.name, ITEMS.name, "constructor"),
+    reads=(USER_SEQUENCES.name, OUTLIER_MASKS.name, FEEDBACK_SIGNALS.name, ITEMS.name, "recommender", "constructor"),
     writes=(PSEUDO_SEQUENCES.name, CLARIFICATIONS.name),
     run=run,
 )

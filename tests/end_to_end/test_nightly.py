@@ -241,7 +241,7 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     history = observed_histories(world.table("user_sequences"), "leave_one_out").where("user_id = 'person-00'").first()
     catalogue = export_features(context)
     folders = context.artifact("recommender")[0], context.artifact("constructor")[0]
-    constructing = ConstructPseudoSequences(folders[1], catalogue, context.config, "run")
+    constructing = ConstructPseudoSequences(*folders, catalogue, context.config, "run")
     recommending = Recommend(*folders, catalogue, None, context.config, "run")
     understanding = UnderstandFeedback(catalogue, 1000)
     for worker in (constructing, recommending, understanding):
@@ -279,6 +279,35 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     crowd = pa.concat_tables([pa.Table.from_pylist(others), ranked.replace_schema_metadata()], promote_options="permissive")
     in_company = recommending.process(crowd).to_pylist()[-len(racing_list) :]
     assert [row["item_id"] for row in in_company] == racing_list
+
+
+def test_the_constructor_as_base_recommender_listens_and_serves_the_silent(
+    first_night: tuple[World, dict[str, Any]],
+) -> None:
+    world, _ = first_night
+    context = world.open()
+    section = context.config.recommend.model_copy(
+        update={"base": "constructor", "attribute_weight": 0.0, "aligned_weight": 0.0}
+    )
+    config = context.config.model_copy(update={"recommend": section})
+    folders = context.artifact("recommender")[0], context.artifact("constructor")[0], export_features(context)
+    recommending = Recommend(*folders, None, config, "run")
+    recommending.setup()
+    history = observed_histories(world.table("user_sequences"), "leave_one_out").where("user_id = 'person-00'").first()
+    nothing = {"utterance": None, "round": None, "wanted_attributes": None, "unwanted_attributes": None}
+    row = {"user_id": "person-00", "item_ids": history["item_ids"], "pseudo_item_ids": None, "segments": None, **nothing}
+    said = {"round": 1, "wanted_attributes": [], "unwanted_attributes": []}
+    rows = [row, *({**row, **said, "utterance": f"more {kind} please"} for kind in ("plush", "racing"))]
+    schema = pa.Table.from_pylist(rows[1:]).schema
+    lists = [recommending.process(pa.Table.from_pylist([one], schema=schema)).to_pylist() for one in rows]
+    kind = {f"toy-{number:02d}": item_row(number)["attributes"][0] for number in range(NUM_ITEMS)}
+    num_plush = [sum(kind[entry["item_id"]] == "Plush" for entry in found) for found in lists]
+    assert num_plush[1] > num_plush[2]
+    for found in lists:
+        assert len(found) == 10
+        assert not {entry["item_id"] for entry in found} & set(history["item_ids"])
+        assert all(entry["score"] == pytest.approx(entry["base_score"], abs=1e-5) for entry in found)
+        assert [entry["score"] for entry in found] == sorted((entry["score"] for entry in found), reverse=True)
 
 
 def test_a_table_that_was_removed_is_not_taken_for_done(copied_world: World) -> None:

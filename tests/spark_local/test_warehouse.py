@@ -14,7 +14,7 @@ from cesrec_core.delta_io import warehouse as warehouse_module
 from cesrec_core.delta_io.runs import Run, find_run, latest_published, read_published, write_run
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError, InputDataError, SchemaError
-from cesrec_core.schemas import FEEDBACK, INTERACTIONS, PSEUDO_SEQUENCES, RECOMMENDATIONS, RUNS, TABLES, Table
+from cesrec_core.schemas import FEEDBACK, INTERACTIONS, PSEUDO_SEQUENCES, RECOMMENDATIONS, RUNS, TABLES, Column, Table
 
 # Creating a table takes a second; these are one of each kind: change feed, CHECK, partitions, maps, and the views' tables.
 CREATED = (INTERACTIONS, FEEDBACK, RECOMMENDATIONS, PSEUDO_SEQUENCES, RUNS)
@@ -103,6 +103,22 @@ def test_creating_again_changes_nothing(warehouse: Warehouse) -> None:
     before = num_versions(warehouse)
     warehouse.create_missing_tables()
     assert num_versions(warehouse) == before
+
+
+def test_a_table_of_an_earlier_version_gets_the_columns_that_came_since(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = dataclasses.replace(RUNS, name="runs_of_old")
+    new = dataclasses.replace(old, columns=(*old.columns, Column("mood", "array<string>", "New", nullable=True)))
+    monkeypatch.setattr(warehouse_module, "TABLES", {old.name: old})
+    warehouse.create_missing_tables()
+    monkeypatch.setattr(warehouse_module, "TABLES", {new.name: new})
+    warehouse.create_missing_tables()
+    assert warehouse.spark.table(warehouse.location(new)).schema["mood"].dataType.simpleString() == "array<string>"
+    assert warehouse.version_by_others(new) == 0
+    version = warehouse.version(new)
+    warehouse.create_missing_tables()
+    assert warehouse.version(new) == version
 
 
 def test_replacing_a_run_leaves_one_copy_and_other_runs_alone(warehouse: Warehouse) -> None:

@@ -47,6 +47,7 @@ def test_base_yaml_spells_out_every_value() -> None:
         "train_adapter.hidden_width",
         "finetune_constructor.model_path",
         "finetune_constructor.num_layers",
+        "construct_pseudo_sequences.max_likelihood_drop",
     }
 
 

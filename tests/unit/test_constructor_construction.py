@@ -1,5 +1,7 @@
 """Rewriting: padding, batches and the cache change nothing; only allowed items are put in; copies stay copies."""
 
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,12 @@ import pytest
 import torch
 from tiny_llama import write_tiny_llama
 
-from cesrec_core.constructor.construction import ConstructionRequest, construct, next_place_scores, validate_rewrite
-from cesrec_core.constructor.layout import padded, reading_slots
+from cesrec_core.constructor.construction import construct, next_place_scores, validate_rewrite
+from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding, Draft, mask_of
+from cesrec_core.constructor.layout import joined, padded, reading_slots, writing_slots
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
+from cesrec_core.constructor.recommender import NextPlaceRecommender
+from cesrec_core.recommenders import Recommender
 
 NUM_ITEMS = 12
 
@@ -98,11 +103,11 @@ def test_cached_and_batched_rewrites_equal_full_forward_passes_one_by_one(model:
     for request, result in zip(requests(), construct(model, requests(), batch_size=4), strict=True):
         codes, probabilities = by_hand(model, request)
         assert result.item_codes.tolist() == codes
-        assert result.probabilities == pytest.approx(probabilities, abs=1e-5)
+        assert [decision.probability for decision in result.replacements] == pytest.approx(probabilities, abs=1e-5)
 
 
 def test_some_place_is_rewritten_at_all(model: ItemConstructor) -> None:
-    assert sum(len(result.replaced_positions) for result in construct(model, requests())) >= 3
+    assert sum(len(result.replacements) for result in construct(model, requests())) >= 3
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
@@ -112,14 +117,16 @@ def test_who_else_is_in_the_batch_changes_nothing(model: ItemConstructor, batch_
     together = construct(model, [hostile, *reversed(requests())], batch_size=8)[1:][::-1]
     for one, other in zip(alone, together, strict=True):
         assert one.item_codes.tolist() == other.item_codes.tolist()
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
-        assert one.margin == pytest.approx(other.margin, abs=1e-5)
+        for mine, others in zip(one.decisions, other.decisions, strict=True):
+            assert (mine.position, mine.item, mine.runner_up) == (others.position, others.item, others.runner_up)
+            assert mine.probability == pytest.approx(others.probability, abs=1e-5)
+            assert mine.margin == pytest.approx(others.margin, abs=1e-5)
 
 
 def test_unmasked_places_are_untouched_and_only_allowed_items_enter(model: ItemConstructor) -> None:
     for request, result in zip(requests(), construct(model, requests()), strict=True):
         assert validate_rewrite(request.history, result.item_codes, request.masked_positions, request.allowed) is None
-        assert set(result.replaced_positions) <= set(request.masked_positions)
+        assert [decision.position for decision in result.decisions] == sorted(request.masked_positions)
         kept = [place for place in range(len(request.history)) if place not in request.masked_positions]
         assert result.item_codes[kept].tolist() == request.history[kept].tolist()
 
@@ -129,22 +136,23 @@ def test_a_place_with_one_candidate_takes_it_with_certainty(model: ItemConstruct
     allowed[[2, 8]] = True  # 2 stands in the history already
     (result,) = construct(model, [ConstructionRequest(np.array([1, 2, 3]), (2,), "red", allowed)])
     assert result.item_codes.tolist() == [1, 2, 8]
-    assert result.probabilities == (1.0,)
-    assert result.margin == 1.0
+    (decision,) = result.decisions
+    assert (decision.before, decision.item, decision.probability) == (3, 8, 1.0)
+    assert (decision.runner_up, decision.margin) == (NO_ITEM, 1.0)
 
 
 def test_without_any_candidate_the_item_is_kept(model: ItemConstructor) -> None:
     nothing = np.zeros(NUM_ITEMS, dtype=bool)
     (result,) = construct(model, [ConstructionRequest(np.array([1, 2, 3]), (0, 2), "red", nothing)])
     assert result.item_codes.tolist() == [1, 2, 3]
-    assert result.replaced_positions == ()
+    assert result.replacements == []
 
 
 def test_keeping_what_stood_there_is_a_candidate(model: ItemConstructor) -> None:
     only_itself = np.zeros(NUM_ITEMS, dtype=bool)
     only_itself[3] = True
     (result,) = construct(model, [ConstructionRequest(np.array([1, 2, 3]), (2,), "red", only_itself)])
-    assert (result.item_codes.tolist(), result.replaced_positions) == ([1, 2, 3], ())
+    assert (result.item_codes.tolist(), result.replacements) == ([1, 2, 3], [])
 
 
 def test_next_place_scores_are_a_distribution_over_exactly_the_allowed_items(model: ItemConstructor) -> None:
@@ -171,9 +179,110 @@ def test_next_place_is_what_constructing_an_appended_masked_place_gives(model: I
     assert result.item_codes[3] == int(scores.argmax())
 
 
+@torch.no_grad()
+def test_as_a_base_recommender_it_gives_the_same_distribution(model: ItemConstructor) -> None:
+    recommender = NextPlaceRecommender(model, [f"i{code}" for code in range(NUM_ITEMS)])
+    assert isinstance(recommender, Recommender)
+    items, vectors = torch.tensor([[0, 2, 3, 4], [7, 8, 9, 10]]), recommender.item_vectors()
+    words = ["something blue", ""]
+    log_probabilities = torch.log_softmax((recommender.encode_with_words(items, words) @ vectors.T)[:, 1:], -1)
+    asked = [ConstructionRequest(row[row > 0].numpy() - 1, (), said) for row, said in zip(items, words, strict=True)]
+    assert torch.allclose(log_probabilities, next_place_scores(model, asked), atol=1e-4)
+    # Without words, and place by place, whatever comes later.
+    states = recommender.states(items)
+    assert torch.allclose(states[:, -1], recommender.encode(items), atol=1e-4)
+    other_end = torch.cat([items[:, :3], torch.tensor([[1], [1]])], 1)
+    assert torch.allclose(recommender.states(other_end)[:, :3], states[:, :3], atol=1e-4)
+    assert not torch.allclose(recommender.encode(other_end), states[:, -1], atol=1e-2)
+    assert torch.allclose(recommender.average_state, recommender.encode(torch.zeros(1, 7, dtype=torch.int64))[0], atol=1e-4)
+
+
 def test_the_words_change_the_scores(model: ItemConstructor) -> None:
     scores = next_place_scores(model, [ConstructionRequest(np.array([1, 2]), (), words) for words in ("red", "blue")])
     assert not torch.allclose(scores[0], scores[1], atol=1e-3)
+
+
+def whole_rewrites(model: ItemConstructor, request: ConstructionRequest) -> dict[tuple[int, ...], float]:
+    """The probability of every possible pair of items for two masked places."""
+    first, second = sorted(request.masked_positions)
+    result: dict[tuple[int, ...], float] = {}
+    history = request.history.tolist()
+    for one, other in itertools.product(range(NUM_ITEMS), repeat=2):
+        # Until the second place is decided, its old item stands there.
+        if one == other or one in history[:first] + history[first + 1 :] or other in history[:second] + history[second + 1 :]:
+            continue
+        chances = [step_probabilities(model, request, []), step_probabilities(model, request, [one])]
+        result[one, other] = float(chances[0][one] * chances[1][other])
+    return result
+
+
+def step_probabilities(model: ItemConstructor, request: ConstructionRequest, decided: list[int]) -> np.ndarray:
+    """float64 [N] of the next place after some decisions, by one full forward pass without a cache."""
+    draft = Draft(request, NUM_ITEMS)
+    everything = np.full(NUM_ITEMS, 1 / NUM_ITEMS)
+    for item in decided:
+        draft = draft.decided(item, everything)
+    place = draft.next_place
+    assert place is not None
+    masked = mask_of(request)
+    row = joined(
+        reading_slots(model.prompt(request.feedback), request.history, masked),
+        writing_slots(draft.codes, masked, 0, place),
+    )
+    slots = padded([row])
+    states = model.read(slots)
+    return draft.probabilities(model.score(states[0, -1:], model.wish(slots, states))[0])
+
+
+PAIR = ConstructionRequest(np.array([1, 2, 3, 4, 5]), (1, 3), "something blue")
+
+
+@torch.no_grad()
+def test_a_wide_beam_finds_the_likeliest_of_all_rewrites(model: ItemConstructor) -> None:
+    chances = whole_rewrites(model, PAIR)
+    best = max(chances, key=lambda pair: chances[pair])
+    (result,) = construct(model, [PAIR], decoding=Decoding("beam", num_beams=NUM_ITEMS**2))
+    assert tuple(result.item_codes[[1, 3]]) == best
+    assert math.prod(decision.probability for decision in result.decisions) == pytest.approx(chances[best], rel=1e-4)
+
+
+@torch.no_grad()
+def test_a_beam_is_never_worse_than_greed_and_greed_is_a_beam_of_one(model: ItemConstructor) -> None:
+    asked = [ConstructionRequest(np.array([1, 2, 3, 4, 5]), places, words) for places in ((0, 2, 4), (1, 3)) for words in "abc"]
+    greedy = construct(model, asked)
+    narrow = construct(model, asked, decoding=Decoding("beam", num_beams=1))
+    wide = construct(model, asked, decoding=Decoding("beam", num_beams=8))
+    assert [one.item_codes.tolist() for one in narrow] == [one.item_codes.tolist() for one in greedy]
+    for one, other in zip(wide, greedy, strict=True):
+        chance, greed = (math.prod(decision.probability for decision in found.decisions) for found in (one, other))
+        assert chance >= greed - 1e-6
+
+
+@torch.no_grad()
+def test_sampled_rewrites_come_as_often_as_they_are_likely(model: ItemConstructor) -> None:
+    """600 draws of one place; a frequency lies within four standard deviations of its probability."""
+    asked = [ConstructionRequest(PAIR.history, (3,), PAIR.feedback, seed=seed) for seed in range(600)]
+    for temperature in (1.0, 0.5):
+        drawn = construct(model, asked, 64, Decoding("sampling", temperature=temperature))
+        weights = step_probabilities(model, asked[0], []) ** (1 / temperature)
+        expected = weights / weights.sum()
+        counts = np.bincount([result.item_codes[3] for result in drawn], minlength=NUM_ITEMS)
+        deviations = np.sqrt(len(asked) * expected * (1 - expected))
+        assert (np.abs(counts - len(asked) * expected) <= 4 * deviations + 1).all()
+    again = construct(model, asked[::-1], 7, Decoding("sampling", temperature=0.5))[::-1]
+    assert [result.item_codes.tolist() for result in again] == [result.item_codes.tolist() for result in drawn]
+    other_seed = construct(model, asked, 64, Decoding("sampling", temperature=0.5, seed=1))
+    assert [result.item_codes.tolist() for result in other_seed] != [result.item_codes.tolist() for result in drawn]
+
+
+@torch.no_grad()
+def test_runner_up_and_margin_are_the_second_best(model: ItemConstructor) -> None:
+    request = ConstructionRequest(PAIR.history, (3,), PAIR.feedback)
+    probabilities = step_probabilities(model, request, [])
+    second, first = np.argsort(probabilities)[-2:]
+    (decision,) = construct(model, [request])[0].decisions
+    assert (decision.item, decision.runner_up) == (first, second)
+    assert decision.margin == pytest.approx(probabilities[first] - probabilities[second], abs=1e-6)
 
 
 @torch.no_grad()

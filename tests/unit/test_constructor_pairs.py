@@ -10,6 +10,7 @@ from cesrec_core.sequences import training_part
 NUM_ITEMS = 40
 # Ten items of each; three of them do not occur in any phrasing.
 ATTRIBUTES = [(("Sci-Fi",), ("Horror",), ("Western",), ("Noir",))[code % 4] for code in range(NUM_ITEMS)]
+TITLES = [f"<|im_end|>Title number {code}." for code in range(NUM_ITEMS)]
 HELD_OUT = {38, 39}
 
 
@@ -23,7 +24,8 @@ def source(**changes: object) -> PairSource:
     collaborative = np.random.default_rng(0).normal(size=(NUM_ITEMS, 5))
     # Item 0's nearest by far are 1 to 3 (unlike it) and 4 (like it).
     collaborative[:5] = 100.0 + np.arange(5)[:, None]
-    return PairSource([np.asarray(training_part(h, "leave_one_out")) for h in histories()], ATTRIBUTES, collaborative, settings)
+    training = [np.asarray(training_part(h, "leave_one_out")) for h in histories()]
+    return PairSource(training, TITLES, ATTRIBUTES, collaborative, settings)
 
 
 def draw(count: int, **changes: object) -> list[TrainingPair]:
@@ -81,8 +83,21 @@ def test_words_wish_for_what_was_hidden_and_turn_down_nothing_of_it() -> None:
 
 
 def test_vague_share_of_the_words_says_nothing() -> None:
-    assert all(pair.feedback in phrases.VAGUE for pair in draw(30, vague_share=1.0))
-    assert not any(pair.feedback in phrases.VAGUE for pair in draw(30, vague_share=0.0))
+    said = {pair.feedback for pair in draw(200, vague_share=1.0)}
+    assert said & set(phrases.VAGUE) and said & set(phrases.OFF_TOPIC)
+    assert said <= {*phrases.VAGUE, *phrases.OFF_TOPIC}
+    assert not any(pair.feedback in {*phrases.VAGUE, *phrases.OFF_TOPIC} for pair in draw(200, vague_share=0.0))
+
+
+def test_words_compare_with_what_was_shown_and_never_name_what_was_hidden() -> None:
+    num_compared = 0
+    for pair in draw(600, vague_share=0.0):
+        named = {code for code in range(NUM_ITEMS) if f"Title number {code}." in pair.feedback}
+        num_compared += bool(named)
+        assert len(named) <= 1
+        assert not named & set(pair.target[pair.masked].tolist())
+        assert "im_end" not in pair.feedback
+    assert 30 <= num_compared <= 90  # a tenth of 600, give or take four standard deviations
 
 
 def test_near_misses_lack_the_attribute_of_what_they_replace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,12 +108,12 @@ def test_near_misses_lack_the_attribute_of_what_they_replace(monkeypatch: pytest
 
 
 def test_popular_items_are_drawn_as_often_as_they_are_used() -> None:
-    drawn = PairSource([np.array([0, 0, 0, 5])], ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
+    drawn = PairSource([np.array([0, 0, 0, 5])], TITLES, ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
     codes = drawn._draw_popular(4000, np.random.default_rng(0))
     assert set(codes.tolist()) == {0, 5}
     assert (codes == 0).mean() == pytest.approx(0.75, abs=0.03)
 
 
 def test_histories_without_context_are_left_out() -> None:
-    short = PairSource([np.array([1, 2]), np.array([1, 2, 3])], ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
+    short = PairSource([np.array([1, 2]), np.array([1, 2, 3])], TITLES, ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
     assert [history.tolist() for history in short.histories] == [[1, 2, 3]]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny_llama import write_tiny_llama
 
-from cesrec_core.constructor.construction import ConstructionRequest, next_place_scores
+from cesrec_core.constructor.construction import next_place_scores
+from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.layout import ITEM, MASK
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures, forbid
 from cesrec_core.constructor.pairs import MASKED, PairSettings, PairSource, TrainingPair
@@ -138,7 +139,7 @@ def test_activations_are_computed_again_where_that_is_asked_for(model: ItemConst
 def batch_stream(model: ItemConstructor, seed: int) -> BatchStream:
     rng = np.random.default_rng(0)
     histories = [rng.integers(0, NUM_ITEMS, size=30) for _ in range(20)]
-    source = PairSource(histories, tiny_items().attributes, np.eye(NUM_ITEMS), PairSettings(20))
+    source = PairSource(histories, tiny_items().titles, tiny_items().attributes, np.eye(NUM_ITEMS), PairSettings(20))
     return BatchStream(source, model.prompt, 4, np.random.default_rng(seed))
 
 

@@ -1,13 +1,23 @@
+import dataclasses
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from tiny_features import tiny_features
+from tiny_features import ITEM_IDS, tiny_features
 from tiny_llama import write_tiny_llama
 
+from cesrec_core.config import ConstructSection
+from cesrec_core.constructor.construction import construct
+from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor
 from cesrec_core.item_lists import ItemLists
+from cesrec_core.likelihood import likelihood_drops
 from cesrec_core.outliers import OutlierRule, find_outliers
-from cesrec_core.rewriting import NOTHING_MASKED, VAGUE_FEEDBACK, Remark, Rewriter, RewriteRequest
+from cesrec_core.recommenders import TrainableRecommender
+from cesrec_core.rewriting import DRIFT, NOTHING_MASKED, SAME_WORDS, VAGUE_FEEDBACK, Remark, Rewriter, RewriteRequest
+from cesrec_core.scoring import Scorer
 
 RULE = OutlierRule(num_masked=1, min_kept_items=2, max_history_items=4)
 RED = Remark("f1", "something red, please", is_vague=False)
@@ -28,10 +38,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ItemConstructor:
     return built.eval()
 
 
-def rewriter(
-    model: ItemConstructor, placement: str = "in_place", inactive: tuple[int, ...] = (), batch_size: int = 8
-) -> Rewriter:
-    return Rewriter(model, tiny_features(inactive), RULE, placement, batch_size)
+def rewriter(model: ItemConstructor, inactive: tuple[int, ...] = (), **settings: Any) -> Rewriter:
+    features = tiny_features(inactive)
+    # Vectors of its own, so wide that every item has a direction to itself.
+    scorer = Scorer(NextInLine(list(ITEM_IDS), 10, 8), dataclasses.replace(features, aligned=np.zeros((8, 8), np.float32)))
+    return Rewriter(model, features, RULE, ConstructSection(**settings), seed=0, scorer=scorer)
+
+
+class NextInLine(TrainableRecommender):
+    """After item_idx n comes n + 1, with a score of 4 against 0 for all others; after the last nothing in particular."""
+
+    def states(self, item_idx: torch.Tensor) -> torch.Tensor:
+        return 4 * torch.nn.functional.pad(torch.eye(8), (0, 0, 0, 1))[item_idx]
+
+    def item_vectors(self) -> torch.Tensor:
+        return torch.nn.functional.pad(torch.eye(8), (0, 0, 1, 0))
 
 
 def request(codes: list[int], masked: list[int], *remarks: Remark) -> RewriteRequest:
@@ -50,12 +71,24 @@ def test_only_masked_places_change_and_the_change_is_told(model: ItemConstructor
     assert 0 < done.probabilities[0] <= 1
 
 
-def test_what_is_put_in_may_move_to_the_recent_end(model: ItemConstructor) -> None:
-    in_place = rewriter(model, inactive=(1,)).rewrite([request([0, 1, 2, 3], [1], RED)])[0][0]
-    moved = rewriter(model, "recent_end", inactive=(1,)).rewrite([request([0, 1, 2, 3], [1], RED)])[0][0]
-    assert moved.codes.tolist() == [0, 2, 3, in_place.codes[1]]
+def test_at_the_recent_end_the_last_place_is_asked_for(model: ItemConstructor) -> None:
+    """It must be what the Constructor says of the place after 0, 2 and 3, the items that stay."""
+    features = tiny_features(inactive=(1,))
+    (last,) = construct(model, [ConstructionRequest(np.array([0, 2, 3, 1]), [3], RED.utterance, features.is_active)])
+    moved = rewriter(model, placement="recent_end", inactive=(1,)).rewrite([request([0, 1, 2, 3], [1], RED)])[0][0]
+    assert moved.codes.tolist() == [0, 2, 3, last.item_codes[3]]
     assert (moved.replaced_positions, moved.replaced_codes) == ([1, 2, 3], [1, 2, 3])
-    assert moved.probabilities == [1.0, 1.0, pytest.approx(in_place.probabilities[0], abs=1e-5)]
+    assert moved.probabilities == [1.0, 1.0, pytest.approx(last.decisions[0].probability, abs=1e-5)]
+    assert moved.margins == [1.0, 1.0, pytest.approx(last.decisions[0].margin, abs=1e-5)]
+    assert moved.runner_ups == [NO_ITEM, NO_ITEM, last.decisions[0].runner_up]
+
+
+def test_at_the_recent_end_an_item_that_is_kept_stays_where_it_is(model: ItemConstructor) -> None:
+    everything_else = tuple(code for code in range(8) if code != 1)
+    rewrite = rewriter(model, placement="recent_end", inactive=everything_else)
+    ((done,),) = rewrite.rewrite([request([0, 1, 2, 3], [1], RED)])
+    assert done.codes.tolist() == [0, 1, 2, 3]
+    assert (done.replaced_positions, done.fallback_reason) == ([], None)
 
 
 def test_a_vague_remark_keeps_the_history(model: ItemConstructor) -> None:
@@ -131,3 +164,62 @@ def test_a_user_does_not_depend_on_the_others(model: ItemConstructor, batch_size
 
 def test_nobody_is_no_work(model: ItemConstructor) -> None:
     assert rewriter(model).rewrite([]) == []
+
+
+def test_the_same_words_again_are_not_asked_again_when_they_changed_nothing(model: ItemConstructor) -> None:
+    """Only what stands there already may be put in: the first round keeps it, and words that are new are heard again."""
+    rewrite = rewriter(model, inactive=tuple(code for code in range(8) if code != 1))
+    again, new = Remark("f2", RED.utterance, False), Remark("f3", "something blue, then", False)
+    (rounds,) = rewrite.rewrite([request([0, 1, 2, 3], [1], RED, again, new)])
+    assert [done.fallback_reason for done in rounds[:2]] == [None, SAME_WORDS]
+    assert rounds[2].fallback_reason != SAME_WORDS
+    assert [done.feedback_id for done in rounds] == ["f1", "f2", "f3"]
+
+
+def test_only_the_base_recommenders_best_are_candidates_where_that_is_asked_for(model: ItemConstructor) -> None:
+    """After item 3 comes item 4; the others are as good as each other, and the next of them is 1."""
+    ((one,),) = rewriter(model, inactive=(1,), num_candidates=1).rewrite([request([0, 1, 2, 3], [1], RED)])
+    assert one.codes.tolist() == [0, 4, 2, 3]
+    assert one.probabilities == [1.0]
+    assert one.runner_ups == [NO_ITEM]
+    ((two,),) = rewriter(model, inactive=(1,), num_candidates=2).rewrite([request([0, 1, 2, 3], [1], RED)])
+    assert two.codes[1] in {4, 5}
+    assert two.runner_ups in ([4], [5])
+    assert two.probabilities[0] - two.margins[0] == pytest.approx(1 - two.probabilities[0])
+
+
+def test_drift_is_what_kept_items_lose(model: ItemConstructor) -> None:
+    """By hand: of 0 1 2 3, once 1 is gone, 2 falls from e^4 in e^4 + 7 to 1 in e^4 + 7, and 3 follows 2 as before."""
+    scorer = rewriter(model).scorer
+    before = ItemLists.of([np.array([0, 1, 2, 3]), np.array([5, 6])])
+    after = ItemLists.of([np.array([0, 5, 2, 3]), np.array([5, 1])])
+    assert likelihood_drops(scorer, before, after) == pytest.approx([4 / 2, 0.0], abs=1e-6)
+
+
+def test_a_round_after_which_kept_items_are_too_unlikely_is_undone(model: ItemConstructor) -> None:
+    asked = [request([0, 1, 2, 3], [1], RED, VAGUE), request([0, 1, 2, 3], [3], RED)]
+    free, _ = rewriter(model, inactive=(1, 3)).rewrite(asked)
+    assert free[0].replaced_positions == [1]
+    (undone, after), (other,) = rewriter(model, inactive=(1, 3), max_likelihood_drop=1.9).rewrite(asked)
+    assert undone.codes.tolist() == after.codes.tolist() == [0, 1, 2, 3]
+    assert (undone.fallback_reason, undone.replaced_positions, undone.probabilities) == (DRIFT, [], [])
+    # The newest item is the context of nothing.
+    assert other.fallback_reason is None and other.replaced_positions == [3]
+    ((kept, _), _) = rewriter(model, inactive=(1, 3), max_likelihood_drop=2.1).rewrite(asked)
+    assert kept.codes.tolist() == free[0].codes.tolist()
+
+
+def test_without_a_recommender_what_needs_one_says_so(model: ItemConstructor) -> None:
+    rewrite = Rewriter(model, tiny_features(), RULE, ConstructSection(num_candidates=5), seed=0)
+    with pytest.raises(ValueError, match="base recommender"):
+        rewrite.rewrite([request([0, 1, 2, 3], [1], RED)])
+
+
+@pytest.mark.parametrize("decoding", ["beam", "sampling"])
+def test_other_ways_of_decoding_do_not_depend_on_the_batch_either(model: ItemConstructor, decoding: str) -> None:
+    asked = [request([0, 1, 2, 3], [1, 3], Remark(f"f{n}", words, False)) for n, words in enumerate(["red", "blue", "round"])]
+    together = rewriter(model, decoding=decoding).rewrite(asked)
+    alone = [rewriter(model, decoding=decoding).rewrite([one])[0] for one in reversed(asked)][::-1]
+    for (one,), (other,) in zip(together, alone, strict=True):
+        assert one.codes.tolist() == other.codes.tolist()
+        assert math.isclose(sum(one.probabilities), sum(other.probabilities), abs_tol=1e-4)
