@@ -27,7 +27,8 @@ CORE = [
 ]
 EXTRAS = {
     # A Databricks runtime brings its own Spark and Delta.
-    "spark": ["pyspark>=4.0.1,<=4.2.0", "delta-spark==4.4.0"],
+    # pandas: Spark asks for it before it hands rows to Python as Arrow.
+    "spark": ["pyspark>=4.0.1,<=4.2.0", "delta-spark==4.4.0", "pandas>=2.2"],
     "training": ["deepspeed>=0.18"],
     # The demo's language model is a GGUF file; see cesrec_core/local_setup.py. `embed_items.model_path` may name one, too.
     "demo": ["gguf>=0.10"],

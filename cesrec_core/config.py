@@ -232,8 +232,9 @@ class UnderstandFeedbackSection(Section):
 class ConstructSection(Section):
     batch_size: Count = 32
     placement: Literal["in_place", "recent_end"] = "in_place"
-    decoding: Literal["greedy", "beam", "sampling"] = "greedy"
+    decoding: Literal["greedy", "beam", "sampling", "foresight"] = "greedy"
     num_beams: Count = 4
+    num_proposals: Count = 32
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     num_candidates: WholeNumber = 0
     max_likelihood_drop: Weight | None = None
@@ -242,7 +243,7 @@ class ConstructSection(Section):
     @property
     def needs_recommender(self) -> bool:
         """Whether rewriting asks the base recommender anything."""
-        return self.num_candidates > 0 or self.max_likelihood_drop is not None
+        return self.num_candidates > 0 or self.max_likelihood_drop is not None or self.decoding == "foresight"
 
 
 class RecommendSection(Section):

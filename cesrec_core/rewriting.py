@@ -1,5 +1,6 @@
 """Rewriting whole histories, round by round: the mask, the Constructor and the checks in one loop over a batch of users."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,10 @@ import torch
 
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import ConstructSection
-from cesrec_core.constructor.construction import Construction, construct, validate_rewrite
+from cesrec_core.constructor.construction import Construction, construct, next_place_scores, validate_rewrite
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ItemConstructor
+from cesrec_core.foresight import Expectation
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.likelihood import likelihood_drops
@@ -114,14 +116,14 @@ class Rewriter:
         self.features = features
         self.rule = rule
         self.settings = settings
-        self.decoding = Decoding(settings.decoding, settings.num_beams, settings.temperature, seed)
+        self.decoding = Decoding(settings.decoding, settings.num_beams, settings.num_proposals, settings.temperature, seed)
         self.vectors = torch.from_numpy(features.in_space(rule.space))
         self._scorer = scorer
 
     @property
     def scorer(self) -> Scorer:
         if self._scorer is None:
-            raise ValueError("num_candidates and max_likelihood_drop need the base recommender: give the rewriter a scorer.")
+            raise ValueError("foresight, num_candidates and max_likelihood_drop need the base recommender: give a scorer.")
         return self._scorer
 
     def rewrite(self, requests: Sequence[RewriteRequest]) -> list[list[Round]]:
@@ -143,7 +145,7 @@ class Rewriter:
                 user: self._request(remarks[user], current[user], masks[user], allowed)
                 for user, allowed in zip(asking, candidates, strict=True)
             }
-            questions = [asked[user].request for user in asking]
+            questions = self._judged([current[user] for user in asking], [asked[user].request for user in asking])
             answers = construct(self.model, questions, self.settings.batch_size, self.decoding)
             done = {
                 user: self._rewritten(remarks[user], current[user], asked[user], answer)
@@ -177,6 +179,22 @@ class Rewriter:
             is_candidate[self.features.codes(best)] = True
             result.append(is_candidate & self.features.is_active)
         return result
+
+    def _judged(self, histories: list[np.ndarray], requests: list[ConstructionRequest]) -> list[ConstructionRequest]:
+        """The requests, with a judge each where foresight is configured."""
+        if self.settings.decoding != "foresight" or not requests:
+            return requests
+        newest = self.model.settings.history_items
+        after = []
+        for history, request in zip(histories, requests, strict=True):
+            allowed = self.features.is_active if request.allowed is None else request.allowed.copy()
+            allowed[history] = False
+            after.append(ConstructionRequest(history[-newest:], (), request.feedback, allowed))
+        expected = next_place_scores(self.model, after, self.settings.batch_size)
+        return [
+            dataclasses.replace(request, judge=Expectation(self.scorer, history[:-newest], row, self.settings.num_proposals))
+            for request, history, row in zip(requests, histories, expected, strict=True)
+        ]
 
     def _request(self, remark: Remark, codes: np.ndarray, masked: list[int], candidates: np.ndarray) -> _Asked:
         start = max(0, len(codes) - self.model.settings.history_items)

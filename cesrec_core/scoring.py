@@ -80,6 +80,15 @@ class Scorer:
         self.allowed = torch.from_numpy(is_listed & features.is_active[self.codes])  # bool [V + 1]
 
     @cached_property
+    def idx_of_code(self) -> np.ndarray:
+        """int64 [N], item_idx of each item of the catalogue; 0 where the vocabulary lacks it."""
+        result = np.zeros(len(self.features.catalogue), np.int64)
+        result[self.features.codes(self.vocabulary.item_ids)] = [
+            idx for idx, item_id in enumerate(self.vocabulary.item_ids, 1) if item_id in self.features.catalogue.code_of
+        ]
+        return result
+
+    @cached_property
     def vocabulary_array(self) -> pa.Array:
         """The vocabulary as Arrow strings."""
         return pa.array(self.vocabulary.item_ids, pa.string())

@@ -1,11 +1,12 @@
 """Fine-tune the Constructor (METHOD.md, step 6): LoRA on a language model that rewrites histories to fit what people said.
 
-    python training/finetune_constructor.py --dataset FOLDER --item-features FILE.safetensors --out FOLDER
+    python training/finetune_constructor.py --dataset FOLDER --item-features FILE.safetensors --out FOLDER [--pairs FOLDER]
         [--config conf/local.yaml] [--set section.key=value ...] [--artifact-id ID] [--parent kind=id ...]
 
-FOLDER holds interactions.parquet and items.parquet; FILE holds `semantic` [N, E] and `collaborative` [N, D] in the order of the
-items sorted by item_id. `finetune_constructor.num_processes` above 1 starts that many through torchrun. A training that was
-interrupted goes on when the same command is given again: checkpoints lie in OUT.checkpoint, on storage that all nodes share.
+FOLDER holds interactions.parquet and items.parquet; with --pairs, which the nightly job has Spark draw, its items.parquet is
+enough. FILE holds `semantic` [N, E] and `collaborative` [N, D] in the order of the items sorted by item_id.
+`finetune_constructor.num_processes` above 1 starts that many through torchrun. A training that was interrupted goes on when the
+same command is given again: checkpoints lie in OUT.checkpoint, on storage that all nodes share.
 Progress goes to standard error; the last line of standard output is one JSON object with the metrics.
 """
 
@@ -39,12 +40,13 @@ from cesrec_core.config import Config, FinetuneConstructorSection, load_config
 from cesrec_core.constructor.artifact import KIND, base_identity, load_constructor, save_constructor
 from cesrec_core.constructor.checkpoint import Progress, load_checkpoint, save_checkpoint
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
+from cesrec_core.constructor.pair_files import StoredPairs
 from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings, PairSource
 from cesrec_core.constructor.training import BatchStream
 from cesrec_core.constructor.validation import ValidationSet, measure, validation_set
-from cesrec_core.datasets import Dataset, read_dataset
+from cesrec_core.datasets import Catalogue, Dataset, read_catalogue, read_dataset
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError
-from cesrec_core.hashing import short_hash
+from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.processes import restart_under_torchrun, share_cores
 from cesrec_core.sequences import input_and_target, training_part
@@ -93,9 +95,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
     """Train, save, load again and validate what was saved. Returns the metrics on rank 0, None elsewhere."""
     section = config.finetune_constructor
     base_folder = Path(section.model_path)
-    dataset = read_dataset(options.dataset)
-    items = read_item_features(options.item_features, dataset)
-    source, examples = training_and_validation(config, dataset, items)
+    lessons = read_lessons(config, options)
+    items = lessons.items
 
     engine = start_deepspeed(section, base_folder, items, config.run.seed)
     rank = torch.distributed.get_rank()
@@ -103,8 +104,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
     lock = take_training_lock(checkpoint) if rank == 0 else None
     # Every process draws its own pairs.
     rng = np.random.default_rng([config.run.seed, rank])
-    batches = BatchStream(source, engine.module.prompt, section.batch_size, rng)
-    progress = Progress(made_from(config, base_folder, dataset, items))
+    batches = BatchStream(lessons.source, engine.module.prompt, section.batch_size, rng)
+    progress = Progress(made_from(config, base_folder, lessons))
     if (resumed := load_checkpoint(checkpoint, engine, progress.made_from)) is not None:
         progress = resumed
         batches.go_to(progress.position)
@@ -138,7 +139,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
         split=config.dataset.split,
         parents=dict(options.parent),
         settings={"finetune_constructor": section.model_dump(mode="json", exclude={"model_path", "deepspeed_config"})},
-        trained_on={"num_users": len(source.histories), "num_interactions": int(sum(map(len, source.histories)))},
+        trained_on=lessons.trained_on,
         metrics=metrics,
     )
     with publishing(options.out) as scratch:
@@ -146,7 +147,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
         fresh = ItemConstructor.build(base_folder, engine.module.settings, items)
         save_constructor(scratch, fresh, base_folder, manifest, trained)
         saved = load_constructor(scratch, base_folder, items)
-        metrics |= measure(saved, examples, section.batch_size, config.run.seed)
+        metrics |= measure(saved, lessons.examples, section.batch_size, config.run.seed)
         save_constructor(scratch, fresh, base_folder, dataclasses.replace(manifest, metrics=metrics), trained)
         plot_losses(losses, scratch / "losses.png")
     shutil.rmtree(checkpoint)
@@ -155,18 +156,52 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
     return metrics
 
 
-def made_from(config: Config, base_folder: Path, dataset: Dataset, items: ItemFeatures) -> str:
-    """Names a training by everything that decides its numbers, but for the hardware."""
-    section = config.finetune_constructor
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lessons:
+    """What is learned from.
+
+    Attributes:
+        source: of training pairs.
+        trained_on: what of it the manifest tells.
+        digest: hash of the histories or pairs behind it.
+    """
+
+    items: ItemFeatures
+    source: PairSource | StoredPairs
+    examples: ValidationSet
+    trained_on: dict[str, int]
+    digest: str
+
+
+def read_lessons(config: Config, options: argparse.Namespace) -> Lessons:
+    """Pairs that were drawn beforehand, or histories to draw them from."""
+    if options.pairs is not None:
+        catalogue = read_catalogue(options.dataset)
+        pairs = StoredPairs(options.pairs, len(catalogue))
+        items = read_item_features(options.item_features, catalogue)
+        return Lessons(items, pairs, pairs.validation, {"num_pairs": len(pairs)}, content_hash(options.pairs))
+    dataset = read_dataset(options.dataset)
+    items = read_item_features(options.item_features, dataset.catalogue)
+    source, examples = training_and_validation(config, dataset, items)
+    trained_on = {"num_users": len(source.histories), "num_interactions": int(sum(map(len, source.histories)))}
     digest = hashlib.sha256()
-    for array in (dataset.histories.item_codes, dataset.histories.offsets, items.semantic.numpy(), items.collaborative.numpy()):
+    for array in (dataset.histories.item_codes, dataset.histories.offsets):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return Lessons(items, source, examples, trained_on, digest.hexdigest())
+
+
+def made_from(config: Config, base_folder: Path, lessons: Lessons) -> str:
+    """Names a training by everything that decides its numbers, but for the hardware."""
+    section, items = config.finetune_constructor, lessons.items
+    digest = hashlib.sha256()
+    for array in (items.semantic.numpy(), items.collaborative.numpy()):
         digest.update(np.ascontiguousarray(array).tobytes())
     values = [
         section.model_dump(mode="json", exclude={"model_path", "timeout_minutes", "max_age_days", "checkpoint_every_steps"}),
         deepspeed_config(section),
         base_identity(base_folder),
         [config.run.seed, config.dataset.split, torch.distributed.get_world_size()],
-        [list(items.titles), [list(attributes) for attributes in items.attributes], digest.hexdigest()],
+        [list(items.titles), [list(attributes) for attributes in items.attributes], digest.hexdigest(), lessons.digest],
     ]
     return short_hash(values)
 
@@ -187,7 +222,7 @@ def training_and_validation(config: Config, dataset: Dataset, items: ItemFeature
     held_out = set(chosen) if split == "all" else set()
     training = [np.asarray(training_part(history, split)) for user, history in enumerate(histories) if user not in held_out]
     settings = PairSettings(section.history_items, section.next_place_share, section.vague_share)
-    source = PairSource(training, items.titles, items.attributes, items.collaborative.numpy(), settings)
+    source = PairSource.over(training, items.titles, items.attributes, items.collaborative.numpy(), settings)
     if not source.histories or not chosen:
         raise InputDataError(
             f"No user is left to train on or to validate with: histories of more than {MIN_CONTEXT_ITEMS} training items are "
@@ -195,13 +230,13 @@ def training_and_validation(config: Config, dataset: Dataset, items: ItemFeature
         )
     # Every validation pair has words that say something: what they are worth is the question.
     asking = dataclasses.replace(settings, vague_share=0.0)
-    asking_source = PairSource(training, items.titles, items.attributes, items.collaborative.numpy(), asking)
+    asking_source = PairSource.over(training, items.titles, items.attributes, items.collaborative.numpy(), asking)
     inputs, targets = [], []
     for user in chosen:
         known, target = input_and_target(histories[user], "validation" if split == "leave_one_out" else "test") or (None, None)
         inputs.append(np.asarray(known))
         targets.append(int(target))
-    return source, validation_set(asking_source, inputs, targets, rng)
+    return source, validation_set(asking_source.drawer, inputs, targets, rng)
 
 
 def start_deepspeed(section: FinetuneConstructorSection, base_folder: Path, items: ItemFeatures, seed: int) -> Any:
@@ -338,7 +373,7 @@ def plot_losses(losses: list[tuple[float, float]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def read_item_features(path: Path, dataset: Dataset) -> ItemFeatures:
+def read_item_features(path: Path, catalogue: Catalogue) -> ItemFeatures:
     if not path.is_file():
         raise InputDataError(f"There is no file of item features {path}. Write `semantic` and `collaborative` into it first.")
     try:
@@ -346,19 +381,19 @@ def read_item_features(path: Path, dataset: Dataset) -> ItemFeatures:
     except SafetensorError as error:
         raise InputDataError(f"{path} is not a complete safetensors file ({error}). Write it again.") from None
     for name in ("semantic", "collaborative"):
-        if name not in tensors or tensors[name].ndim != 2 or len(tensors[name]) != len(dataset.catalogue):
+        if name not in tensors or tensors[name].ndim != 2 or len(tensors[name]) != len(catalogue):
             found = tuple(tensors[name].shape) if name in tensors else "nothing"
             raise InputDataError(
-                f"{path}: `{name}` should have one row for each of the {len(dataset.catalogue)} items of items.parquet, sorted "
+                f"{path}: `{name}` should have one row for each of the {len(catalogue)} items of items.parquet, sorted "
                 f"by item_id; found {found}. Write it again from this catalogue."
             )
-    catalogue = dataset.catalogue
     return ItemFeatures(catalogue.titles, catalogue.attributes, tensors["semantic"].float(), tensors["collaborative"].float())
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fine-tune the Constructor on training interactions.")
     parser.add_argument("--dataset", type=Path, required=True, help="folder with interactions.parquet and items.parquet")
+    parser.add_argument("--pairs", type=Path, help="folder of training pairs (default: drawn from interactions.parquet)")
     parser.add_argument("--item-features", type=Path, required=True, help="safetensors with `semantic`, `collaborative`")
     parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when it exists")
     parser.add_argument("--config", default="conf/local.yaml", help="configuration file (default: %(default)s)")

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,13 +21,16 @@ class Decoding:
 
     Attributes:
         method: greedy takes the likeliest item of each place; beam keeps the `num_beams` likeliest partial rewrites and takes
-            the likeliest whole one; sampling draws each item by its probability.
+            the likeliest whole one; sampling draws each item by its probability; foresight takes the one that the request's
+            judge rates best.
+        num_proposals: of foresight, the likeliest items of a place that are rated.
         temperature: of sampling; below 1 likely items are drawn more often, above 1 less often.
         seed: of sampling; what a request draws hangs on this and on the request's own seed, on no other request.
     """
 
-    method: Literal["greedy", "beam", "sampling"] = "greedy"
+    method: Literal["greedy", "beam", "sampling", "foresight"] = "greedy"
     num_beams: int = 4
+    num_proposals: int = 32
     temperature: float = 1.0
     seed: int = 0
 
@@ -35,6 +38,21 @@ class Decoding:
     def width(self) -> int:
         """Drafts that are kept of each request."""
         return self.num_beams if self.method == "beam" else 1
+
+
+class Judge(Protocol):
+    """Rates what may stand at a place of one user's history.
+
+    Attributes:
+        proposals: item codes that are worth rating, however likely they are.
+    """
+
+    @property
+    def proposals(self) -> Sequence[int]: ...
+
+    def rate(self, codes: np.ndarray, place: int, items: Sequence[int]) -> np.ndarray:
+        """float64 [len(items)], higher is better, of each item at `place` of the history `codes`, int [L]."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +65,7 @@ class ConstructionRequest:
         feedback: utterance; untrusted.
         allowed: bool [N], True for items that may be put in (active, in the candidate list); None allows all.
         seed: of this request's draws, where they are sampled.
+        judge: needed with foresight alone.
     """
 
     history: np.ndarray
@@ -54,6 +73,7 @@ class ConstructionRequest:
     feedback: str
     allowed: np.ndarray | None = None
     seed: int = 0
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,7 @@ class Decision:
         before, item: item codes, what stood there and what was chosen; equal where the item was kept.
         probability: of the chosen item among the candidates of the place.
         runner_up: the likeliest other candidate, NO_ITEM where there is none.
-        margin: probability minus that of the runner-up; below 0 where sampling or a beam chose a less likely item.
+        margin: probability minus that of the runner-up; below 0 where another way than greedy chose a less likely item.
     """
 
     position: int
@@ -247,6 +267,8 @@ def _continued(draft: Draft, logits: torch.Tensor, decoding: Decoding, draws: np
         yield draft.kept()
     elif decoding.method == "sampling":
         yield draft.decided(_drawn(probabilities, decoding.temperature, draws), probabilities)
+    elif decoding.method == "foresight":
+        yield draft.decided(_best_rated(draft, probabilities, decoding.num_proposals), probabilities)
     else:
         yield from (draft.decided(item, probabilities) for item in _likeliest(probabilities, decoding.width))
 
@@ -257,6 +279,16 @@ def _likeliest(probabilities: np.ndarray, k: int) -> list[int]:
     least = np.partition(probabilities, -k)[-k]
     enough = np.flatnonzero((probabilities >= least) & (probabilities > 0))
     return [int(item) for item in enough[np.argsort(-probabilities[enough], kind="stable")][:k]]
+
+
+def _best_rated(draft: Draft, probabilities: np.ndarray, num_proposals: int) -> int:
+    """The candidate that the judge rates best, among equals the likelier one; what stands there is rated, too."""
+    judge, place = draft.request.judge, draft.next_place
+    if judge is None or place is None:
+        raise ValueError("Foresight decides a place of a draft by the judge of its request: give the request one.")
+    others = [code for code in (int(draft.codes[place]), *judge.proposals) if probabilities[code] > 0]
+    items = list(dict.fromkeys([*_likeliest(probabilities, num_proposals), *others]))
+    return items[int(np.argmax(judge.rate(draft.codes, place, items)))]
 
 
 def _drawn(probabilities: np.ndarray, temperature: float, draws: np.random.Generator) -> int:

@@ -5,7 +5,6 @@ Only interactions that the caller passes are ever used: give training histories,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -60,39 +59,32 @@ class TrainingPair:
     target: np.ndarray
 
 
-class PairSource:
-    """Draws training pairs from training histories.
+class PairDrawer:
+    """Draws training pairs from the history of one user at a time.
 
     Args:
-        histories: training histories, int32 item codes, oldest first; those too short for a context are left out.
         titles, attributes: of each of the N items of the catalogue.
         collaborative: float [N, D], the space in which near misses are near.
+        num_interactions: int [N], how often training histories hold each item: what popular items are drawn by.
     """
 
     def __init__(
         self,
-        histories: Sequence[np.ndarray],
         titles: Sequence[str],
         attributes: Sequence[Sequence[str]],
         collaborative: np.ndarray,
+        num_interactions: np.ndarray,
         settings: PairSettings,
     ) -> None:
-        self.histories = [history for history in histories if len(history) > MIN_CONTEXT_ITEMS]
         self.titles = titles
         self.attributes = attributes
         self.settings = settings
         norms = np.linalg.norm(collaborative, axis=1, keepdims=True)
         self._directions = (collaborative / np.maximum(norms, 1e-12)).astype(np.float32)
+        self._popularity = np.cumsum(num_interactions / max(1, num_interactions.sum()))  # float64 [N]
 
-    @cached_property
-    def _popularity(self) -> np.ndarray:
-        """float64 [N], cumulative share of the interactions."""
-        counts = np.bincount(np.concatenate(self.histories), minlength=len(self.attributes)).astype(np.float64)
-        return np.cumsum(counts / counts.sum())
-
-    def draw(self, rng: np.random.Generator) -> TrainingPair:
-        """One pair from a random user and a random moment of the user's history."""
-        history = self.histories[int(rng.integers(len(self.histories)))]
+    def draw(self, history: np.ndarray, rng: np.random.Generator) -> TrainingPair:
+        """A pair from a random moment of a history of more than MIN_CONTEXT_ITEMS item codes, oldest first."""
         end = int(rng.integers(MIN_CONTEXT_ITEMS + 1, len(history) + 1))
         if rng.random() < self.settings.next_place_share:
             return self.next_place(history[: end - 1], int(history[end - 1]), rng)
@@ -158,3 +150,30 @@ class PairSource:
     def _draw_popular(self, num_items: int, rng: np.random.Generator) -> np.ndarray:
         codes = np.searchsorted(self._popularity, rng.random(num_items), side="right")
         return np.minimum(codes, len(self.attributes) - 1)
+
+
+class PairSource:
+    """Draws training pairs from histories in memory; those too short for a context are left out."""
+
+    def __init__(self, histories: Sequence[np.ndarray], drawer: PairDrawer) -> None:
+        self.histories = [history for history in histories if len(history) > MIN_CONTEXT_ITEMS]
+        self.drawer = drawer
+
+    @classmethod
+    def over(
+        cls,
+        histories: Sequence[np.ndarray],
+        titles: Sequence[str],
+        attributes: Sequence[Sequence[str]],
+        collaborative: np.ndarray,
+        settings: PairSettings,
+    ) -> "PairSource":
+        """Pairs of these training histories, int item codes, oldest first; popular is what they hold often."""
+        usable = [history for history in histories if len(history) > MIN_CONTEXT_ITEMS]
+        codes = np.concatenate([np.zeros(0, np.int64), *usable]).astype(np.int64)
+        num_interactions = np.bincount(codes, minlength=len(titles))
+        return cls(usable, PairDrawer(titles, attributes, collaborative, num_interactions, settings))
+
+    def draw(self, rng: np.random.Generator) -> TrainingPair:
+        """One pair from a random user and a random moment of the user's history."""
+        return self.drawer.draw(self.histories[int(rng.integers(len(self.histories)))], rng)

@@ -2,19 +2,26 @@
 
 import json
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from cesrec_core.constructor.layout import Prompt, Slots, joined, padded, reading_slots, writing_slots
 from cesrec_core.constructor.model import ScoredBatch
-from cesrec_core.constructor.pairs import PairSource, TrainingPair
+from cesrec_core.constructor.pairs import TrainingPair
 
 # Copied places scored per sequence at each step, drawn at random: an unbiased estimate of the copying loss. Scoring all of
 # them would cost 10 to 20 times the output layer for a part that a step or two of induction-like copying saturates.
 COPIED_PLACES_PER_SEQUENCE = 2
 # Batches are cut from a pool of this many, sorted by length, so that little padding is computed.
 _BATCHES_PER_POOL = 16
+
+
+class Pairs(Protocol):
+    """Where training pairs come from: drawn from histories, or drawn beforehand."""
+
+    def draw(self, rng: np.random.Generator) -> TrainingPair: ...
 
 
 class BatchStream:
@@ -24,7 +31,7 @@ class BatchStream:
         rng: source of every draw.
     """
 
-    def __init__(self, source: PairSource, prompt: Prompt, batch_size: int, rng: np.random.Generator) -> None:
+    def __init__(self, source: Pairs, prompt: Prompt, batch_size: int, rng: np.random.Generator) -> None:
         self.rng = rng
         self._source = source
         self._prompt = prompt

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cesrec_core.constructor.model import ItemConstructor, forbid
-from cesrec_core.constructor.pairs import PairSource, TrainingPair
+from cesrec_core.constructor.pairs import PairDrawer, TrainingPair
 from cesrec_core.constructor.training import scored_batch
 
 TOP_K = 10
@@ -31,12 +31,12 @@ class ValidationSet:
 
 
 def validation_set(
-    source: PairSource, histories: Sequence[np.ndarray], targets: Sequence[int], rng: np.random.Generator
+    drawer: PairDrawer, histories: Sequence[np.ndarray], targets: Sequence[int], rng: np.random.Generator
 ) -> ValidationSet:
     """Pairs for held-out places; `histories` end before `targets`, and masked places lie within `histories`."""
     return ValidationSet(
-        masked=[source.masked_places(history, rng) for history in histories],
-        next_place=[source.next_place(history, target, rng) for history, target in zip(histories, targets, strict=True)],
+        masked=[drawer.masked_places(history, rng) for history in histories],
+        next_place=[drawer.next_place(history, target, rng) for history, target in zip(histories, targets, strict=True)],
         seen=[np.asarray(history) for history in histories],
     )
 

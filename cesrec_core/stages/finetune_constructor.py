@@ -9,7 +9,8 @@ from cesrec_core.language_models import ModelSource, check_model_folder
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEMS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
-from cesrec_core.stages.training_process import export_dataset, keep_reason, run_training, training_notes
+from cesrec_core.stages.training_pairs import export_pairs
+from cesrec_core.stages.training_process import keep_reason, run_training, training_notes
 
 NAME = "finetune_constructor"
 # It learns how words and histories go together, not what is new: it follows the recommender, whose vectors it reads.
@@ -60,8 +61,9 @@ def run(context: RunContext) -> StageResult:
     parents = settings(context)
     artifact_id = short_hash(["constructor", fingerprint(context)])
     folder = context.artifact_path("constructor", artifact_id)
-    features = export_features(context) / FEATURES_FILE
-    arguments = ["--dataset", str(export_dataset(context)), "--item-features", str(features), "--out", str(folder)]
+    features = export_features(context)
+    arguments = ["--dataset", str(features), "--item-features", str(features / FEATURES_FILE), "--out", str(folder)]
+    arguments += ["--pairs", str(export_pairs(context))]
     arguments += ["--artifact-id", artifact_id]
     for kind in ("recommender", "adapter", "extractor"):
         arguments += ["--parent", f"{kind}={parents[kind]}"]

@@ -25,7 +25,7 @@ def source(**changes: object) -> PairSource:
     # Item 0's nearest by far are 1 to 3 (unlike it) and 4 (like it).
     collaborative[:5] = 100.0 + np.arange(5)[:, None]
     training = [np.asarray(training_part(h, "leave_one_out")) for h in histories()]
-    return PairSource(training, TITLES, ATTRIBUTES, collaborative, settings)
+    return PairSource.over(training, TITLES, ATTRIBUTES, collaborative, settings)
 
 
 def draw(count: int, **changes: object) -> list[TrainingPair]:
@@ -104,16 +104,16 @@ def test_near_misses_lack_the_attribute_of_what_they_replace(monkeypatch: pytest
     monkeypatch.setattr("cesrec_core.constructor.pairs._NEAR_MISS_SHARE", 1.0)
     monkeypatch.setattr("cesrec_core.constructor.pairs._NUM_NEIGHBOURS", 4)
     drawn, rng = source(), np.random.default_rng(0)
-    assert {drawn._draw_corruption(0, rng) for _ in range(60)} == {1, 2, 3}
+    assert {drawn.drawer._draw_corruption(0, rng) for _ in range(60)} == {1, 2, 3}
 
 
 def test_popular_items_are_drawn_as_often_as_they_are_used() -> None:
-    drawn = PairSource([np.array([0, 0, 0, 5])], TITLES, ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
-    codes = drawn._draw_popular(4000, np.random.default_rng(0))
+    drawn = PairSource.over([np.array([0, 0, 0, 5])], TITLES, ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
+    codes = drawn.drawer._draw_popular(4000, np.random.default_rng(0))
     assert set(codes.tolist()) == {0, 5}
     assert (codes == 0).mean() == pytest.approx(0.75, abs=0.03)
 
 
 def test_histories_without_context_are_left_out() -> None:
-    short = PairSource([np.array([1, 2]), np.array([1, 2, 3])], TITLES, ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
+    short = PairSource.over([np.array([1, 2]), np.array([1, 2, 3])], TITLES, ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
     assert [history.tolist() for history in short.histories] == [[1, 2, 3]]

@@ -139,7 +139,7 @@ def test_activations_are_computed_again_where_that_is_asked_for(model: ItemConst
 def batch_stream(model: ItemConstructor, seed: int) -> BatchStream:
     rng = np.random.default_rng(0)
     histories = [rng.integers(0, NUM_ITEMS, size=30) for _ in range(20)]
-    source = PairSource(histories, tiny_items().titles, tiny_items().attributes, np.eye(NUM_ITEMS), PairSettings(20))
+    source = PairSource.over(histories, tiny_items().titles, tiny_items().attributes, np.eye(NUM_ITEMS), PairSettings(20))
     return BatchStream(source, model.prompt, 4, np.random.default_rng(seed))
 
 

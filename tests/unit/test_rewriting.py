@@ -9,9 +9,10 @@ from tiny_features import ITEM_IDS, tiny_features
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.config import ConstructSection
-from cesrec_core.constructor.construction import construct
-from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest
+from cesrec_core.constructor.construction import construct, next_place_scores
+from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor
+from cesrec_core.foresight import Expectation
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.likelihood import likelihood_drops
 from cesrec_core.outliers import OutlierRule, find_outliers
@@ -215,7 +216,35 @@ def test_without_a_recommender_what_needs_one_says_so(model: ItemConstructor) ->
         rewrite.rewrite([request([0, 1, 2, 3], [1], RED)])
 
 
-@pytest.mark.parametrize("decoding", ["beam", "sampling"])
+def test_foresight_puts_in_what_makes_the_recommender_expect_the_next_item(model: ItemConstructor) -> None:
+    """The newest place decides what this recommender expects: the item's successor. So the best is the predecessor of what
+    the Constructor finds likeliest next, among those that have a predecessor that may be put in."""
+    rewrite = rewriter(model, decoding="foresight")
+    ((done,),) = rewrite.rewrite([request([0, 1, 2, 3], [3], RED)])
+    allowed = np.array([code not in (0, 1, 2, 3) for code in range(8)])
+    (after,) = next_place_scores(model, [ConstructionRequest(np.array([0, 1, 2, 3]), [], RED.utterance, allowed)])
+    # 3 may stay, and is the predecessor of 4; nothing comes before 0.
+    best = max((3, 4, 5, 6, 7), key=lambda code: float(after[code + 1].exp()) if code < 7 else 0.0)
+    assert done.codes.tolist() == [0, 1, 2, best]
+    assert best != construct(model, [ConstructionRequest(np.array([0, 1, 2, 3]), [3], RED.utterance)])[0].item_codes[3]
+
+
+def test_foresight_is_an_expectation_over_what_comes_next(model: ItemConstructor) -> None:
+    """By hand: 4 nats for the successor, over e^4 + 7 in all; item 4 comes next three times out of four, item 6 else."""
+    after = torch.full((8,), -torch.inf)
+    after[4], after[6] = math.log(0.75), math.log(0.25)
+    judge = Expectation(rewriter(model).scorer, np.array([7]), after, num_proposals=1)
+    assert list(judge.proposals) == [4]
+    rated = judge.rate(np.array([0, 1]), 1, [3, 5, 2])
+    assert rated + math.log(math.exp(4) + 7) == pytest.approx([0.75 * 4, 0.25 * 4, 0.0], abs=1e-6)
+
+
+def test_foresight_without_a_judge_says_so(model: ItemConstructor) -> None:
+    with pytest.raises(ValueError, match="judge"):
+        construct(model, [ConstructionRequest(np.array([0, 1]), [1], "red")], decoding=Decoding("foresight"))
+
+
+@pytest.mark.parametrize("decoding", ["beam", "sampling", "foresight"])
 def test_other_ways_of_decoding_do_not_depend_on_the_batch_either(model: ItemConstructor, decoding: str) -> None:
     asked = [request([0, 1, 2, 3], [1, 3], Remark(f"f{n}", words, False)) for n, words in enumerate(["red", "blue", "round"])]
     together = rewriter(model, decoding=decoding).rewrite(asked)

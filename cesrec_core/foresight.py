@@ -1,0 +1,59 @@
+"""Choosing what to put into a history by what the base recommender would then recommend.
+
+What is likeliest at a masked place need not move a recommendation, and what moves it need not be likely there. The
+Constructor's distribution over the place *after* the history says what a user who speaks so would take next. An item is as
+good for a masked place as the base recommender, once it reads the history with that item, expects the same:
+
+    rating(v) = sum over y of P(y | history, words) log P_base(y | history with v)
+
+Dimensions: B users, N items of the catalogue, V items of the recommender's vocabulary, M items rated.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cesrec_core.item_lists import ItemLists
+from cesrec_core.ranking import base_scores
+from cesrec_core.scoring import ReadHistories, Scorer
+
+# What is expected next is told by its likeliest items; the others would cost as much each and weigh little.
+NUM_EXPECTED = 50
+
+
+class Expectation:
+    """A `Judge` for one user.
+
+    Args:
+        scorer: of the base recommender.
+        older: int [K], item codes before the history that is rewritten.
+        log_probabilities: float [N], of the items for the place after the history, in nats; -inf for those that cannot come.
+        num_proposals: of those items, the likeliest that are worth rating at a masked place, too.
+    """
+
+    def __init__(self, scorer: Scorer, older: np.ndarray, log_probabilities: Tensor, num_proposals: int) -> None:
+        self._scorer = scorer
+        self._older = older
+        idx_of_code = torch.from_numpy(scorer.idx_of_code)
+        known = log_probabilities.double().masked_fill(idx_of_code == 0, -torch.inf)
+        values, codes = known.topk(min(max(NUM_EXPECTED, num_proposals), len(known)))
+        codes, values = codes[values.isfinite()], values[values.isfinite()]
+        self.proposals: Sequence[int] = codes[:num_proposals].tolist()
+        self._expected_idx = idx_of_code[codes[:NUM_EXPECTED]]
+        self._shares = values[:NUM_EXPECTED].softmax(0)
+
+    def rate(self, codes: np.ndarray, place: int, items: Sequence[int]) -> np.ndarray:
+        """See `Judge.rate`; nats."""
+        rows = np.tile(np.concatenate([self._older, codes]), (len(items), 1))  # [M, K + L]
+        rows[:, len(self._older) + place] = items
+        idx = self._scorer.idx_of_code[rows]
+        lists = ItemLists.of([row[row > 0] for row in idx])
+        scorer = self._scorer
+        vectors = scorer.encode(ReadHistories(lists, lists))
+        scores = base_scores(vectors, scorer.item_vectors, scorer.allowed.to(vectors.device))
+        expected = scores[:, self._expected_idx.to(scores.device)].cpu()
+        # An item that may not be recommended can be expected, and counts alike whatever is put in.
+        result: np.ndarray = (torch.where(expected.isfinite(), expected, 0.0) @ self._shares).numpy()
+        return result

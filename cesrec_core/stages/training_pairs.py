@@ -1,0 +1,64 @@
+"""The Constructor's training pairs, drawn by Spark where the histories are."""
+
+from pathlib import Path
+
+import numpy as np
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from cesrec_core import columns as c
+from cesrec_core.constructor.pair_files import SCHEMA, DrawPairs
+from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings
+from cesrec_core.datasets import read_catalogue
+from cesrec_core.delta_io.shards import SUCCESS
+from cesrec_core.errors import InputDataError
+from cesrec_core.frames.training_pairs import count_by_item, pair_requests, training_histories, validation_users
+from cesrec_core.schemas import USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.stages.context import RunContext
+
+MAX_VALIDATING_SHARE = 0.1
+
+
+def export_pairs(context: RunContext) -> Path:
+    """As many training pairs as the fine-tuning takes, and those that it validates with, as Parquet; once per run.
+
+    Raises:
+        InputDataError: no history is long enough to draw from.
+    """
+    section, split, seed = context.config.finetune_constructor, context.config.dataset.split, context.config.run.seed
+    features = export_features(context)
+    folder = context.stage_path("training_pairs") / features.name
+    if (folder / SUCCESS).exists():
+        return folder
+    sequences = context.warehouse.read(USER_SEQUENCES)
+    histories = training_histories(sequences, split)
+    num_users = histories.where(F.size(c.ITEM_IDS) > MIN_CONTEXT_ITEMS).count()
+    if not num_users:
+        raise InputDataError(
+            f"No user has more than {MIN_CONTEXT_ITEMS} items that may be trained on, and the Constructor has nothing to learn "
+            "from. Give more interactions."
+        )
+    num_validating = section.num_validation_users
+    if split == "all":
+        # They are left out of training, and a small catalogue would have nobody left to learn from.
+        num_validating = min(num_validating, int(MAX_VALIDATING_SHARE * num_users))
+    num_pairs = section.num_steps * section.batch_size * section.num_processes
+    settings = PairSettings(section.history_items, section.next_place_share, section.vague_share)
+    draw = DrawPairs(features, _num_interactions(context, features), settings, seed)
+    validating = validation_users(sequences, num_validating, seed)
+    requests = pair_requests(sequences, split, validating, num_pairs / num_users, seed)
+    requests.mapInArrow(draw, from_arrow_schema(SCHEMA)).write.mode("overwrite").parquet(str(folder))
+    return folder
+
+
+def _num_interactions(context: RunContext, features: Path) -> np.ndarray:
+    """int64 [N], by code of the catalogue."""
+    sequences = context.warehouse.read(USER_SEQUENCES)
+    counted = count_by_item(training_histories(sequences, context.config.dataset.split)).collect()
+    code_of = read_catalogue(features).code_of
+    result = np.zeros(len(code_of), np.int64)
+    for row in counted:
+        if row[c.ITEM_ID] in code_of:
+            result[code_of[row[c.ITEM_ID]]] = row[c.NUM_ITEMS]
+    return result

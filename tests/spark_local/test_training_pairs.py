@@ -1,0 +1,117 @@
+"""Training pairs as Spark draws them: never from a held-out item."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from cesrec_core.catalogue import CatalogueFeatures
+from cesrec_core.constructor.pair_files import MASKED_PLACES, NEXT_PLACE, SCHEMA, TRAINING, DrawPairs, StoredPairs
+from cesrec_core.constructor.pairs import MASKED, PairSettings
+from cesrec_core.datasets import Catalogue
+from cesrec_core.errors import InputDataError
+from cesrec_core.frames.training_pairs import count_by_item, pair_requests, training_histories, validation_users
+from cesrec_core.sequences import Split
+
+NUM_USERS = 40
+NUM_SHARED = 30
+# Nobody else has a user's last two items, so that a leak of one shows.
+NUM_ITEMS = NUM_SHARED + 2 * NUM_USERS
+ITEM_IDS = [f"i{code:03d}" for code in range(NUM_ITEMS)]
+VALIDATION = {user: NUM_SHARED + 2 * user for user in range(NUM_USERS)}
+TEST = {user: NUM_SHARED + 2 * user + 1 for user in range(NUM_USERS)}
+
+
+def history(user: int) -> list[int]:
+    shared = np.random.default_rng(user).permutation(NUM_SHARED)[: 4 + user % 9]
+    return [*shared.tolist(), VALIDATION[user], TEST[user]]
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("features")
+    rng = np.random.default_rng(0)
+    attributes = [(("Red", "Blue", "Green")[code % 3],) for code in range(NUM_ITEMS)]
+    catalogue = Catalogue(ITEM_IDS, [f"Thing {code}" for code in range(NUM_ITEMS)], attributes)
+    vectors = rng.normal(size=(NUM_ITEMS, 4)).astype(np.float32)
+    known = np.ones(NUM_ITEMS, bool)
+    CatalogueFeatures(catalogue, known, vectors, vectors.copy(), vectors.copy(), known, np.zeros((4, 4), np.float32)).save(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sequences(spark: SparkSession) -> DataFrame:
+    rows = [(f"u{user:02d}", [ITEM_IDS[code] for code in history(user)]) for user in range(NUM_USERS)]
+    return spark.createDataFrame([*rows, ("short", [ITEM_IDS[0], ITEM_IDS[1]])], "user_id string, item_ids array<string>")
+
+
+def drawn(sequences: DataFrame, features: Path, folder: Path, split: Split, partitions: int = 2) -> StoredPairs:
+    counts = np.zeros(NUM_ITEMS, np.int64)
+    for row in count_by_item(training_histories(sequences, split)).collect():
+        counts[ITEM_IDS.index(row["item_id"])] = row["num_items"]
+    validating = validation_users(sequences, 7, seed=3)
+    requests = pair_requests(sequences, split, validating, 5.5, seed=3).repartition(partitions)
+    draw = DrawPairs(features, counts, PairSettings(8), seed=3)
+    requests.mapInArrow(draw, from_arrow_schema(SCHEMA)).write.parquet(str(folder))
+    return StoredPairs(folder, NUM_ITEMS)
+
+
+def rows(folder: Path, kind: str) -> list[dict[str, list[int]]]:
+    import pyarrow.dataset as pads
+
+    return [row for row in pads.dataset(folder, format="parquet").to_table().to_pylist() if row["pair_kind"] == kind]
+
+
+def test_no_held_out_item_is_trained_on(sequences: DataFrame, features: Path, tmp_path: Path) -> None:
+    stored = drawn(sequences, features, tmp_path / "pairs", "leave_one_out")
+    training = rows(tmp_path / "pairs", TRAINING)
+    assert len(training) == len(stored)
+    # 5.5 for each of 40 users, halves by a hash.
+    assert 5 * NUM_USERS < len(training) < 6 * NUM_USERS
+    held_out = {*VALIDATION.values(), *TEST.values()}
+    for row in training:
+        assert held_out.isdisjoint(row["target"]) and held_out.isdisjoint(row["history"])
+
+
+def test_validation_asks_for_the_validation_item_and_knows_no_test_item(
+    sequences: DataFrame, features: Path, tmp_path: Path
+) -> None:
+    stored = drawn(sequences, features, tmp_path / "pairs", "leave_one_out")
+    by_target = {VALIDATION[user]: history(user)[:-2] for user in range(NUM_USERS)}
+    assert len(stored.validation.next_place) == len(stored.validation.masked) == 7
+    for pair, inside, seen in zip(stored.validation.next_place, stored.validation.masked, stored.validation.seen, strict=True):
+        known = by_target[int(pair.target[-1])]
+        assert pair.history[-1] == MASKED
+        assert pair.target[:-1].tolist() == known[-8:]
+        assert inside.target.tolist() == known[-8:]
+        assert seen.tolist() == known
+    assert len(rows(tmp_path / "pairs", NEXT_PLACE)) == len(rows(tmp_path / "pairs", MASKED_PLACES)) == 7
+
+
+def test_without_held_out_items_validation_users_are_left_out(sequences: DataFrame, features: Path, tmp_path: Path) -> None:
+    stored = drawn(sequences, features, tmp_path / "pairs", "all")
+    asked_for = {int(pair.target[-1]) for pair in stored.validation.next_place}
+    assert len(asked_for) == 7 and asked_for <= set(TEST.values())
+    trained_on = {code for row in rows(tmp_path / "pairs", TRAINING) for code in row["target"]}
+    assert asked_for.isdisjoint(trained_on)
+    assert trained_on & set(TEST.values())
+
+
+def test_what_is_drawn_hangs_on_no_partition_and_no_other_user(sequences: DataFrame, features: Path, tmp_path: Path) -> None:
+    one = drawn(sequences, features, tmp_path / "one", "leave_one_out", partitions=1)
+    many = drawn(sequences, features, tmp_path / "many", "leave_one_out", partitions=5)
+    first, second = (np.random.default_rng(1), np.random.default_rng(1))
+    for _ in range(30):
+        pair, same = one.draw(first), many.draw(second)
+        assert (pair.feedback, pair.target.tolist()) == (same.feedback, same.target.tolist())
+        assert pair.masked.tolist() == same.masked.tolist()
+
+
+def test_pairs_of_another_catalogue_are_refused(sequences: DataFrame, features: Path, tmp_path: Path) -> None:
+    drawn(sequences, features, tmp_path / "pairs", "leave_one_out")
+    with pytest.raises(InputDataError, match="pairs of another catalogue"):
+        StoredPairs(tmp_path / "pairs", 20)
