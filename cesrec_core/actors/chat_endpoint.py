@@ -286,6 +286,7 @@ class ChatEndpoint:
             raise _TemporaryError(f"HTTP {status}", told)
         if status in (400, 413, 422):
             raise _RefusedError
+        self._num_failures = MAX_FAILURES_IN_A_ROW  # and questions that wait are not sent
         raise ConfigError(
             f"{self._section.base_url} answered with HTTP {status}. Check {_SETTING}.base_url, .model, and the key in the "
             f"environment variable that .api_key_variable names ({self._section.api_key_variable})."
