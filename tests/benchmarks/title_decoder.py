@@ -1,14 +1,15 @@
 """What writing items costs, what writing titles costs, and how often titles are made up: one model, one machine, one run.
 
     python tests/benchmarks/title_decoder.py --dataset FOLDER [--model FOLDER] [--layers 6 0] [--users 200]
-        [--users-all 32] [--batch-size 32] [--threads 2]
+        [--users-all 32] [--batch-size 32] [--threads 2] [--count-only]
 
 Layers: the model's first so many, 0 for all. Every decoder is asked for the same users: their newest 20 items, one of them
 masked at random, and words of a simulated user. Any other item of the catalogue is a candidate. Titles are written under the
 candidates' trie or freely, for the masked place or, as the paper trains it, for the whole rewritten history (the first
 `--users-all` users). Nothing is fine-tuned: the item decoder's answers mean nothing here, and its cost is that of a trained
 one; the title decoders are the model as it came. The item decoder runs before and after each of them, and the mean counts.
-Loading stands outside all clocks. Prints a table, and one JSON object on the last line.
+Loading stands outside all clocks. Prints a table, and one JSON object on the last line. First it says how many places the model
+reads and writes for each user, which hangs on no machine; with --count-only nothing else.
 """
 
 import argparse
@@ -23,12 +24,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from cesrec_core.config import ConstructSection, FinetuneConstructorSection
 from cesrec_core.constructor.construction import Construction, Decoder, ItemDecoder
 from cesrec_core.constructor.decoding import ConstructionRequest
+from cesrec_core.constructor.layout import Prompt
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
-from cesrec_core.constructor.title_writer import local_title_decoder
+from cesrec_core.constructor.title_writer import PromptTokens, local_title_decoder
+from cesrec_core.constructor.titles import Question, Titles
 from cesrec_core.datasets import Catalogue, Dataset, read_dataset
 from cesrec_core.feedback.simulator import simulate_utterance
 from cesrec_core.sequences import input_and_target
@@ -73,12 +77,16 @@ def main() -> int:
     parser.add_argument("--users-all", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--count-only", action="store_true")
     options = parser.parse_args()
     # The titles that models make up are counted here, and need no log.
     logging.getLogger("cesrec_core").setLevel(logging.ERROR)
     torch.set_num_threads(options.threads)
     dataset = read_dataset(options.dataset)
     requests = requests_of(dataset, options.users)
+    print(counts(options, dataset.catalogue, requests))
+    if options.count_only:
+        return 0
     figures = []
     for layers in options.layers:
         items = item_decoder(options, layers, dataset.catalogue)
@@ -91,6 +99,24 @@ def main() -> int:
     print("\n".join(map(as_row, figures)))
     print(json.dumps([vars(figure) for figure in figures]))
     return 0
+
+
+def counts(options: argparse.Namespace, catalogue: Catalogue, requests: Sequence[ConstructionRequest]) -> str:
+    """Tokens and items that go through the model for one user, on average; titles are those that stand in the history."""
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    prompts = PromptTokens(tokenizer, FinetuneConstructorSection().max_feedback_tokens, ConstructSection().max_title_tokens)
+    titles = Titles.of(catalogue.titles, prompts.shorten)
+    words = Prompt(tokenizer, FinetuneConstructorSection().max_feedback_tokens)
+    # The words, the history, what parts them, and the rewritten history up to the place to decide.
+    items = [len(words(one.feedback)) + len(one.history) + 1 + one.masked_positions[0] for one in requests]
+    read = [len(prompts(Question(one, titles, "masked", False).prompt)) for one in requests]
+    lines = [[len(prompts.untrusted(titles.labels[code])) + 1 for code in one.history] for one in requests]
+    written = [of_user[one.masked_positions[0]] for of_user, one in zip(lines, requests, strict=True)]
+    everything = np.mean([sum(of_user) for of_user in lines])
+    return (
+        f"for each of {len(requests)} users: items {np.mean(items):.0f} places in 1 pass; titles {np.mean(read):.0f} tokens "
+        f"read, and {np.mean(written):.0f} more passes for one title, {everything:.0f} for all\n"
+    )
 
 
 def measured(

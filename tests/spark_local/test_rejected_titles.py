@@ -34,7 +34,7 @@ def test_made_up_titles_are_counted_by_round_and_reported_with_the_nearest(spark
         "rounds_with_rejected_titles_share": pytest.approx(2 / 5),
     }
     assert _metrics(rounds) == {"mean_probability_of_replacement": 0.5}
-    assert _metrics(rounds.where("probabilities[0] is null")) == {}
+    assert _metrics(rounds.where("get(probabilities, 0) is null")) == {}
     tiny_features(inactive=(2,)).save(tmp_path / "catalogue")
     context = SimpleNamespace(warehouse=SimpleNamespace(path=tmp_path), run_id="run")
     _report_rejected(context, rounds, tmp_path / "catalogue")
