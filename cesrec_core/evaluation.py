@@ -27,7 +27,7 @@ from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, sample_negatives,
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import Placement, apply_rewrite, drop_masked
 from cesrec_core.ranking import FeedbackMatch, base_scores
-from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest
+from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest, item_decoder
 from cesrec_core.scoring import Scorer
 from cesrec_core.sequences import Moment, input_and_target, training_part
 from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
@@ -171,7 +171,8 @@ class Evaluator:
             rule = OutlierRule.of(masks, self.config.run.seed)
         if rewriting.placement is not None:
             section = section.model_copy(update={"placement": rewriting.placement})
-        return Rewriter(self.constructor, self.features, rule, section, self.config.run.seed, self.scorer)
+        decoder = item_decoder(self.constructor, section, self.config.run.seed, self.scorer)
+        return Rewriter(decoder, self.features, rule, section, self.scorer)
 
     def parts(self, cases: Cases, advance: Advance = lambda amount: None) -> "Parts":
         """Everything that a variant may be made of, for these users."""

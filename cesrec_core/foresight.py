@@ -9,12 +9,16 @@ good for a masked place as the base recommender, once it reads the history with 
 Dimensions: B users, N items of the catalogue, V items of the recommender's vocabulary, M items rated.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cesrec_core.constructor.construction import Construction, ItemDecoder, next_place_scores
+from cesrec_core.constructor.decoding import ConstructionRequest, Decoding
+from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.ranking import base_scores
 from cesrec_core.scoring import ReadHistories, Scorer
@@ -57,3 +61,27 @@ class Expectation:
         # An item that may not be recommended can be expected, and counts alike whatever is put in.
         result: np.ndarray = (torch.where(expected.isfinite(), expected, 0.0) @ self._shares).numpy()
         return result
+
+
+class ForesightDecoder(ItemDecoder):
+    """Decides masked places by what the base recommender would then recommend. Every request gets a judge of its own."""
+
+    def __init__(self, model: ItemConstructor, batch_size: int, decoding: Decoding, scorer: Scorer) -> None:
+        super().__init__(model, batch_size, decoding)
+        self.scorer = scorer
+
+    def construct(self, requests: Sequence[ConstructionRequest]) -> list[Construction]:
+        """See `Decoder`."""
+        expected = next_place_scores(self.model, [self._after(request) for request in requests], self.batch_size)
+        num_proposals = self.decoding.num_proposals
+        judged = [
+            dataclasses.replace(request, judge=Expectation(self.scorer, request.older, row, num_proposals))
+            for request, row in zip(requests, expected, strict=True)
+        ]
+        return super().construct(judged)
+
+    def _after(self, request: ConstructionRequest) -> ConstructionRequest:
+        """The same words about the place after the history, where nothing comes that the user has had."""
+        allowed = np.ones(self.model.num_items, bool) if request.allowed is None else request.allowed.copy()
+        allowed[request.history] = False
+        return dataclasses.replace(request, masked_positions=(), allowed=allowed)

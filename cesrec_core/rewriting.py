@@ -1,6 +1,5 @@
 """Rewriting whole histories, round by round: the mask, the Constructor and the checks in one loop over a batch of users."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,10 +9,10 @@ import torch
 
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import ConstructSection
-from cesrec_core.constructor.construction import Construction, construct, next_place_scores, validate_rewrite
+from cesrec_core.constructor.construction import Construction, Decoder, ItemDecoder, validate_rewrite
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ItemConstructor
-from cesrec_core.foresight import Expectation
+from cesrec_core.foresight import ForesightDecoder
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.likelihood import likelihood_drops
@@ -69,8 +68,10 @@ class Round:
         replaced_positions, replaced_codes: where it differs from the round before, and what stood there.
         probabilities, margins: of each item put in and its lead over the runner-up, parallel to replaced_positions. 1 for
             items that nobody decided on: with the placement at the recent end, kept items move up.
+            NaN where the decoder does not know them.
         runner_ups: codes, NO_ITEM where there is none.
         fallback_reason: why the round before was kept, or None.
+        rejected: what a decoder of titles wrote in the stead of a candidate's; untrusted.
     """
 
     feedback_id: str
@@ -81,6 +82,7 @@ class Round:
     margins: list[float] = field(default_factory=list)
     runner_ups: list[int] = field(default_factory=list)
     fallback_reason: str | None = None
+    rejected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,30 +102,29 @@ class Rewriter:
     """Applies rounds of feedback to batches of histories. A user's result depends on nobody else's.
 
     Args:
+        decoder: decides the masked places; whatever it answers is checked here.
         scorer: of the base recommender. Needed where a candidate list or a limit on drift is configured.
     """
 
     def __init__(
         self,
-        model: ItemConstructor,
+        decoder: Decoder,
         features: CatalogueFeatures,
         rule: OutlierRule,
         settings: ConstructSection,
-        seed: int,
         scorer: Scorer | None = None,
     ) -> None:
-        self.model = model
+        self.decoder = decoder
         self.features = features
         self.rule = rule
         self.settings = settings
-        self.decoding = Decoding(settings.decoding, settings.num_beams, settings.num_proposals, settings.temperature, seed)
         self.vectors = torch.from_numpy(features.in_space(rule.space))
         self._scorer = scorer
 
     @property
     def scorer(self) -> Scorer:
         if self._scorer is None:
-            raise ValueError("foresight, num_candidates and max_likelihood_drop need the base recommender: give a scorer.")
+            raise ValueError("num_candidates and max_likelihood_drop need the base recommender: give the rewriter a scorer.")
         return self._scorer
 
     def rewrite(self, requests: Sequence[RewriteRequest]) -> list[list[Round]]:
@@ -145,8 +146,7 @@ class Rewriter:
                 user: self._request(remarks[user], current[user], masks[user], allowed)
                 for user, allowed in zip(asking, candidates, strict=True)
             }
-            questions = self._judged([current[user] for user in asking], [asked[user].request for user in asking])
-            answers = construct(self.model, questions, self.settings.batch_size, self.decoding)
+            answers = self.decoder.construct([asked[user].request for user in asking])
             done = {
                 user: self._rewritten(remarks[user], current[user], asked[user], answer)
                 for user, answer in zip(asking, answers, strict=True)
@@ -180,24 +180,8 @@ class Rewriter:
             result.append(is_candidate & self.features.is_active)
         return result
 
-    def _judged(self, histories: list[np.ndarray], requests: list[ConstructionRequest]) -> list[ConstructionRequest]:
-        """The requests, with a judge each where foresight is configured."""
-        if self.settings.decoding != "foresight" or not requests:
-            return requests
-        newest = self.model.settings.history_items
-        after = []
-        for history, request in zip(histories, requests, strict=True):
-            allowed = self.features.is_active if request.allowed is None else request.allowed.copy()
-            allowed[history] = False
-            after.append(ConstructionRequest(history[-newest:], (), request.feedback, allowed))
-        expected = next_place_scores(self.model, after, self.settings.batch_size)
-        return [
-            dataclasses.replace(request, judge=Expectation(self.scorer, history[:-newest], row, self.settings.num_proposals))
-            for request, history, row in zip(requests, histories, expected, strict=True)
-        ]
-
     def _request(self, remark: Remark, codes: np.ndarray, masked: list[int], candidates: np.ndarray) -> _Asked:
-        start = max(0, len(codes) - self.model.settings.history_items)
+        start = max(0, len(codes) - self.decoder.history_items)
         is_masked = np.zeros(len(codes), dtype=bool)
         is_masked[masked] = True
         positions = np.arange(start, len(codes))
@@ -208,7 +192,8 @@ class Rewriter:
         allowed = self._allowed(remark, codes[:start], candidates)
         # Enough digits of the words' own name to draw by, whoever else is in the batch.
         seed = int(short_hash(remark.feedback_id), 16)
-        return _Asked(ConstructionRequest(codes[positions], places, remark.utterance, allowed, seed), positions)
+        request = ConstructionRequest(codes[positions], places, remark.utterance, allowed, seed, older=codes[:start])
+        return _Asked(request, positions)
 
     def _allowed(self, remark: Remark, older: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """bool [N]: candidates not turned down, and not among the older items that the Constructor does not see."""
@@ -218,6 +203,8 @@ class Rewriter:
         return allowed
 
     def _rewritten(self, remark: Remark, codes: np.ndarray, asked: _Asked, answer: Construction) -> Round:
+        if answer.fallback_reason is not None:
+            return Round(remark.feedback_id, codes, fallback_reason=answer.fallback_reason, rejected=answer.rejected)
         request = asked.request
         broken = validate_rewrite(request.history, answer.item_codes, request.masked_positions, request.allowed)
         if broken is not None:
@@ -267,3 +254,17 @@ def _reason_to_keep(said: Sequence[Remark], rounds: Sequence[Round], remark: Rem
     if rounds and not rounds[-1].replaced_positions and said[-1].utterance == remark.utterance:
         return SAME_WORDS
     return None
+
+
+def item_decoder(model: ItemConstructor, settings: ConstructSection, seed: int, scorer: Scorer | None = None) -> ItemDecoder:
+    """The decoder of items that the configuration asks for.
+
+    Args:
+        scorer: of the base recommender, needed for foresight.
+    """
+    decoding = Decoding(settings.decoding, settings.num_beams, settings.num_proposals, settings.temperature, seed)
+    if settings.decoding != "foresight":
+        return ItemDecoder(model, settings.batch_size, decoding)
+    if scorer is None:
+        raise ValueError("Foresight needs the base recommender: give the decoder a scorer.")
+    return ForesightDecoder(model, settings.batch_size, decoding, scorer)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -65,6 +65,7 @@ class ConstructionRequest:
         feedback: utterance; untrusted.
         allowed: bool [N], True for items that may be put in (active, in the candidate list); None allows all.
         seed: of this request's draws, where they are sampled.
+        older: int [K], item codes before `history`, which the Constructor does not read and a judge may.
         judge: needed with foresight alone.
     """
 
@@ -73,6 +74,7 @@ class ConstructionRequest:
     feedback: str
     allowed: np.ndarray | None = None
     seed: int = 0
+    older: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     judge: Judge | None = None
 
 
@@ -83,9 +85,10 @@ class Decision:
     Attributes:
         position: zero-based place in the request's history.
         before, item: item codes, what stood there and what was chosen; equal where the item was kept.
-        probability: of the chosen item among the candidates of the place.
-        runner_up: the likeliest other candidate, NO_ITEM where there is none.
-        margin: probability minus that of the runner-up; below 0 where another way than greedy chose a less likely item.
+        probability: of the chosen item among the candidates of the place; NaN where the decoder does not know it.
+        runner_up: the likeliest other candidate, NO_ITEM where there is none or it is not known.
+        margin: probability minus that of the runner-up; below 0 where another way than greedy chose a less likely item. NaN
+            where it is not known.
     """
 
     position: int
@@ -181,11 +184,11 @@ class Draft:
         return result
 
     def _candidates(self) -> np.ndarray:
-        """bool [N]: allowed, and at no other place. Later masked places still hold what stood there and may keep it."""
-        candidates = self._allowed.copy()
-        is_other = np.arange(len(self.codes)) != self.next_place
-        candidates[self.codes[is_other]] = False
-        return candidates
+        """bool [N], of the next place."""
+        place = self.next_place
+        if place is None:
+            raise RuntimeError("every masked place of this draft is decided")
+        return candidates_of(self.codes, place, self._allowed)
 
     def decided(self, item: int, probabilities: np.ndarray) -> "Draft":
         """The draft that goes on from this one with `item` in the next place."""
@@ -217,6 +220,18 @@ class Draft:
         if place is None:
             return writing_slots(self.codes, self._masked, 0, 0)
         return writing_slots(self.codes, self._masked, self.places[len(self.decisions) - 1], place)
+
+
+def candidates_of(codes: np.ndarray, place: int, allowed: np.ndarray) -> np.ndarray:
+    """bool [N]: allowed, and at no other place. Later masked places still hold what stood there and may keep it.
+
+    Args:
+        codes: int [L], with what was decided so far.
+        allowed: bool [N].
+    """
+    candidates = allowed.copy()
+    candidates[codes[np.arange(len(codes)) != place]] = False
+    return candidates
 
 
 def mask_of(request: ConstructionRequest) -> np.ndarray:

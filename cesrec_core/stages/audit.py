@@ -33,7 +33,7 @@ from cesrec_core.stages.understand_feedback import feedback_of_run
 
 NAME = "audit"
 # Reasons for keeping a history that are no fault of the Constructor's.
-EXPECTED_FALLBACKS = ("vague_feedback", "nothing_masked")
+EXPECTED_FALLBACKS = ("vague_feedback", "nothing_masked", "budget_exhausted")
 
 
 def run(context: RunContext) -> StageResult:
