@@ -238,6 +238,7 @@ class ConstructSection(Section):
     num_candidates: WholeNumber = 0
     max_likelihood_drop: Weight | None = None
     max_fallback_share: Share = 0.2
+    num_question_candidates: Count = 100
 
     @property
     def needs_recommender(self) -> bool:
@@ -254,6 +255,7 @@ class RecommendSection(Section):
     attribute_weight: Weight = 0.0
     aligned_weight: Weight = 0.0
     constructor_weight: Weight = 0.0
+    rejected_days: Annotated[int, Field(ge=0, le=36_500)] = 90
 
 
 class AuditSection(Section):
