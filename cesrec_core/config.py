@@ -93,6 +93,18 @@ class IngestSection(Section):
     min_items_per_derived_attribute: Count = 20
     max_text_characters: Count = 1000
     item_text: list[str] = ["{title}", "{attributes}", "{description}"]
+    feedback_from: list[Literal["rating", "review"]] = []
+    disliked_rating: float = 2.0
+    liked_rating: float = 5.0
+
+    @model_validator(mode="after")
+    def _no_rating_is_liked_and_disliked(self) -> "IngestSection":
+        if self.disliked_rating >= self.liked_rating:
+            raise ValueError(
+                f"disliked_rating is {self.disliked_rating:g} and liked_rating {self.liked_rating:g}; the first must be below "
+                "the second"
+            )
+        return self
 
     @field_validator("item_text")
     @classmethod
@@ -221,6 +233,12 @@ class SimulateFeedbackSection(Section):
     num_users: WholeNumber = 0
     max_attributes: Count = 2
     unwanted_share: Share = 0.5
+    knows: Literal["target", "past"] = "target"
+    moods: Annotated[list[Literal["plain", "patient", "terse", "vague", "contradictory"]], Field(min_length=1)] = ["plain"]
+    engine: Literal["templates", "local"] = "templates"
+    model_path: str = ""
+    revision: str | None = None
+    max_new_tokens: Count = 48
 
 
 class UnderstandFeedbackSection(Section):

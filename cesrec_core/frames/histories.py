@@ -34,6 +34,31 @@ def drawn_users(histories: DataFrame, num_users: int, seed: int) -> DataFrame:
     return histories.orderBy(draw, c.USER_ID).limit(num_users)
 
 
+def past_opinions(histories: DataFrame, interactions: DataFrame, liked_rating: float, disliked_rating: float) -> DataFrame:
+    """`histories` with `liked_item_ids` and `disliked_item_ids` of the items in them, in their order.
+
+    What has no rating was at least chosen, and counts as liked; so does everything where nothing was liked otherwise. Of
+    several ratings the newest counts, and what is held back has none.
+    """
+    newest = F.max_by(c.RATING, F.struct(c.INTERACTED_AT, c.SOURCE_POSITION)).alias(c.RATING)
+    ratings = interactions.groupBy(c.USER_ID, c.ITEM_ID).agg(newest)
+    had = histories.select(c.USER_ID, F.posexplode(c.ITEM_IDS).alias("position", c.ITEM_ID))
+    rated = had.join(ratings, on=[c.USER_ID, c.ITEM_ID], how="left")
+    entry = F.struct("position", c.ITEM_ID)
+
+    def where(condition: Column) -> Column:
+        in_order = F.array_sort(F.collect_list(F.when(condition, entry)))
+        return F.transform(in_order, lambda place: place[c.ITEM_ID])
+
+    is_liked = F.col(c.RATING).isNull() | (F.col(c.RATING) >= liked_rating)
+    opinions = rated.groupBy(c.USER_ID).agg(
+        where(is_liked).alias(c.LIKED_ITEM_IDS), where(F.col(c.RATING) <= disliked_rating).alias(c.DISLIKED_ITEM_IDS)
+    )
+    joined = histories.join(opinions, on=c.USER_ID, how="left")
+    liked = F.when(F.size(c.LIKED_ITEM_IDS) > 0, F.col(c.LIKED_ITEM_IDS)).otherwise(F.col(c.ITEM_IDS))
+    return joined.select(*histories.columns, liked.alias(c.LIKED_ITEM_IDS), c.DISLIKED_ITEM_IDS)
+
+
 def speakers(feedback: DataFrame, run_end: dt.datetime, window_days: int) -> DataFrame:
     """user_id of everybody who said something themselves within the window."""
     return said_by_people(_between(feedback, run_end, window_days)).select(c.USER_ID).distinct()

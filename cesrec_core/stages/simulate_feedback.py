@@ -3,9 +3,10 @@
 import datetime as dt
 
 from cesrec_core import columns as c
-from cesrec_core.actors.simulate_feedback import SimulateFeedback
-from cesrec_core.frames.histories import drawn_users, observed_histories, speakers
-from cesrec_core.schemas import ALIGNED_EMBEDDINGS, FEEDBACK, ITEMS, USER_SEQUENCES
+from cesrec_core.actors.simulate_feedback import SIMULATED_FEEDBACK, SimulateFeedback
+from cesrec_core.frames.histories import drawn_users, observed_histories, past_opinions, speakers
+from cesrec_core.language_models import locate_model
+from cesrec_core.schemas import ALIGNED_EMBEDDINGS, FEEDBACK, INTERACTIONS, ITEMS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
@@ -25,17 +26,37 @@ def run(context: RunContext) -> StageResult:
     # Who has spoken is not spoken for.
     window_days = context.config.understand_feedback.window_days
     users = drawn.join(speakers(context.warehouse.read(FEEDBACK), context.run_end, window_days), on=c.USER_ID, how="left_anti")
+    rating = context.config.ingest
+    interactions = context.warehouse.read(INTERACTIONS)
+    users = past_opinions(users, interactions, rating.liked_rating, rating.disliked_rating)
     said_at = dt.datetime.combine(context.run_date, dt.time(), tzinfo=dt.UTC)
     recommender_folder, _ = context.artifact("recommender")
     worker = SimulateFeedback(recommender_folder, export_features(context), section, context.config.run.seed, said_at)
-    feedback = map_frame(context, NAME, users, c.USER_ID, worker, FEEDBACK)
-    num_said = context.warehouse.merge(FEEDBACK, feedback) if feedback is not None else 0
-    return StageResult({"simulated": num_said})
+    feedback = map_frame(context, NAME, users, c.USER_ID, worker, SIMULATED_FEEDBACK)
+    if feedback is None:
+        return StageResult({"simulated": 0})
+    num_said = context.warehouse.merge(FEEDBACK, feedback.select(*FEEDBACK.column_names))
+    reasons = {row[c.FALLBACK_REASON]: row["count"] for row in feedback.groupBy(c.FALLBACK_REASON).count().collect()}
+    # Said by a template, since the simulator gave the target away, or had no answer.
+    counts = {"leaks_refused": reasons.get("leak", 0), "without_answer": reasons.get("no_answer", 0)}
+    return StageResult({"simulated": num_said, **counts})
+
+
+def check(context: RunContext) -> None:
+    """Find the simulator's model before anything runs.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    section = context.config.simulate_feedback
+    if section.num_users and section.engine == "local":
+        locate_model(section.model_path, section.revision, "simulate_feedback.model_path")
 
 
 STAGE = Stage(
     name=NAME,
-    reads=(USER_SEQUENCES.name, ITEMS.name, ALIGNED_EMBEDDINGS.name, "recommender"),
+    reads=(USER_SEQUENCES.name, INTERACTIONS.name, ITEMS.name, ALIGNED_EMBEDDINGS.name, "recommender"),
     writes=(FEEDBACK.name, SIMULATED),
     run=run,
+    check=check,
 )
