@@ -1,5 +1,6 @@
 """The worker of recommend."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,16 +140,30 @@ class Recommend:
 
     @torch.inference_mode()
     def parts(self, users: pa.Table) -> tuple[ScoreParts, Tensor]:
-        """Parts of the scores of all items, whether or not they may be shown, and which the rules allow: bool [B, V + 1].
+        """Parts of the scores of all items for one user, and which the rules allow, bool [V + 1].
 
-        For a few users at most: nothing here is done in blocks. They all must be of the same segments.
+        What the user must not be shown has a score all the same, and what the rules forbid, too.
         """
         ((users, allowed),) = by_segments(users, self.rules, len(self.scorer.vocabulary))
-        read, _ = self._read(users)
-        everything = self.scorer.allowed.clone()
-        has_words = bool(pc.is_valid(users[c.UTTERANCE])[0].as_py())
-        parts = self._parts(users, read, everything) if has_words else self._base_alone(read, everything)
+        base = self.base_part(users)
+        if users[c.UTTERANCE].null_count:
+            nothing = torch.zeros_like(base)
+            parts = ScoreParts(base, nothing, nothing, nothing)
+        else:
+            parts = self._parts(users, self._read(users)[0], self.scorer.allowed)
+            parts = dataclasses.replace(parts, base=base)
         return parts, allowed & self.scorer.allowed
+
+    @torch.inference_mode()
+    def base_part(self, users: pa.Table) -> Tensor:
+        """The base scores alone, float64 [B, V + 1], normalised over what the rules allow; all users of the same segments."""
+        ((users, allowed),) = by_segments(users, self.rules, len(self.scorer.vocabulary))
+        read, _ = self._read(users)
+        vectors = self.scorer.encode(read) if users[c.UTTERANCE].null_count else self._vectors(users, read)
+        products = vectors.double() @ self.scorer.item_vectors.double().T
+        is_normalised_over = (allowed & self.scorer.allowed).to(products.device)
+        normaliser = products[:, is_normalised_over].logsumexp(dim=1, keepdim=True)
+        return (products - normaliser).masked_fill(~self.scorer.allowed.to(products.device), -torch.inf).cpu()
 
     def _parts(self, users: pa.Table, read: ReadHistories, allowed: Tensor) -> ScoreParts:
         items = self.scorer.item_vectors
