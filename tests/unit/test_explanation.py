@@ -9,7 +9,8 @@ HISTORY = Score(base=math.log(0.02), base_unwritten=math.log(0.02))
 def test_an_item_on_the_list_of_somebody_who_said_nothing() -> None:
     standing = Standing("Alpha (1999)", 3, 10, HISTORY)
     assert sentence(standing) == (
-        '"Alpha (1999)" is number 3 of 10 on the list, with a score of -3.91: -3.91 from the history, which makes it 2.00% likely.'
+        '"Alpha (1999)" is number 3 of 10 on the list, with a score of -3.91: -3.91 from the history, '
+        "which makes it 2.00% likely."
     )
     assert standing.is_recommended
 
@@ -44,8 +45,8 @@ def test_what_keeps_an_item_away_is_told_with_the_place_that_it_would_have() -> 
     standing = Standing("Alpha", 2, 10, HISTORY, closed=closed)
     assert not standing.is_recommended
     assert sentence(standing).startswith(
-        '"Alpha" is not recommended, since they have had it, they turned it down, and it stays away until 2026-05-31 and an allow- '
-        "or block-list forbids it; it would be number 2, with a score"
+        '"Alpha" is not recommended, since they have had it, they turned it down, and it stays away until 2026-05-31 and an '
+        "allow- or block-list forbids it; it would be number 2, with a score"
     )
 
 
