@@ -24,6 +24,7 @@ CORE = [
     "peft>=0.19",
     "ray>=2.50",
     "psutil>=5.9",
+    "requests>=2.31",
 ]
 EXTRAS = {
     # A Databricks runtime brings its own Spark and Delta.

@@ -75,6 +75,7 @@ MARGINS = "margins"
 RUNNER_UP_ITEM_IDS = "runner_up_item_ids"
 IS_FALLBACK = "is_fallback"
 FALLBACK_REASON = "fallback_reason"
+REJECTED_TITLES = "rejected_titles"
 
 RANK = "rank"
 SCORE = "score"

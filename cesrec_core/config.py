@@ -247,7 +247,26 @@ class UnderstandFeedbackSection(Section):
     max_rounds: Annotated[int, Field(ge=1, le=3)] = 3
 
 
+class EndpointSection(Section):
+    base_url: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@?#]+(/[^\s@?#]*)?)?$")] = ""
+    model: str = ""
+    api_key_variable: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = "OPENAI_API_KEY"
+    options: dict[str, Any] = {}
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    max_attempts: Count = 5
+    max_wait_seconds: Annotated[float, Field(gt=0)] = 120.0
+    requests_per_minute: Annotated[float, Field(gt=0)] = 60.0
+    max_concurrent_requests: Count = 4
+    max_requests: WholeNumber = 1000
+    max_tokens: WholeNumber = 1_000_000
+
+
 class ConstructSection(Section):
+    decoder: Literal["items", "titles", "endpoint"] = "items"
+    title_trie: bool = True
+    written_titles: Literal["masked", "all"] = "masked"
+    max_title_tokens: Count = 48
+    endpoint: EndpointSection = EndpointSection()
     batch_size: Count = 32
     placement: Literal["in_place", "recent_end"] = "in_place"
     decoding: Literal["greedy", "beam", "sampling"] = "greedy"
@@ -257,6 +276,14 @@ class ConstructSection(Section):
     max_likelihood_drop: Weight | None = None
     max_fallback_share: Share = 0.2
     num_question_candidates: Count = 100
+
+    @model_validator(mode="after")
+    def _decoder_has_what_it_needs(self) -> "ConstructSection":
+        if self.decoder != "items" and self.decoding != "greedy":
+            raise ValueError(f"decoding {self.decoding} is the item decoder's: set decoding to greedy, or decoder to items")
+        if self.decoder == "endpoint" and not (self.endpoint.base_url and self.endpoint.model):
+            raise ValueError("decoder endpoint needs endpoint.base_url and endpoint.model: set both")
+        return self
 
     @property
     def needs_recommender(self) -> bool:

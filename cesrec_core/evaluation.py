@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cesrec_core.config import Config
-from cesrec_core.constructor.construction import next_place_scores
+from cesrec_core.constructor.construction import ItemDecoder, next_place_scores
 from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.datasets import Histories
@@ -171,7 +171,8 @@ class Evaluator:
             rule = OutlierRule.of(masks, self.config.run.seed)
         if rewriting.placement is not None:
             section = section.model_copy(update={"placement": rewriting.placement})
-        return Rewriter(self.constructor, self.features, rule, section, self.config.run.seed, self.scorer)
+        decoder = ItemDecoder.of(self.constructor, section, self.config.run.seed)
+        return Rewriter(decoder, self.features, rule, section, self.scorer)
 
     def parts(self, cases: Cases, advance: Advance = lambda amount: None) -> "Parts":
         """Everything that a variant may be made of, for these users."""

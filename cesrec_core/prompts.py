@@ -2,6 +2,9 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 MAX_UTTERANCE_CHARACTERS = 1000
 MAX_TITLE_CHARACTERS = 200
@@ -12,6 +15,22 @@ MAX_ATTRIBUTE_CHARACTERS = 60
 BEFORE_FEEDBACK = 'Someone said of what was recommended to them: "'
 AFTER_FEEDBACK = '" Their history, and then the history they would rather have:'
 
+# What titles are asked for with. Each title has a line to itself, which no cleaned title can leave, and stands there as it
+# is to be written: a bullet or quotation marks would be written, too.
+BEFORE_TITLES = '" Here is what they chose, oldest first, one title a line:\n'
+AFTER_TITLES = "That was what they chose.\n"
+BEFORE_LISTED = "These titles can be had:\n"
+AFTER_LISTED = "Those were the titles that can be had.\n"
+HIDDEN_TITLE = "[MASK]"
+UNTITLED = "untitled"
+ASK_FOR_ONE = "Which title should stand in place of [MASK], so that it suits what they said? Write its line alone."
+ASK_FOR_SOME = (
+    "Which {} titles should stand in place of [MASK], so that they suit what they said? Write their lines alone, in order."
+)
+ASK_FOR_ALL = (
+    "Write all {} lines again, in order, with another title that suits what they said in place of [MASK]. No other words."
+)
+
 # Role and turn markers of the chat templates in use (ChatML and Llama 3, Llama 2, Gemma, Phi, sentencepiece's own).
 # A marker is removed, not escaped: no catalogue and no person needs one.
 _TEMPLATE_TOKENS = re.compile(
@@ -19,6 +38,42 @@ _TEMPLATE_TOKENS = re.compile(
     r"|\[/?(?:AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|<｜[^<>｜]{0,40}｜>",
     flags=re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a prompt, cleaned; by whom it was written decides how many tokens of it are read."""
+
+    text: str
+    author: Literal["us", "user", "catalogue"] = "us"
+
+
+def title_prompt(words: str, history: Sequence[str | None], listed: Sequence[str], num_titles: int) -> list[Piece]:
+    """What asks for the titles of some places of a history, or of all.
+
+    Args:
+        words: an utterance.
+        history: cleaned titles, oldest first; None at masked places.
+        listed: cleaned titles to choose among; none where they are too many.
+        num_titles: how many are asked for.
+    """
+    lines = [Piece(HIDDEN_TITLE) if title is None else Piece(title, "catalogue") for title in history]
+    choice = [Piece(title, "catalogue") for title in listed]
+    num_hidden = sum(title is None for title in history)
+    ask = ASK_FOR_ALL if num_titles > num_hidden else ASK_FOR_ONE if num_titles == 1 else ASK_FOR_SOME
+    return [
+        Piece(BEFORE_FEEDBACK),
+        Piece(quoted(words), "user"),
+        Piece(BEFORE_TITLES),
+        *_in_lines(lines),
+        Piece(AFTER_TITLES),
+        *([Piece(BEFORE_LISTED), *_in_lines(choice), Piece(AFTER_LISTED)] if choice else []),
+        Piece(ask.format(num_titles)),
+    ]
+
+
+def _in_lines(pieces: Sequence[Piece]) -> list[Piece]:
+    return [part for piece in pieces for part in (piece, Piece("\n"))]
 
 
 def clean_text(text: str, max_characters: int) -> str:

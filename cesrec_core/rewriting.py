@@ -9,9 +9,8 @@ import torch
 
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import ConstructSection
-from cesrec_core.constructor.construction import Construction, construct, validate_rewrite
-from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
-from cesrec_core.constructor.model import ItemConstructor
+from cesrec_core.constructor.construction import Construction, Decoder, validate_rewrite
+from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest
 from cesrec_core.feedback.clarity import reason_not_to_act
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
@@ -77,8 +76,10 @@ class Round:
         replaced_positions, replaced_codes: where it differs from the round before, and what stood there.
         probabilities, margins: of each item put in and its lead over the runner-up, parallel to replaced_positions. 1 for
             items that nobody decided on: with the placement at the recent end, kept items move up.
+            NaN where the decoder does not know them.
         runner_ups: codes, NO_ITEM where there is none.
         fallback_reason: why the round before was kept, or None.
+        rejected: what a decoder of titles wrote in the stead of a candidate's; untrusted.
     """
 
     feedback_id: str
@@ -89,6 +90,7 @@ class Round:
     margins: list[float] = field(default_factory=list)
     runner_ups: list[int] = field(default_factory=list)
     fallback_reason: str | None = None
+    rejected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,23 +110,22 @@ class Rewriter:
     """Applies rounds of feedback to batches of histories. A user's result depends on nobody else's.
 
     Args:
+        decoder: decides the masked places; whatever it answers is checked here.
         scorer: of the base recommender. Needed where a candidate list or a limit on drift is configured.
     """
 
     def __init__(
         self,
-        model: ItemConstructor,
+        decoder: Decoder,
         features: CatalogueFeatures,
         rule: OutlierRule,
         settings: ConstructSection,
-        seed: int,
         scorer: Scorer | None = None,
     ) -> None:
-        self.model = model
+        self.decoder = decoder
         self.features = features
         self.rule = rule
         self.settings = settings
-        self.decoding = Decoding(settings.decoding, settings.num_beams, settings.temperature, seed)
         self.vectors = torch.from_numpy(features.in_space(rule.space))
         self._scorer = scorer
 
@@ -153,8 +154,7 @@ class Rewriter:
                 user: self._request(remarks[user], current[user], masks[user], allowed)
                 for user, allowed in zip(asking, candidates, strict=True)
             }
-            questions = [asked[user].request for user in asking]
-            answers = construct(self.model, questions, self.settings.batch_size, self.decoding)
+            answers = self.decoder.construct([asked[user].request for user in asking])
             done = {
                 user: self._rewritten(remarks[user], current[user], asked[user], answer)
                 for user, answer in zip(asking, answers, strict=True)
@@ -189,7 +189,7 @@ class Rewriter:
         return result
 
     def _request(self, remark: Remark, codes: np.ndarray, masked: list[int], candidates: np.ndarray) -> _Asked:
-        start = max(0, len(codes) - self.model.settings.history_items)
+        start = max(0, len(codes) - self.decoder.history_items)
         is_masked = np.zeros(len(codes), dtype=bool)
         is_masked[masked] = True
         positions = np.arange(start, len(codes))
@@ -210,6 +210,8 @@ class Rewriter:
         return allowed
 
     def _rewritten(self, remark: Remark, codes: np.ndarray, asked: _Asked, answer: Construction) -> Round:
+        if answer.fallback_reason is not None:
+            return Round(remark.feedback_id, codes, fallback_reason=answer.fallback_reason, rejected=answer.rejected)
         request = asked.request
         broken = validate_rewrite(request.history, answer.item_codes, request.masked_positions, request.allowed)
         if broken is not None:

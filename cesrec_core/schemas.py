@@ -248,13 +248,19 @@ PSEUDO_SEQUENCES = Table(
             c.REPLACED_POSITIONS, "array<int>", "Places whose item differs from the round before, zero-based from the oldest"
         ),
         Column(c.REPLACED_ITEM_IDS, "array<string>", "What stood at replaced_positions before"),
-        Column(c.PROBABILITIES, "array<float>", "Probability of each item put in; 1 where an item only moved up"),
+        Column(c.PROBABILITIES, "array<float>", "Probability of each item put in; 1 where it only moved up, null if unknown"),
         Column(c.MARGINS, "array<float>", "Its lead over the runner-up, in probability", nullable=True),
         Column(c.RUNNER_UP_ITEM_IDS, "array<string>", "The likeliest other item; null where there was none", nullable=True),
         Column(c.FEEDBACK_ID, "string", "The words that caused it"),
         Column(c.IS_FALLBACK, "boolean", "True where the round before was kept"),
         Column(c.FALLBACK_REASON, "string", "Why it was kept", nullable=True),
         Column(c.CONSTRUCTOR_ID, "string", "Constructor that wrote it"),
+        Column(
+            c.REJECTED_TITLES,
+            "array<string>",
+            "What a decoder of titles wrote and no candidate is called; untrusted text",
+            nullable=True,
+        ),
     ),
     partition_by=(c.RUN_ID,),
     checks=(

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from cesrec_core.config import ConstructSection
 from cesrec_core.constructor.decoding import ConstructionRequest, Decision, Decoding, Reader, open_row, search
 from cesrec_core.constructor.model import ItemConstructor
 
@@ -18,16 +20,53 @@ class Construction:
 
     Attributes:
         item_codes: int32 [L].
-        decisions: one for each masked place, by position.
+        decisions: one for each masked place, by position; none where the history is kept for a reason.
+        fallback_reason: why the history is kept, where the answer could not be used; None where it could.
+        rejected: what was written and is not the title of a candidate; cleaned and capped, and still untrusted.
     """
 
     item_codes: np.ndarray
     decisions: tuple[Decision, ...]
+    fallback_reason: str | None = None
+    rejected: tuple[str, ...] = ()
 
     @property
     def replacements(self) -> list[Decision]:
         """The decisions that changed an item."""
         return [decision for decision in self.decisions if decision.item != decision.before]
+
+
+class Decoder(Protocol):
+    """Decides masked places. The result of a request depends on no other."""
+
+    @property
+    def history_items(self) -> int:
+        """Newest items of a history that it reads; a request holds no more."""
+
+    def construct(self, requests: Sequence[ConstructionRequest]) -> list[Construction]:
+        """One answer for each request, in order; only masked places may differ, and hold allowed items."""
+
+
+class ItemDecoder:
+    """Reads and writes items: see `construct`."""
+
+    def __init__(self, model: ItemConstructor, batch_size: int = 32, decoding: Decoding = GREEDY) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        self.decoding = decoding
+
+    @classmethod
+    def of(cls, model: ItemConstructor, section: ConstructSection, seed: int) -> "ItemDecoder":
+        """As the configuration says."""
+        return cls(model, section.batch_size, Decoding(section.decoding, section.num_beams, section.temperature, seed))
+
+    @property
+    def history_items(self) -> int:
+        return self.model.settings.history_items
+
+    def construct(self, requests: Sequence[ConstructionRequest]) -> list[Construction]:
+        """See `Decoder`."""
+        return construct(self.model, requests, self.batch_size, self.decoding)
 
 
 @torch.inference_mode()

@@ -63,9 +63,10 @@ class Decision:
     Attributes:
         position: zero-based place in the request's history.
         before, item: item codes, what stood there and what was chosen; equal where the item was kept.
-        probability: of the chosen item among the candidates of the place.
-        runner_up: the likeliest other candidate, NO_ITEM where there is none.
-        margin: probability minus that of the runner-up; below 0 where sampling or a beam chose a less likely item.
+        probability: of the chosen item among the candidates of the place; NaN where the decoder does not know it.
+        runner_up: the likeliest other candidate, NO_ITEM where there is none or it is not known.
+        margin: probability minus that of the runner-up; below 0 where sampling or a beam chose a less likely item. NaN where
+            it is not known.
     """
 
     position: int
@@ -161,11 +162,11 @@ class Draft:
         return result
 
     def _candidates(self) -> np.ndarray:
-        """bool [N]: allowed, and at no other place. Later masked places still hold what stood there and may keep it."""
-        candidates = self._allowed.copy()
-        is_other = np.arange(len(self.codes)) != self.next_place
-        candidates[self.codes[is_other]] = False
-        return candidates
+        """bool [N], of the next place."""
+        place = self.next_place
+        if place is None:
+            raise RuntimeError("every masked place of this draft is decided")
+        return candidates_of(self.codes, place, self._allowed)
 
     def decided(self, item: int, probabilities: np.ndarray) -> "Draft":
         """The draft that goes on from this one with `item` in the next place."""
@@ -197,6 +198,18 @@ class Draft:
         if place is None:
             return writing_slots(self.codes, self._masked, 0, 0)
         return writing_slots(self.codes, self._masked, self.places[len(self.decisions) - 1], place)
+
+
+def candidates_of(codes: np.ndarray, place: int, allowed: np.ndarray) -> np.ndarray:
+    """bool [N]: allowed, and at no other place. Later masked places still hold what stood there and may keep it.
+
+    Args:
+        codes: int [L], with what was decided so far.
+        allowed: bool [N].
+    """
+    candidates = allowed.copy()
+    candidates[codes[np.arange(len(codes)) != place]] = False
+    return candidates
 
 
 def mask_of(request: ConstructionRequest) -> np.ndarray:

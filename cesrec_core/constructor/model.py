@@ -183,7 +183,8 @@ class ItemConstructor(nn.Module):
             ConfigError: the folder has no model, no weights or no tokenizer, fewer layers than asked for, or no layer
                 of a name in `lora_targets`.
         """
-        trunk, tokenizer = _load_language_model(base_folder, settings)
+        language_model, tokenizer = load_language_model(base_folder, settings.num_layers, settings.dtype)
+        trunk = language_model.base_model
         lora = LoraConfig(
             r=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
@@ -328,8 +329,12 @@ def forbid(logits: torch.Tensor, taken: torch.Tensor, kept: torch.Tensor) -> tor
     return logits.masked_fill(is_taken, float("-inf"))
 
 
-def _load_language_model(folder: Path, settings: ConstructorSettings) -> tuple[Any, TokenIds]:
-    """The decoder without its head, cut to its first layers, and its tokenizer. Only local files, no remote code."""
+def load_language_model(folder: Path, num_layers: int | None, dtype: str) -> tuple[Any, Any]:
+    """A causal language model cut to its first layers, and its tokenizer. Only local files, no remote code.
+
+    Raises:
+        ConfigError: the folder has no model, no weights or no tokenizer, or fewer layers than asked for.
+    """
     if not (folder / "config.json").is_file():
         raise ConfigError(
             f"There is no language model in {folder}: it has no config.json. Set finetune_constructor.model_path to a folder "
@@ -340,7 +345,7 @@ def _load_language_model(folder: Path, settings: ConstructorSettings) -> tuple[A
             f"The language model in {folder} has no weights (*.safetensors). Convert or download it completely, then try again."
         )
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    num_layers = settings.num_layers or config.num_hidden_layers
+    num_layers = num_layers or config.num_hidden_layers
     if num_layers > config.num_hidden_layers:
         raise ConfigError(
             f"finetune_constructor.num_layers is {num_layers}, but the model in {folder} has {config.num_hidden_layers} "
@@ -350,12 +355,11 @@ def _load_language_model(folder: Path, settings: ConstructorSettings) -> tuple[A
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ConfigError(f"The language model in {folder} has no tokenizer ({error}). Save it into that folder.") from None
-    # The whole model, then its trunk and first layers: loading less makes transformers report the rest as unexpected weights.
-    whole = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, settings.dtype), local_files_only=True)
-    trunk: Any = whole.base_model
-    trunk.layers = trunk.layers[:num_layers]
-    trunk.config.num_hidden_layers = num_layers
-    return trunk, tokenizer
+    # The whole model, then its first layers: loading less makes transformers report the rest as unexpected weights.
+    whole: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+    whole.base_model.layers = whole.base_model.layers[:num_layers]
+    whole.config.num_hidden_layers = num_layers
+    return whole, tokenizer
 
 
 def _lora_targets(trunk: nn.Module, targets: Sequence[str] | str) -> list[str] | str:

@@ -35,7 +35,7 @@ from cesrec_core.stages.understand_feedback import feedback_of_run
 
 NAME = "audit"
 # Reasons for keeping a history that are no fault of the Constructor's.
-EXPECTED_FALLBACKS = (VAGUE_FEEDBACK, CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, NOTHING_MASKED)
+EXPECTED_FALLBACKS = (VAGUE_FEEDBACK, CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, NOTHING_MASKED, "budget_exhausted")
 
 
 def run(context: RunContext) -> StageResult:

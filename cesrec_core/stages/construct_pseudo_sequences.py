@@ -1,12 +1,21 @@
 """construct_pseudo_sequences: histories, masks and words -> pseudo_sequences; words that are not clear -> clarifications."""
 
+import json
+import logging
+from pathlib import Path
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.actors.ask_clarifications import AskClarifications
+from cesrec_core.actors.chat_endpoint import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, api_key, read_usage
 from cesrec_core.actors.construct_pseudo_sequences import ConstructPseudoSequences
+from cesrec_core.catalogue import CatalogueFeatures
+from cesrec_core.constructor.title_analysis import most_frequent
+from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.histories import feedback_by_user, observed_histories, rejected_by_user, unclear_feedback
+from cesrec_core.rewriting import NOTHING_MASKED, SAME_WORDS
 from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK_SIGNALS, ITEMS, OUTLIER_MASKS, PSEUDO_SEQUENCES, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -14,7 +23,29 @@ from cesrec_core.stages.map_table import map_frame
 from cesrec_core.stages.recommend import export_rules, latest_rounds, rejected_of_run, segments_of
 from cesrec_core.stages.understand_feedback import feedback_of_run, signals_of_run
 
+log = logging.getLogger(__name__)
+
 NAME = "construct_pseudo_sequences"
+# Of rounds in which no decoder answered.
+NOT_ANSWERED = (
+    VAGUE_FEEDBACK,
+    CONFLICTING_FEEDBACK,
+    OFF_TOPIC_FEEDBACK,
+    NOTHING_MASKED,
+    SAME_WORDS,
+    BUDGET_EXHAUSTED,
+    ENDPOINT_FAILED,
+    ENDPOINT_REFUSED,
+)
+# Texts, the most frequent first, that the report of rejected titles holds.
+NUM_REPORTED_TITLES = 100
+
+
+def check(context: RunContext) -> None:
+    section = context.config.construct_pseudo_sequences
+    # Workers of another cluster have an environment of their own.
+    if section.decoder == "endpoint" and context.config.ray.address is None:
+        api_key(section.endpoint)
 
 
 def run(context: RunContext) -> StageResult:
@@ -26,9 +57,12 @@ def run(context: RunContext) -> StageResult:
         .join(histories.select(c.USER_ID, c.ITEM_IDS), on=c.USER_ID, how="inner")
         .join(masks, on=c.USER_ID, how="inner")
     )
+    section, ledger = context.config.construct_pseudo_sequences, context.stage_path(NAME) / "usage.jsonl"
     folders = (context.artifact("recommender")[0], context.artifact("constructor")[0], export_features(context))
-    worker = ConstructPseudoSequences(*folders, context.config, context.run_id)
-    rewritten = map_frame(context, NAME, to_rewrite, c.USER_ID, worker, PSEUDO_SEQUENCES)
+    worker = ConstructPseudoSequences(*folders, context.config, context.run_id, ledger)
+    # One worker keeps the pace and the budget of an endpoint; it asks for many users at a time.
+    num_actors = 1 if section.decoder == "endpoint" else None
+    rewritten = map_frame(context, NAME, to_rewrite, c.USER_ID, worker, PSEUDO_SEQUENCES, num_actors=num_actors)
     empty = context.warehouse.read(PSEUDO_SEQUENCES).limit(0)
     num_rounds = context.warehouse.replace_run(PSEUDO_SEQUENCES, rewritten if rewritten is not None else empty, context.run_id)
 
@@ -36,7 +70,11 @@ def run(context: RunContext) -> StageResult:
     of_run = context.warehouse.read_run(PSEUDO_SEQUENCES, context.run_id)
     num_changed = of_run.where(F.size(c.REPLACED_POSITIONS) > 0).count()
     counts = {"rounds": num_rounds, "rounds_that_changed_something": num_changed, "clarifications": num_questions}
-    return StageResult(counts, _metrics(of_run) if num_changed else {})
+    metrics = _metrics(of_run) if num_changed else {}
+    if section.decoder != "items":
+        metrics |= _of_titles(of_run) | _usage(ledger)
+        _report_rejected(context, of_run, folders[-1])
+    return StageResult(counts, metrics)
 
 
 def _ask(context: RunContext) -> int:
@@ -58,7 +96,38 @@ def _ask(context: RunContext) -> int:
 
 def _metrics(rounds: DataFrame) -> dict[str, float]:
     probabilities = rounds.select(F.explode(c.PROBABILITIES).alias("probability"))
-    return {"mean_probability_of_replacement": float(probabilities.agg(F.avg("probability")).collect()[0][0] or 0.0)}
+    mean = probabilities.agg(F.avg("probability")).collect()[0][0]
+    return {} if mean is None else {"mean_probability_of_replacement": float(mean)}
+
+
+def _of_titles(rounds: DataFrame) -> dict[str, float]:
+    """How many rounds a decoder of titles answered, in how many it made titles up, and why histories were kept."""
+    reasons = rounds.where(c.IS_FALLBACK).groupBy(c.FALLBACK_REASON).count().collect()
+    kept = {f"rounds_kept_{row[c.FALLBACK_REASON]}": float(row["count"]) for row in reasons}
+    num_answered = rounds.count() - sum(kept.get(f"rounds_kept_{reason}", 0.0) for reason in NOT_ANSWERED)
+    num_rejected = rounds.where(F.size(c.REJECTED_TITLES) > 0).count()
+    share = num_rejected / num_answered if num_answered else 0.0
+    return {**kept, "rounds_answered": num_answered, "rounds_with_rejected_titles_share": share}
+
+
+def _usage(ledger: Path) -> dict[str, float]:
+    usage = read_usage(ledger)
+    return {"endpoint_requests": usage.requests, "endpoint_tokens": usage.tokens} if usage.requests else {}
+
+
+def _report_rejected(context: RunContext, rounds: DataFrame, catalogue: Path) -> None:
+    """Write the most frequent of the texts that are no candidate's title, and what they come nearest to."""
+    texts = rounds.select(F.explode(c.REJECTED_TITLES).alias("text")).groupBy("text").count()
+    rows = texts.orderBy(F.desc("count"), "text").limit(NUM_REPORTED_TITLES).collect()
+    if not rows:
+        return
+    features = CatalogueFeatures.load(catalogue)
+    active = [title for title, is_active in zip(features.catalogue.titles, features.is_active, strict=True) if is_active]
+    report = most_frequent({row["text"]: row["count"] for row in rows}, active, NUM_REPORTED_TITLES)
+    file = context.warehouse.path / "rejected_titles" / f"{context.run_id}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    log.info("titles of no candidate: %s", file)
 
 
 STAGE = Stage(
@@ -66,4 +135,5 @@ STAGE = Stage(
     reads=(USER_SEQUENCES.name, OUTLIER_MASKS.name, FEEDBACK_SIGNALS.name, ITEMS.name, "recommender", "constructor"),
     writes=(PSEUDO_SEQUENCES.name, CLARIFICATIONS.name),
     run=run,
+    check=check,
 )

@@ -20,6 +20,7 @@ def map_frame(
     table: Table,
     may_stay_empty: bool = False,
     max_refused_rows: int = 0,
+    num_actors: int | None = None,
 ) -> DataFrame | None:
     """Send `frame` through `worker` on Ray actors; the answer has the columns of `table`. None where it has no rows.
 
@@ -27,6 +28,7 @@ def map_frame(
         key: unique in `frame`; the answer must hold exactly the same keys, each at least once.
         may_stay_empty: whether a key may have no row in the answer; counting those is the caller's business then.
         max_refused_rows: so many rows that the worker fails on, each alone, are left out; see `refused_by`.
+        num_actors: None for as many as configured.
 
     Raises:
         StageError: a shard failed for good, or keys were lost or invented.
@@ -36,8 +38,10 @@ def map_frame(
     if num_rows == 0:
         return None
     context.ray.start()
+    section = context.config.ray
+    section = section if num_actors is None else section.model_copy(update={"num_actors": num_actors})
     with progress(stage, num_rows, "rows") as advance:
-        report = map_shards(folder / "in", folder / "out", worker, context.config.ray, advance, max_refused_rows)
+        report = map_shards(folder / "in", folder / "out", worker, section, advance, max_refused_rows)
     if report.num_refused == num_rows:
         return None
     answer = import_shards(context.spark, folder / "out", table)

@@ -9,7 +9,7 @@ from tiny_features import ITEM_IDS, tiny_features
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.config import ConstructSection
-from cesrec_core.constructor.construction import construct
+from cesrec_core.constructor.construction import ItemDecoder, construct
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor
 from cesrec_core.feedback.clarity import VAGUE_FEEDBACK
@@ -43,7 +43,8 @@ def rewriter(model: ItemConstructor, inactive: tuple[int, ...] = (), **settings:
     features = tiny_features(inactive)
     # Vectors of its own, so wide that every item has a direction to itself.
     scorer = Scorer(NextInLine(list(ITEM_IDS), 10, 8), dataclasses.replace(features, aligned=np.zeros((8, 8), np.float32)))
-    return Rewriter(model, features, RULE, ConstructSection(**settings), seed=0, scorer=scorer)
+    section = ConstructSection(**settings)
+    return Rewriter(ItemDecoder.of(model, section, seed=0), features, RULE, section, scorer)
 
 
 class NextInLine(TrainableRecommender):
@@ -211,7 +212,7 @@ def test_a_round_after_which_kept_items_are_too_unlikely_is_undone(model: ItemCo
 
 
 def test_without_a_recommender_what_needs_one_says_so(model: ItemConstructor) -> None:
-    rewrite = Rewriter(model, tiny_features(), RULE, ConstructSection(num_candidates=5), seed=0)
+    rewrite = Rewriter(ItemDecoder(model), tiny_features(), RULE, ConstructSection(num_candidates=5))
     with pytest.raises(ValueError, match="base recommender"):
         rewrite.rewrite([request([0, 1, 2, 3], [1], RED)])
 

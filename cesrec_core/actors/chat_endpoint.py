@@ -1,0 +1,333 @@
+"""Titles written by a model behind an OpenAI-compatible chat endpoint: bounded in requests, tokens, time and attempts.
+
+Nothing that was sent or came back is logged, and neither is the key; messages name the kind of a failure alone.
+"""
+
+import email.utils
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from cesrec_core.config import EndpointSection
+from cesrec_core.constructor.titles import TRUNCATED_ANSWER, Question, Written
+from cesrec_core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+BUDGET_EXHAUSTED = "budget_exhausted"
+ENDPOINT_FAILED = "endpoint_failed"
+ENDPOINT_REFUSED = "endpoint_refused"
+
+# After so many questions in a row that no attempt got an answer to, the endpoint is taken for gone.
+MAX_FAILURES_IN_A_ROW = 10
+MAX_ANSWER_BYTES = 1 << 20
+# Nothing is known of the endpoint's tokenizer; where it does not say what it counted, this errs to the high side.
+CHARACTERS_PER_TOKEN = 3
+_FIRST_WAIT_SECONDS = 1.0
+_TEMPORARY_STATUSES = (408, 409, 425, 429)
+_SETTING = "construct_pseudo_sequences.endpoint"
+
+
+class _TemporaryError(Exception):
+    """Worth another attempt, after `wait_seconds` where the endpoint says so."""
+
+    def __init__(self, kind: str, wait_seconds: float | None = None) -> None:
+        super().__init__(kind)
+        self.wait_seconds = wait_seconds
+
+
+class _RefusedError(Exception):
+    """The endpoint will not answer this question."""
+
+
+class _BudgetError(Exception):
+    """The run has spent what it may."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a run has asked of an endpoint."""
+
+    requests: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.requests + other.requests, self.tokens + other.tokens)
+
+
+class Ledger:
+    """A run's budget, kept in a file that a worker which is started again goes on with.
+
+    What a request may cost at most is entered before it is sent, and corrected by what it did cost.
+    """
+
+    def __init__(self, file: Path, max_requests: int, max_tokens: int) -> None:
+        self._file = file
+        self._limit = Usage(max_requests, max_tokens)
+        self._spent = read_usage(file)
+        self._lock = threading.Lock()
+
+    def spend(self, tokens: int) -> None:
+        """Enter one request.
+
+        Raises:
+            _BudgetError: it would go beyond the budget.
+        """
+        with self._lock:
+            after = self._spent + Usage(1, tokens)
+            if after.requests > self._limit.requests or after.tokens > self._limit.tokens:
+                raise _BudgetError
+            self._enter(Usage(1, tokens))
+
+    def correct(self, tokens: int) -> None:
+        """Enter so many tokens more, or fewer, than were thought."""
+        with self._lock:
+            self._enter(Usage(0, tokens))
+
+    def _enter(self, usage: Usage) -> None:
+        self._spent += usage
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(vars(usage)) + "\n")
+
+
+def read_usage(file: Path) -> Usage:
+    """What a ledger's file says in all; nothing where there is none. A last line that was cut off does not count."""
+    usage = Usage()
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            usage += Usage(**json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return usage
+
+
+class _Pace:
+    """Evenly spaced moments at which requests may be sent, put off for all while the endpoint asks to wait."""
+
+    def __init__(self, per_minute: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._seconds_between = 60.0 / per_minute
+        self._clock, self._sleep = clock, sleep
+        self._next = clock()
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        with self._lock:
+            now = self._clock()
+            start = max(now, self._next)
+            self._next = start + self._seconds_between
+        self._sleep(start - now)
+
+    def put_off(self, seconds: float) -> None:
+        with self._lock:
+            self._next = max(self._next, self._clock() + seconds)
+
+
+def api_key(section: EndpointSection) -> str | None:
+    """The key in the environment; None where the endpoint asks for none.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    if section.api_key_variable is None:
+        return None
+    key = os.environ.get(section.api_key_variable, "").strip()
+    if not key:
+        raise ConfigError(
+            f"The environment variable {section.api_key_variable}, which {_SETTING}.api_key_variable names, is not set or "
+            "empty. Set it where the workers run, or set the setting to null for an endpoint that asks for no key."
+        )
+    return key
+
+
+class ChatEndpoint:
+    """A `TitleWriter` behind HTTP. Questions are sent in order, `max_concurrent_requests` at a time.
+
+    Args:
+        max_title_tokens: of an answer, for each title.
+        clock, sleep: seconds; tests bring their own.
+    """
+
+    def __init__(
+        self,
+        section: EndpointSection,
+        max_title_tokens: int,
+        ledger: Ledger,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._section = section
+        self._max_title_tokens = max_title_tokens
+        self._ledger = ledger
+        self._clock, self._sleep = clock, sleep
+        self._pace = _Pace(section.requests_per_minute, clock, sleep)
+        self._key = api_key(section)
+        self._num_failures = 0
+
+    def write(self, questions: Sequence[Question]) -> list[Written]:
+        """See `TitleWriter`. Where the budget ends, or the endpoint is gone, the questions that are left have no answer.
+
+        Raises:
+            ConfigError: the endpoint does not know the address, the model or the key.
+        """
+        pool = ThreadPoolExecutor(self._section.max_concurrent_requests, "chat-endpoint")
+        try:
+            return list(pool.map(self._answer, questions))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _answer(self, question: Question) -> Written:
+        if self._num_failures >= MAX_FAILURES_IN_A_ROW:
+            return Written("", ENDPOINT_FAILED)
+        attempts = Retrying(
+            stop=stop_after_attempt(self._section.max_attempts),
+            retry=retry_if_exception_type(_TemporaryError),
+            wait=self._seconds_to_wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            written = attempts(self._ask, self._body(question))
+        except _BudgetError:
+            return Written("", BUDGET_EXHAUSTED)
+        except _RefusedError:
+            return Written("", ENDPOINT_REFUSED)
+        except _TemporaryError as error:
+            self._num_failures += 1
+            log.warning("The endpoint did not answer in %d attempts: %s", self._section.max_attempts, error)
+            return Written("", ENDPOINT_FAILED)
+        self._num_failures = 0
+        return written
+
+    def _seconds_to_wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        told = error.wait_seconds if isinstance(error, _TemporaryError) else None
+        longest = self._section.max_wait_seconds
+        backoff: float = wait_exponential_jitter(_FIRST_WAIT_SECONDS, longest, jitter=_FIRST_WAIT_SECONDS)(state)
+        return backoff if told is None else told
+
+    def _body(self, question: Question) -> dict[str, Any]:
+        body = {
+            "model": self._section.model,
+            "messages": [{"role": "user", "content": "".join(piece.text for piece in question.prompt)}],
+            "temperature": 0,
+            "max_tokens": len(question.places) * self._max_title_tokens,
+            **self._section.options,
+        }
+        return {key: value for key, value in body.items() if value is not None}
+
+    def _ask(self, body: dict[str, Any]) -> Written:
+        """One attempt."""
+        asked = len(body["messages"][0]["content"]) // CHARACTERS_PER_TOKEN
+        most = asked + max(int(body.get(name, 0)) for name in ("max_tokens", "max_completion_tokens"))
+        self._ledger.spend(most)
+        self._pace.wait()
+        answer = _Answer.of(self._post(body))
+        if answer.num_tokens is not None:
+            self._ledger.correct(answer.num_tokens - most)
+        if answer.finish_reason == "content_filter":
+            raise _RefusedError
+        return Written(answer.text, TRUNCATED_ANSWER if answer.finish_reason == "length" else None)
+
+    def _post(self, body: dict[str, Any]) -> bytes:
+        url = self._section.base_url.rstrip("/") + "/chat/completions"
+        deadline = self._clock() + self._section.timeout_seconds
+        try:
+            # Not followed to other places: the key is for this one.
+            with requests.post(
+                url,
+                json=body,
+                auth=self._sign,
+                timeout=self._section.timeout_seconds,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                self._check_status(response)
+                return self._content(response, deadline)
+        except requests.RequestException as error:
+            raise _TemporaryError(type(error).__name__) from None
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """As a function, so that a password in somebody's .netrc does not take the key's place."""
+        if self._key is not None:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+    def _content(self, response: requests.Response, deadline: float) -> bytes:
+        """The timeout of the library is between two pieces; an answer may not dribble in for ever, or have no end."""
+        content = b""
+        for part in response.iter_content(1 << 14):
+            content += part
+            if len(content) > MAX_ANSWER_BYTES:
+                raise _TemporaryError("an answer without end")
+            if self._clock() > deadline:
+                raise _TemporaryError("Timeout")
+        return content
+
+    def _check_status(self, response: requests.Response) -> None:
+        status = response.status_code
+        if status == 200:
+            return
+        if status in _TEMPORARY_STATUSES or status >= 500:
+            told = _retry_after(response.headers.get("Retry-After"))
+            if told is not None:
+                told = min(told, self._section.max_wait_seconds)
+                self._pace.put_off(told)
+            raise _TemporaryError(f"HTTP {status}", told)
+        if status in (400, 413, 422):
+            raise _RefusedError
+        self._num_failures = MAX_FAILURES_IN_A_ROW  # and questions that wait are not sent
+        raise ConfigError(
+            f"{self._section.base_url} answered with HTTP {status}. Check {_SETTING}.base_url, .model, and the key in the "
+            f"environment variable that .api_key_variable names ({self._section.api_key_variable})."
+        )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    text: str
+    finish_reason: str | None
+    num_tokens: int | None
+
+    @classmethod
+    def of(cls, content: bytes) -> "_Answer":
+        """Read an answer.
+
+        Raises:
+            _TemporaryError: it is no chat completion.
+        """
+        try:
+            body = json.loads(content)
+            choice = body["choices"][0]
+            text = choice["message"]["content"]
+            total = (body.get("usage") or {}).get("total_tokens")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise _TemporaryError("an answer that is no chat completion") from None
+        if not isinstance(text, str) and choice.get("finish_reason") not in ("content_filter", "length"):
+            raise _TemporaryError("an answer without text")
+        is_count = isinstance(total, int) and not isinstance(total, bool) and total >= 0
+        return cls(text if isinstance(text, str) else "", choice.get("finish_reason"), total if is_count else None)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, which is a number of them or a date; None where it is neither."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
