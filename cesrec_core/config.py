@@ -229,24 +229,6 @@ class FinetuneConstructorSection(Section):
     timeout_minutes: Count = 720
 
 
-class SimulateFeedbackSection(Section):
-    num_users: WholeNumber = 0
-    max_attributes: Count = 2
-    unwanted_share: Share = 0.5
-    knows: Literal["target", "past"] = "target"
-    moods: Annotated[list[Literal["plain", "patient", "terse", "vague", "contradictory"]], Field(min_length=1)] = ["plain"]
-    engine: Literal["templates", "local"] = "templates"
-    model_path: str = ""
-    revision: str | None = None
-    max_new_tokens: Count = 48
-
-
-class UnderstandFeedbackSection(Section):
-    max_utterance_characters: Count = 1000
-    window_days: Days = 30
-    max_rounds: Annotated[int, Field(ge=1, le=3)] = 3
-
-
 class EndpointSection(Section):
     base_url: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@?#]+(/[^\s@?#]*)?)?$")] = ""
     model: str = ""
@@ -259,6 +241,31 @@ class EndpointSection(Section):
     max_concurrent_requests: Count = 4
     max_requests: WholeNumber = 1000
     max_tokens: WholeNumber = 1_000_000
+
+
+class SimulateFeedbackSection(Section):
+    num_users: WholeNumber = 0
+    max_attributes: Count = 2
+    unwanted_share: Share = 0.5
+    knows: Literal["target", "past"] = "target"
+    moods: Annotated[list[Literal["plain", "patient", "terse", "vague", "contradictory"]], Field(min_length=1)] = ["plain"]
+    engine: Literal["templates", "local", "endpoint"] = "templates"
+    model_path: str = ""
+    revision: str | None = None
+    max_new_tokens: Count = 48
+    endpoint: EndpointSection = EndpointSection()
+
+    @model_validator(mode="after")
+    def _engine_has_what_it_needs(self) -> "SimulateFeedbackSection":
+        if self.engine == "endpoint" and not (self.endpoint.base_url and self.endpoint.model):
+            raise ValueError("engine endpoint needs endpoint.base_url and endpoint.model: set both")
+        return self
+
+
+class UnderstandFeedbackSection(Section):
+    max_utterance_characters: Count = 1000
+    window_days: Days = 30
+    max_rounds: Annotated[int, Field(ge=1, le=3)] = 3
 
 
 class ConstructSection(Section):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cesrec_core import columns as c
+from cesrec_core.actors.chat_endpoint import ChatEndpoint, Ledger
 from cesrec_core.actors.devices import device_of_worker
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import SimulateFeedbackSection
@@ -42,6 +43,9 @@ class SimulateFeedback:
 
     Each user reacts to the base recommender's list. What they know of is their target's attributes, or those of what they had
     before (`knows`).
+
+    Args:
+        ledger: file in which an endpoint's budget is kept.
     """
 
     def __init__(
@@ -51,12 +55,14 @@ class SimulateFeedback:
         section: SimulateFeedbackSection,
         seed: int,
         said_at: dt.datetime,
+        ledger: Path,
     ) -> None:
         self.recommender_folder = recommender_folder
         self.catalogue_folder = catalogue_folder
         self.section = section
         self.seed = seed
         self.said_at = said_at
+        self.ledger = ledger
 
     def setup(self) -> None:
         recommender, _ = load_recommender(self.recommender_folder)
@@ -88,6 +94,10 @@ class SimulateFeedback:
         section = self.section
         if section.engine == "templates":
             return templates
+        if section.engine == "endpoint":
+            ledger = Ledger(self.ledger, section.endpoint.max_requests, section.endpoint.max_tokens)
+            endpoint = ChatEndpoint(section.endpoint, section.max_new_tokens, ledger, setting="simulate_feedback.endpoint")
+            return PromptedSimulator(endpoint, section.max_attributes, section.unwanted_share)
         source = locate_model(section.model_path, section.revision, "simulate_feedback.model_path")
         chat = LocalChat(source, section.max_new_tokens, device_of_worker())
         return PromptedSimulator(chat, section.max_attributes, section.unwanted_share)

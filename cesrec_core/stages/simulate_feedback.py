@@ -3,6 +3,7 @@
 import datetime as dt
 
 from cesrec_core import columns as c
+from cesrec_core.actors.chat_endpoint import api_key
 from cesrec_core.actors.simulate_feedback import SIMULATED_FEEDBACK, SimulateFeedback
 from cesrec_core.frames.histories import drawn_users, observed_histories, past_opinions, speakers
 from cesrec_core.language_models import locate_model
@@ -30,9 +31,12 @@ def run(context: RunContext) -> StageResult:
     interactions = context.warehouse.read(INTERACTIONS)
     users = past_opinions(users, interactions, rating.liked_rating, rating.disliked_rating)
     said_at = dt.datetime.combine(context.run_date, dt.time(), tzinfo=dt.UTC)
+    ledger = context.stage_path(NAME) / "usage.jsonl"
     recommender_folder, _ = context.artifact("recommender")
-    worker = SimulateFeedback(recommender_folder, export_features(context), section, context.config.run.seed, said_at)
-    feedback = map_frame(context, NAME, users, c.USER_ID, worker, SIMULATED_FEEDBACK)
+    worker = SimulateFeedback(recommender_folder, export_features(context), section, context.config.run.seed, said_at, ledger)
+    # One worker keeps the pace and the budget of an endpoint.
+    num_actors = 1 if section.engine == "endpoint" else None
+    feedback = map_frame(context, NAME, users, c.USER_ID, worker, SIMULATED_FEEDBACK, num_actors=num_actors)
     if feedback is None:
         return StageResult({"simulated": 0})
     num_said = context.warehouse.merge(FEEDBACK, feedback.select(*FEEDBACK.column_names))
@@ -43,7 +47,7 @@ def run(context: RunContext) -> StageResult:
 
 
 def check(context: RunContext) -> None:
-    """Find the simulator's model before anything runs.
+    """Find the simulator's model, or the key to it, before anything runs.
 
     Raises:
         ConfigError: there is none.
@@ -51,6 +55,9 @@ def check(context: RunContext) -> None:
     section = context.config.simulate_feedback
     if section.num_users and section.engine == "local":
         locate_model(section.model_path, section.revision, "simulate_feedback.model_path")
+    # Workers of another cluster have an environment of their own.
+    if section.num_users and section.engine == "endpoint" and context.config.ray.address is None:
+        api_key(section.endpoint, "simulate_feedback.endpoint")
 
 
 STAGE = Stage(
