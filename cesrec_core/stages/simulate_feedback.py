@@ -2,6 +2,9 @@
 
 import datetime as dt
 
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
 from cesrec_core import columns as c
 from cesrec_core.actors.chat_endpoint import api_key
 from cesrec_core.actors.simulate_feedback import SIMULATED_FEEDBACK, SimulateFeedback
@@ -27,9 +30,7 @@ def run(context: RunContext) -> StageResult:
     # Who has spoken is not spoken for.
     window_days = context.config.understand_feedback.window_days
     users = drawn.join(speakers(context.warehouse.read(FEEDBACK), context.run_end, window_days), on=c.USER_ID, how="left_anti")
-    rating = context.config.ingest
-    interactions = context.warehouse.read(INTERACTIONS)
-    users = past_opinions(users, interactions, rating.liked_rating, rating.disliked_rating)
+    users = _with_past(context, users)
     said_at = dt.datetime.combine(context.run_date, dt.time(), tzinfo=dt.UTC)
     ledger = context.stage_path(NAME) / "usage.jsonl"
     recommender_folder, _ = context.artifact("recommender")
@@ -44,6 +45,16 @@ def run(context: RunContext) -> StageResult:
     # Said by a template, since the simulator gave the target away, or had no answer.
     counts = {"leaks_refused": reasons.get("leak", 0), "without_answer": reasons.get("no_answer", 0)}
     return StageResult({"simulated": num_said, **counts})
+
+
+def _with_past(context: RunContext, users: DataFrame) -> DataFrame:
+    """Users with what they liked and disliked before the target; nothing where they speak of the target."""
+    if context.config.simulate_feedback.knows == "target":
+        nothing = F.array().cast("array<string>")
+        return users.withColumns({c.LIKED_ITEM_IDS: nothing, c.DISLIKED_ITEM_IDS: nothing})
+    section = context.config.ingest
+    of_users = context.warehouse.read(INTERACTIONS).join(users.select(c.USER_ID), on=c.USER_ID, how="left_semi")
+    return past_opinions(users, of_users, section.liked_rating, section.disliked_rating)
 
 
 def check(context: RunContext) -> None:

@@ -2,11 +2,13 @@
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, IntegerType, StringType, StructField, StructType
 
 from cesrec_core import columns as c
 from cesrec_core.actors.understand_feedback import UnderstandFeedback
 from cesrec_core.datasets import read_catalogue
 from cesrec_core.delta_io.shards import SUCCESS
+from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.feedback.understanding import model_id
 from cesrec_core.feedback.vocabulary import Vocabulary
 from cesrec_core.frames.clarifications import with_questions
@@ -24,6 +26,13 @@ from cesrec_core.stages.map_table import map_frame
 from cesrec_core.stages.simulate_feedback import SIMULATED
 
 NAME = "understand_feedback"
+HEARD = StructType(
+    [
+        *spark_schema(FEEDBACK),
+        StructField(c.ROUND, IntegerType()),
+        StructField(c.QUESTION_ATTRIBUTES, ArrayType(StringType())),
+    ]
+)
 
 
 def feedback_of_run(context: RunContext) -> DataFrame:
@@ -37,6 +46,12 @@ def heard_of_run(context: RunContext) -> DataFrame:
     Fixed when the run first asks: later words wait for the next run.
     """
     folder = context.stage_path("heard_feedback")
+    if not (folder / SUCCESS).exists():
+        _heard(context).write.mode("overwrite").parquet(str(folder))
+    return context.spark.read.schema(HEARD).parquet(str(folder))
+
+
+def _heard(context: RunContext) -> DataFrame:
     feedback = context.warehouse.read(FEEDBACK)
     if not context.config.simulate_feedback.num_users:
         # What a simulator said in runs that asked for one, on the same tables, is nobody's wish.
@@ -46,11 +61,7 @@ def heard_of_run(context: RunContext) -> DataFrame:
     section = context.config.understand_feedback
     days = context.config.recommend.rejected_days
     heard = heard_feedback(feedback, context.run_end, section.window_days, section.max_rounds, days)
-    questions, runs = context.warehouse.read(CLARIFICATIONS), context.warehouse.read(RUNS)
-    heard = with_questions(heard, questions, runs)
-    if not (folder / SUCCESS).exists():
-        heard.write.mode("overwrite").parquet(str(folder))
-    return context.spark.read.schema(heard.schema).parquet(str(folder))
+    return with_questions(heard, context.warehouse.read(CLARIFICATIONS), context.warehouse.read(RUNS))
 
 
 def signals_of_run(context: RunContext) -> DataFrame:

@@ -11,6 +11,7 @@ from cesrec_core.frames.histories import (
     feedback_by_user,
     heard_feedback,
     observed_histories,
+    past_opinions,
     rejected_by_user,
     rejected_items,
     speakers,
@@ -230,4 +231,27 @@ def test_the_next_words_after_a_published_question_answer_it(spark: SparkSession
     assert {name: offered for name, offered in answers.items() if offered} == {
         "answer": ["Red", "Blue"],
         "two questions": ["Blue"],
+    }
+
+
+def test_past_opinions_are_of_what_was_had_before_the_target(spark: SparkSession) -> None:
+    histories = observed_histories(
+        spark.createDataFrame([("u", ["a", "b", "c", "d", "z"]), ("v", ["a", "b", "z"])], HISTORIES), "leave_one_out"
+    )
+    rated = [
+        ("u", "a", 0, 1.0),
+        ("u", "b", 1, 5.0),
+        ("u", "c", 2, 3.0),
+        ("u", "d", 3, None),
+        ("u", "a", 4, 2.0),  # rated again, and still no better
+        ("u", "z", 5, 5.0),
+        ("v", "a", 0, 1.0),
+        ("v", "b", 1, 2.0),
+    ]
+    rows = [(user, item, RUN_END + days(day), rating, day) for user, item, day, rating in rated]
+    schema = "user_id string, item_id string, interacted_at timestamp, rating double, source_position bigint"
+    found = past_opinions(histories, spark.createDataFrame(rows, schema), liked_rating=5.0, disliked_rating=2.0)
+    assert {row["user_id"]: (row["liked_item_ids"], row["disliked_item_ids"]) for row in found.collect()} == {
+        "u": (["b", "d"], ["a"]),
+        "v": (["a", "b"], ["a", "b"]),  # nothing was liked: what was chosen has to do
     }

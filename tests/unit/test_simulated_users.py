@@ -175,9 +175,9 @@ def test_the_blind_wish_for_what_they_liked_and_turn_down_what_they_did_not() ->
 
 def test_a_local_model_answers_the_same_alone_and_in_company(tmp_path: Path) -> None:
     source = locate_model(str(write_tiny_llama(tmp_path / "llama")), None, "simulate_feedback.model_path")
-    chat = LocalChat(source, 8, torch.device("cpu"))
+    chat = LocalChat(source, 4, torch.device("cpu"))
     simulator = PromptedSimulator(chat, 2, 0.5)
-    conversations = [simulator.conversation(situation(seed=seed)) for seed in range(3)]
+    conversations = [simulator.conversation(situation(seed=seed)) for seed in range(2)]
     together = chat.complete(conversations)
     assert together == [chat.complete([conversation])[0] for conversation in conversations]
     assert all(answer is not None for answer in together)
