@@ -93,6 +93,18 @@ class IngestSection(Section):
     min_items_per_derived_attribute: Count = 20
     max_text_characters: Count = 1000
     item_text: list[str] = ["{title}", "{attributes}", "{description}"]
+    feedback_from: list[Literal["rating", "review"]] = []
+    disliked_rating: float = 2.0
+    liked_rating: float = 5.0
+
+    @model_validator(mode="after")
+    def _no_rating_is_liked_and_disliked(self) -> "IngestSection":
+        if self.disliked_rating >= self.liked_rating:
+            raise ValueError(
+                f"disliked_rating is {self.disliked_rating:g} and liked_rating {self.liked_rating:g}; the first must be below "
+                "the second"
+            )
+        return self
 
     @field_validator("item_text")
     @classmethod
@@ -217,18 +229,6 @@ class FinetuneConstructorSection(Section):
     timeout_minutes: Count = 720
 
 
-class SimulateFeedbackSection(Section):
-    num_users: WholeNumber = 0
-    max_attributes: Count = 2
-    unwanted_share: Share = 0.5
-
-
-class UnderstandFeedbackSection(Section):
-    max_utterance_characters: Count = 1000
-    window_days: Days = 30
-    max_rounds: Annotated[int, Field(ge=1, le=3)] = 3
-
-
 class EndpointSection(Section):
     base_url: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@?#]+(/[^\s@?#]*)?)?$")] = ""
     model: str = ""
@@ -241,6 +241,31 @@ class EndpointSection(Section):
     max_concurrent_requests: Count = 4
     max_requests: WholeNumber = 1000
     max_tokens: WholeNumber = 1_000_000
+
+
+class SimulateFeedbackSection(Section):
+    num_users: WholeNumber = 0
+    max_attributes: Count = 2
+    unwanted_share: Share = 0.5
+    knows: Literal["target", "past"] = "target"
+    moods: Annotated[list[Literal["plain", "patient", "terse", "vague", "contradictory"]], Field(min_length=1)] = ["plain"]
+    engine: Literal["templates", "local", "endpoint"] = "templates"
+    model_path: str = ""
+    revision: str | None = None
+    max_new_tokens: Count = 48
+    endpoint: EndpointSection = EndpointSection()
+
+    @model_validator(mode="after")
+    def _engine_has_what_it_needs(self) -> "SimulateFeedbackSection":
+        if self.engine == "endpoint" and not (self.endpoint.base_url and self.endpoint.model):
+            raise ValueError("engine endpoint needs endpoint.base_url and endpoint.model: set both")
+        return self
+
+
+class UnderstandFeedbackSection(Section):
+    max_utterance_characters: Count = 1000
+    window_days: Days = 30
+    max_rounds: Annotated[int, Field(ge=1, le=3)] = 3
 
 
 class ConstructSection(Section):
@@ -258,6 +283,7 @@ class ConstructSection(Section):
     num_candidates: WholeNumber = 0
     max_likelihood_drop: Weight | None = None
     max_fallback_share: Share = 0.2
+    num_question_candidates: Count = 100
 
     @model_validator(mode="after")
     def _decoder_has_what_it_needs(self) -> "ConstructSection":
@@ -282,6 +308,7 @@ class RecommendSection(Section):
     attribute_weight: Weight = 0.0
     aligned_weight: Weight = 0.0
     constructor_weight: Weight = 0.0
+    rejected_days: Annotated[int, Field(ge=0, le=36_500)] = 90
 
 
 class AuditSection(Section):

@@ -206,9 +206,7 @@ class Parts:
     def _rewrite(self, rewriting: Rewriting) -> list[list[str]]:
         rewriter = self.evaluator.rewriter(rewriting)
         requests = [
-            RewriteRequest(
-                codes, mask, [Remark("", said, signal.is_vague, signal.unwanted_item_ids, signal.unwanted_attributes)]
-            )
+            RewriteRequest(codes, mask, [_remark(said, signal)])
             for codes, mask, said, signal in zip(
                 self.cases.codes, self.masks(rewriter.rule), self.cases.utterances, self.cases.signals, strict=True
             )
@@ -225,8 +223,12 @@ class Parts:
     @cached_property
     def match(self) -> FeedbackMatch:
         signals = self.cases.signals
-        wanted, unwanted = [s.wanted_attributes for s in signals], [s.unwanted_attributes for s in signals]
-        return self.evaluator.scorer.match(wanted, unwanted)
+        return self.evaluator.scorer.match(
+            [signal.wanted_attributes for signal in signals],
+            [signal.unwanted_attributes for signal in signals],
+            [signal.wanted_item_ids for signal in signals],
+            [signal.unwanted_item_ids for signal in signals],
+        )
 
     def _with_popular_items(self) -> list[list[str]]:
         """Histories with the most popular items that the user has not had in the masked places."""
@@ -323,6 +325,14 @@ class Parts:
         ]
         negatives = sample_negatives(len(scorer.vocabulary), interacted, config.evaluate.num_negatives, config.run.seed)
         return sampled_ranks(self.scores(variant, weights), self.cases.target_idx, negatives)
+
+
+def _remark(said: str, signal: Signals) -> Remark:
+    unwanted, wanted = (
+        (signal.unwanted_item_ids, signal.unwanted_attributes),
+        (signal.wanted_item_ids, signal.wanted_attributes),
+    )
+    return Remark("", said, signal.is_vague, *unwanted, *wanted)
 
 
 def choose_weights(parts: Parts, variant: Variant, grid: Sequence[float]) -> Weights:

@@ -22,8 +22,9 @@ class FeedbackMatch:
     Attributes:
         attributes: float64 [B, V + 1], in [-1, 1]: share of the wanted attributes that the item has, minus the share of
             the unwanted ones.
-        aligned: float64 [B, V + 1], in [-2, 2]: cosine to the mean of the items with wanted attributes, minus the cosine
-            to the mean of those with unwanted ones; vectors are centred on the catalogue's mean first.
+        aligned: float64 [B, V + 1], in [-2, 2]: cosine to what is wanted minus the cosine to what is not. What is wanted is
+            the direction of the mean of the items with wanted attributes, of the mean of wanted items, or in between where
+            both were named; vectors are centred on the catalogue's mean first.
     """
 
     attributes: Tensor
@@ -85,22 +86,34 @@ def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.pad(item_idx, padding), torch.nn.functional.pad(best_scores, padding, value=-torch.inf)
 
 
-def feedback_match(wanted: Tensor, unwanted: Tensor, item_attributes: Tensor, aligned: Tensor) -> FeedbackMatch:
+@dataclass(frozen=True)
+class Named:
+    """What B users named with one intent, asking for it or turning it down.
+
+    Attributes:
+        attributes: float32 [B, A], 1 where the user named the attribute.
+        items: float32 [B, V + 1], 1 where the user named the item.
+    """
+
+    attributes: Tensor
+    items: Tensor
+
+
+def feedback_match(wanted: Named, unwanted: Named, item_attributes: Tensor, aligned: Tensor) -> FeedbackMatch:
     """Match of B users' words with all items, in the catalogue's attributes and in the aligned space.
 
     Args:
-        wanted: float32 [B, A], 1 where the user asked for the attribute.
-        unwanted: float32 [B, A], 1 where the user turned it down.
         item_attributes: float32 [V + 1, A], 1 where the item has the attribute; row 0 is zeros.
         aligned: float32 [V + 1, D]; a row of NaN or zeros is an item without a vector, which matches nothing there.
     """
-    wanted, unwanted, item_attributes = wanted.double(), unwanted.double(), item_attributes.double()
+    item_attributes = item_attributes.double()
     directions = _unit_rows(_centred(aligned.double()))
-    wanted_share = _share_of_attributes(wanted, item_attributes)
-    unwanted_share = _share_of_attributes(unwanted, item_attributes)
+    wanted_share = _share_of_attributes(wanted.attributes.double(), item_attributes)
+    unwanted_share = _share_of_attributes(unwanted.attributes.double(), item_attributes)
     return FeedbackMatch(
         attributes=wanted_share - unwanted_share,
-        aligned=_cosine_to_mean(wanted_share, directions) - _cosine_to_mean(unwanted_share, directions),
+        aligned=_cosine_to_named(wanted_share, wanted.items.double(), directions)
+        - _cosine_to_named(unwanted_share, unwanted.items.double(), directions),
     )
 
 
@@ -109,9 +122,10 @@ def _share_of_attributes(said: Tensor, item_attributes: Tensor) -> Tensor:
     return (said @ item_attributes.T) / said.sum(dim=1, keepdim=True).clamp(min=1.0)
 
 
-def _cosine_to_mean(shares: Tensor, directions: Tensor) -> Tensor:
-    """Items weigh in the mean by their share of the named attributes: [B, V + 1], unit rows [V + 1, D] -> [B, V + 1]."""
-    return _unit_rows(shares @ directions) @ directions.T
+def _cosine_to_named(shares: Tensor, items: Tensor, directions: Tensor) -> Tensor:
+    """Items weigh by their share of the named attributes: two [B, V + 1], unit rows [V + 1, D] -> [B, V + 1]."""
+    of_attributes, of_items = _unit_rows(shares @ directions), _unit_rows(items @ directions)
+    return _unit_rows(of_attributes + of_items) @ directions.T
 
 
 def _centred(vectors: Tensor) -> Tensor:

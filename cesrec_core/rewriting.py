@@ -12,6 +12,7 @@ from cesrec_core.config import ConstructSection
 from cesrec_core.constructor.construction import Construction, Decoder, ItemDecoder, validate_rewrite
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ItemConstructor
+from cesrec_core.feedback.clarity import reason_not_to_act
 from cesrec_core.foresight import ForesightDecoder
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
@@ -22,7 +23,6 @@ from cesrec_core.scoring import Scorer
 
 log = logging.getLogger(__name__)
 
-VAGUE_FEEDBACK = "vague_feedback"
 NOTHING_MASKED = "nothing_masked"
 INVALID_REWRITE = "invalid_rewrite"
 SAME_WORDS = "same_words"
@@ -35,6 +35,7 @@ class Remark:
 
     Attributes:
         unwanted_item_ids, unwanted_attributes: what is turned down; such items are not put into the history.
+        wanted_item_ids, wanted_attributes: what is asked for. Where something stands on both sides, nothing is done.
     """
 
     feedback_id: str
@@ -42,6 +43,15 @@ class Remark:
     is_vague: bool
     unwanted_item_ids: tuple[str, ...] = ()
     unwanted_attributes: tuple[str, ...] = ()
+    wanted_item_ids: tuple[str, ...] = ()
+    wanted_attributes: tuple[str, ...] = ()
+
+    @property
+    def reason_not_to_act(self) -> str | None:
+        """See `feedback.clarity`."""
+        wanted = self.wanted_attributes, self.wanted_item_ids
+        unwanted = self.unwanted_attributes, self.unwanted_item_ids
+        return reason_not_to_act(self.utterance, self.is_vague, wanted, unwanted)
 
 
 @dataclass(frozen=True)
@@ -246,8 +256,8 @@ class Rewriter:
 
 def _reason_to_keep(said: Sequence[Remark], rounds: Sequence[Round], remark: Remark, mask: list[int]) -> str | None:
     """Why a user's history needs no Constructor in this round."""
-    if remark.is_vague:
-        return VAGUE_FEEDBACK
+    if reason := remark.reason_not_to_act:
+        return reason
     if not mask:
         return NOTHING_MASKED
     # The same words on the same history, to the same effect: none.

@@ -10,7 +10,8 @@ import pyarrow as pa
 from cesrec_core import columns as c
 from cesrec_core.errors import ConfigError
 
-FEEDBACK_SOURCES = ("human", "rating", "review", "simulated_aware", "simulated_blind")
+RATING_SOURCE, REVIEW_SOURCE = "rating", "review"
+FEEDBACK_SOURCES = ("human", RATING_SOURCE, REVIEW_SOURCE, "simulated_aware", "simulated_blind")
 # `finished` went through all stages and was not published; `partial` through single stages only.
 RUN_STATUSES = ("running", "published", "finished", "partial", "refused", "failed")
 
@@ -142,12 +143,20 @@ FEEDBACK_SIGNALS = Table(
             c.UTTERANCE_HASH, "string", "Of the words, and of what had been recommended: words that were edited are read again"
         ),
         Column(c.INTENTS, "array<string>", "Such as reject, critique, accept, other"),
-        Column(c.WANTED_ATTRIBUTES, "array<string>", "Attributes asked for"),
+        Column(
+            c.WANTED_ATTRIBUTES, "array<string>", "Attributes asked for; one that is turned down as well is a contradiction"
+        ),
         Column(c.UNWANTED_ATTRIBUTES, "array<string>", "Attributes turned down"),
         Column(c.WANTED_ITEM_IDS, "array<string>", "Items spoken of with approval"),
         Column(c.UNWANTED_ITEM_IDS, "array<string>", "Items turned down"),
         Column(c.IS_VAGUE, "boolean", "True where nothing can be acted on"),
         Column(c.CONFIDENCE, "float", "Between 0 and 1"),
+        Column(
+            c.RESTATED,
+            "string",
+            "What the words say together with the question that they answer; null where they speak for themselves",
+            nullable=True,
+        ),
     ),
     checks=(Check("confidence_is_share", "confidence BETWEEN 0 AND 1"),),
 )
@@ -268,8 +277,20 @@ CLARIFICATIONS = Table(
         _RUN,
         _USER,
         Column(c.FEEDBACK_ID, "string", "The utterance in question"),
-        Column(c.REASON, "string", "Why nothing was done"),
+        Column(c.REASON, "string", "Why nothing was done: vague_feedback, conflicting_feedback or off_topic_feedback"),
         Column(c.QUESTION, "string", "What to ask"),
+        Column(
+            c.QUESTION_ATTRIBUTES,
+            "array<string>",
+            "What it offers: one attribute to say yes or no to, two to choose from, or none where it is open",
+            nullable=True,
+        ),
+        Column(
+            c.INFORMATION_GAIN,
+            "double",
+            "Nats by which the answer is expected to narrow down the user's candidates",
+            nullable=True,
+        ),
     ),
     partition_by=(c.RUN_ID,),
 )
@@ -288,6 +309,8 @@ RECOMMENDATIONS = Table(
         Column(c.FEEDBACK_SCORE, "float", "Weight times match of feedback and item; 0 without feedback"),
         Column(c.CONSTRUCTOR_SCORE, "float", "Weight times the Constructor's next-place score; 0 without feedback"),
         Column(c.ROUND, "int", "Rounds of feedback behind it; 0 = the user's own history"),
+        Column(c.ATTRIBUTE_SCORE, "float", "Part of feedback_score that comes of attributes", nullable=True),
+        Column(c.ALIGNED_SCORE, "float", "Part of feedback_score that comes of the aligned space", nullable=True),
     ),
     partition_by=(c.RUN_ID,),
     checks=(Check("rank_from_one", "rank >= 1"),),

@@ -3,7 +3,7 @@
 Dimensions: B users, V items of the recommender's vocabulary (column 0 = padding), N items of the catalogue, A attributes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from cesrec_core.arrow import places_in
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.product_search import top_products
-from cesrec_core.ranking import FeedbackMatch, feedback_match
+from cesrec_core.product_search import TopProducts, top_products
+from cesrec_core.ranking import FeedbackMatch, Named, feedback_match
 from cesrec_core.recommenders import Recommender, Vocabulary
 from cesrec_core.recommenders.batches import encode_histories
 
@@ -137,23 +137,49 @@ class Scorer:
 
     def top_items(self, histories: ReadHistories, k: int) -> list[list[str]]:
         """The base recommender's k best items for each user, best first, as keys; what they have had is left out."""
-        vectors, allowed = self.encode(histories), self.allowed.to(self.item_vectors.device)
-        found = top_products(vectors, self.item_vectors, histories.idx, allowed, k)
+        found = self.best(histories, histories.idx, self.allowed, k)
         return [self.vocabulary.decode(row) for row in found.item_idx.cpu().numpy()]
 
-    def match(self, wanted: Sequence[Sequence[str]], unwanted: Sequence[Sequence[str]]) -> FeedbackMatch:
-        """Match of B users' words with all items; attributes that the catalogue does not have count for nothing."""
-        return feedback_match(self._multi_hot(wanted), self._multi_hot(unwanted), self.item_attributes, self.aligned)
+    def best(self, histories: ReadHistories, closed: ItemLists, allowed: Tensor, k: int) -> TopProducts:
+        """The base recommender's k best items for each user.
+
+        Args:
+            closed: what each user must not be shown.
+            allowed: bool [V + 1], what anybody may be.
+        """
+        return top_products(self.encode(histories), self.item_vectors, closed, allowed.to(self.item_vectors.device), k)
+
+    def match(
+        self,
+        wanted: Sequence[Sequence[str]],
+        unwanted: Sequence[Sequence[str]],
+        wanted_items: Sequence[Sequence[str]] = (),
+        unwanted_items: Sequence[Sequence[str]] = (),
+    ) -> FeedbackMatch:
+        """Match of B users' words with all items; attributes and items that are not known here count for nothing.
+
+        Args:
+            wanted, unwanted: attributes.
+            wanted_items, unwanted_items: item ids; left out: nobody named any.
+        """
+        asked, refused = self._named(wanted, wanted_items), self._named(unwanted, unwanted_items)
+        return feedback_match(asked, refused, self.item_attributes, self.aligned)
+
+    def _named(self, attributes: Sequence[Sequence[str]], items: Sequence[Sequence[str]]) -> Named:
+        of_items = _multi_hot(items or [[]] * len(attributes), self.vocabulary.idx_of, len(self.codes))
+        return Named(_multi_hot(attributes, self._attribute_places, len(self._attribute_places)), of_items)
 
     def from_catalogue(self, scores: Tensor) -> Tensor:
         """Scores over the catalogue [B, N] -> over the vocabulary [B, V + 1]; 0 where an item is not allowed anyway."""
         picked = scores[:, torch.from_numpy(self.codes)]
         return torch.where(self.allowed & torch.isfinite(picked), picked, 0.0)
 
-    def _multi_hot(self, said: Sequence[Sequence[str]]) -> Tensor:
-        result = torch.zeros(len(said), len(self._attribute_places))
-        for user, attributes in enumerate(said):
-            for attribute in attributes:
-                if attribute in self._attribute_places:
-                    result[user, self._attribute_places[attribute]] = 1.0
-        return result
+
+def _multi_hot(named: Sequence[Sequence[str]], place_of: Mapping[str, int], num_places: int) -> Tensor:
+    """float32 [B, num_places], 1 at the places of what each user named."""
+    result = torch.zeros(len(named), num_places)
+    for user, names in enumerate(named):
+        for name in names:
+            if name in place_of:
+                result[user, place_of[name]] = 1.0
+    return result

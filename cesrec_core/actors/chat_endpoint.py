@@ -1,4 +1,5 @@
-"""Titles written by a model behind an OpenAI-compatible chat endpoint: bounded in requests, tokens, time and attempts.
+"""A model behind an OpenAI-compatible chat endpoint, that writes titles or speaks for simulated users: bounded in requests,
+tokens, time and attempts.
 
 Nothing that was sent or came back is logged, and neither is the key; messages name the kind of a failure alone.
 """
@@ -9,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from cesrec_core.config import EndpointSection
 from cesrec_core.constructor.titles import TRUNCATED_ANSWER, Question, Written
 from cesrec_core.errors import ConfigError
+from cesrec_core.feedback.prompted_simulator import Message
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +135,11 @@ class _Pace:
             self._next = max(self._next, self._clock() + seconds)
 
 
-def api_key(section: EndpointSection) -> str | None:
+def api_key(section: EndpointSection, setting: str = _SETTING) -> str | None:
     """The key in the environment; None where the endpoint asks for none.
+
+    Args:
+        setting: name of the section, for messages.
 
     Raises:
         ConfigError: the variable is not set.
@@ -144,18 +149,19 @@ def api_key(section: EndpointSection) -> str | None:
     key = os.environ.get(section.api_key_variable, "").strip()
     if not key:
         raise ConfigError(
-            f"The environment variable {section.api_key_variable}, which {_SETTING}.api_key_variable names, is not set or "
+            f"The environment variable {section.api_key_variable}, which {setting}.api_key_variable names, is not set or "
             "empty. Set it where the workers run, or set the setting to null for an endpoint that asks for no key."
         )
     return key
 
 
 class ChatEndpoint:
-    """A `TitleWriter` behind HTTP. Questions are sent in order, `max_concurrent_requests` at a time.
+    """A `TitleWriter`, and a `ChatModel`, behind HTTP. Questions are sent in order, `max_concurrent_requests` at a time.
 
     Args:
-        max_title_tokens: of an answer, for each title.
+        max_title_tokens: of an answer, for each title; a conversation is answered in as many.
         clock, sleep: seconds; tests bring their own.
+        setting: name of the section, for messages.
     """
 
     def __init__(
@@ -165,13 +171,15 @@ class ChatEndpoint:
         ledger: Ledger,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        setting: str = _SETTING,
     ) -> None:
         self._section = section
+        self._setting = setting
         self._max_title_tokens = max_title_tokens
         self._ledger = ledger
         self._clock, self._sleep = clock, sleep
         self._pace = _Pace(section.requests_per_minute, clock, sleep)
-        self._key = api_key(section)
+        self._key = api_key(section, setting)
         self._num_failures = 0
 
     def write(self, questions: Sequence[Question]) -> list[Written]:
@@ -180,13 +188,31 @@ class ChatEndpoint:
         Raises:
             ConfigError: the endpoint does not know the address, the model or the key.
         """
+        return self._answers(
+            self._body(
+                [{"role": "user", "content": "".join(piece.text for piece in question.prompt)}],
+                len(question.places) * self._max_title_tokens,
+            )
+            for question in questions
+        )
+
+    def complete(self, conversations: Sequence[Sequence[Message]]) -> list[str | None]:
+        """See `ChatModel`; an answer that was cut off is one.
+
+        Raises:
+            ConfigError: the endpoint does not know the address, the model or the key.
+        """
+        written = self._answers(self._body(list(messages), self._max_title_tokens) for messages in conversations)
+        return [answer.text if answer.reason in (None, TRUNCATED_ANSWER) else None for answer in written]
+
+    def _answers(self, bodies: Iterable[dict[str, Any]]) -> list[Written]:
         pool = ThreadPoolExecutor(self._section.max_concurrent_requests, "chat-endpoint")
         try:
-            return list(pool.map(self._answer, questions))
+            return list(pool.map(self._answer, bodies))
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _answer(self, question: Question) -> Written:
+    def _answer(self, body: dict[str, Any]) -> Written:
         if self._num_failures >= MAX_FAILURES_IN_A_ROW:
             return Written("", ENDPOINT_FAILED)
         attempts = Retrying(
@@ -197,7 +223,7 @@ class ChatEndpoint:
             reraise=True,
         )
         try:
-            written = attempts(self._ask, self._body(question))
+            written = attempts(self._ask, body)
         except _BudgetError:
             return Written("", BUDGET_EXHAUSTED)
         except _RefusedError:
@@ -216,19 +242,19 @@ class ChatEndpoint:
         backoff: float = wait_exponential_jitter(_FIRST_WAIT_SECONDS, longest, jitter=_FIRST_WAIT_SECONDS)(state)
         return backoff if told is None else told
 
-    def _body(self, question: Question) -> dict[str, Any]:
+    def _body(self, messages: Sequence[Message], max_tokens: int) -> dict[str, Any]:
         body = {
             "model": self._section.model,
-            "messages": [{"role": "user", "content": "".join(piece.text for piece in question.prompt)}],
+            "messages": messages,
             "temperature": 0,
-            "max_tokens": len(question.places) * self._max_title_tokens,
+            "max_tokens": max_tokens,
             **self._section.options,
         }
         return {key: value for key, value in body.items() if value is not None}
 
     def _ask(self, body: dict[str, Any]) -> Written:
         """One attempt."""
-        asked = len(body["messages"][0]["content"]) // CHARACTERS_PER_TOKEN
+        asked = sum(len(message["content"]) for message in body["messages"]) // CHARACTERS_PER_TOKEN
         most = asked + max(int(body.get(name, 0)) for name in ("max_tokens", "max_completion_tokens"))
         self._ledger.spend(most)
         self._pace.wait()
@@ -288,7 +314,7 @@ class ChatEndpoint:
             raise _RefusedError
         self._num_failures = MAX_FAILURES_IN_A_ROW  # and questions that wait are not sent
         raise ConfigError(
-            f"{self._section.base_url} answered with HTTP {status}. Check {_SETTING}.base_url, .model, and the key in the "
+            f"{self._section.base_url} answered with HTTP {status}. Check {self._setting}.base_url, .model, and the key in the "
             f"environment variable that .api_key_variable names ({self._section.api_key_variable})."
         )
 

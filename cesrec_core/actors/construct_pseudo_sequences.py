@@ -118,5 +118,5 @@ def _known(values: Sequence[float]) -> list[float | None]:
 
 
 def _remark(row: dict[str, Any]) -> Remark:
-    turned_down = tuple(row[c.UNWANTED_ITEM_IDS]), tuple(row[c.UNWANTED_ATTRIBUTES])
-    return Remark(row[c.FEEDBACK_ID], row[c.UTTERANCE], row[c.IS_VAGUE], *turned_down)
+    names = (c.UNWANTED_ITEM_IDS, c.UNWANTED_ATTRIBUTES, c.WANTED_ITEM_IDS, c.WANTED_ATTRIBUTES)
+    return Remark(row[c.FEEDBACK_ID], row[c.UTTERANCE], row[c.IS_VAGUE], *(tuple(row[name]) for name in names))

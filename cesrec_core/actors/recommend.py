@@ -1,17 +1,19 @@
 """The worker of recommend."""
 
+import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from cesrec_core import columns as c
 from cesrec_core.actors.devices import device_of_worker
+from cesrec_core.actors.open_items import by_segments, closed_items, read_rules
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.constructor.artifact import load_constructor
@@ -19,7 +21,6 @@ from cesrec_core.constructor.construction import next_place_scores
 from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.recommender import NextPlaceRecommender
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.item_rules import ItemRules
 from cesrec_core.product_search import top_products
 from cesrec_core.ranking import base_scores, top_k
 from cesrec_core.recommenders.artifact import load_recommender
@@ -31,14 +32,34 @@ from cesrec_core.scoring import ReadHistories, Scorer
 SCORE_DECIMALS = 6
 # Of speaking users, whose every item has a score in several parts: 128 MiB a part.
 SCORES_PER_BATCH = 2**24
-PSEUDO_ITEM_IDS = "pseudo_item_ids"
+
+
+@dataclass(frozen=True)
+class ScoreParts:
+    """The parts of the scores of B users, float64 [B, V + 1] in nats; `base` is -inf where an item is not allowed."""
+
+    base: Tensor
+    attributes: Tensor
+    aligned: Tensor
+    constructor: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Rounded, so that neither the other users of a batch nor the processor decide between items that are as good."""
+        return (self.base + self.attributes + self.aligned + self.constructor).round(decimals=SCORE_DECIMALS)
+
+    def of(self, chosen: Tensor) -> "ScoreParts":
+        """Of some items of each user: item_idx int64 [B, k] -> parts [B, k]."""
+        parts = (self.base, self.attributes, self.aligned, self.constructor)
+        return ScoreParts(*(part.gather(1, chosen) for part in parts))
 
 
 class Recommend:
-    """user_id, item_ids, segments, pseudo_item_ids, round, utterance, (un)wanted_attributes -> recommendations.
+    """user_id, item_ids, rejected_item_ids, segments, pseudo_item_ids, round and words -> recommendations.
 
-    Segments, sorted, are null for users in none. All columns after them are null for users without feedback, who get the
-    base recommender on their own history.
+    Rejected items are null for users who rejected none, and segments, sorted, for users in none. All columns after them are
+    null for users without feedback, who get the base recommender on their own history. The words are utterance,
+    (un)wanted_attributes and (un)wanted_item_ids.
 
     Args:
         rules_file: Parquet of rule, segment, item_id; None where there are no allow- or block-lists.
@@ -77,29 +98,16 @@ class Recommend:
             recommender, _ = load_recommender(self.recommender_folder)
             recommender = recommender.to(device_of_worker())
             self.scorer = Scorer(recommender, features, settings.include_cold_items, settings.cold_item_bonus)
-        self.rules = ItemRules()
-        if self.rules_file is not None:
-            rows = pq.read_table(self.rules_file, columns=[c.RULE, c.SEGMENT, c.ITEM_ID]).to_pylist()
-            triples = ((row[c.RULE], row[c.SEGMENT], row[c.ITEM_ID]) for row in rows)
-            self.rules = ItemRules.from_rows(triples, self.scorer.vocabulary.idx_of)
+        self.rules = read_rules(self.rules_file, self.scorer.vocabulary.idx_of)
 
     def process(self, shard: pa.Table) -> pa.Table:
         tables = [
             part
-            for users, allowed in self._by_segments(shard)
+            for users, allowed in by_segments(shard, self.rules, len(self.scorer.vocabulary))
             for part in self._of_segment(users, allowed & self.scorer.allowed)
             if len(part)
         ]
         return pa.concat_tables(tables) if tables else RECOMMENDATIONS.arrow_schema().empty_table()
-
-    def _by_segments(self, shard: pa.Table) -> Iterator[tuple[pa.Table, Tensor]]:
-        """Users with the same segments together, and what the rules allow them."""
-        rows_of: dict[tuple[str, ...], list[int]] = {}
-        for row, segments in enumerate(shard[c.SEGMENTS].to_pylist()):
-            rows_of.setdefault(tuple(segments or ()), []).append(row)
-        for key, rows in rows_of.items():
-            allowed = self.rules.allowed(key, len(self.scorer.vocabulary))
-            yield shard.take(rows), torch.from_numpy(allowed)
 
     def _of_segment(self, users: pa.Table, allowed: Tensor) -> Iterator[pa.Table]:
         has_words = pc.is_valid(users[c.UTTERANCE])
@@ -113,26 +121,54 @@ class Recommend:
 
     @torch.inference_mode()
     def _silent(self, users: pa.Table, allowed: Tensor) -> pa.Table:
-        read, seen = self._read(users)
+        read, closed = self._read(users)
         vectors = self.scorer.encode(read)
         items, top_k = self.scorer.item_vectors, self.config.recommend.top_k
-        found = top_products(vectors, items, seen, allowed.to(items.device), top_k, is_normalised=True)
+        found = top_products(vectors, items, closed, allowed.to(items.device), top_k, is_normalised=True)
         if found.log_normaliser is None:
             raise RuntimeError("the search was asked for its normaliser and gave none")
         base = (found.products - found.log_normaliser[:, None]).float().cpu()
         nothing = torch.zeros_like(base)
-        return self._rows(users, found.item_idx.cpu(), base, nothing, nothing)
+        return self._rows(users, found.item_idx.cpu(), ScoreParts(base, nothing, nothing, nothing))
 
     @torch.inference_mode()
     def _speaking(self, users: pa.Table, allowed: Tensor) -> pa.Table:
-        read, seen = self._read(users)
+        read, closed = self._read(users)
+        parts = self._parts(users, read, allowed)
+        chosen, _ = top_k(parts.total, list(closed), self.config.recommend.top_k)
+        return self._rows(users, chosen, parts.of(chosen))
+
+    @torch.inference_mode()
+    def parts(self, users: pa.Table) -> tuple[ScoreParts, Tensor]:
+        """Parts of the scores of all items for one user, and which the rules allow, bool [V + 1].
+
+        What the user must not be shown has a score all the same, and what the rules forbid, too.
+        """
+        ((users, allowed),) = by_segments(users, self.rules, len(self.scorer.vocabulary))
+        base = self.base_part(users)
+        if users[c.UTTERANCE].null_count:
+            nothing = torch.zeros_like(base)
+            parts = ScoreParts(base, nothing, nothing, nothing)
+        else:
+            parts = self._parts(users, self._read(users)[0], self.scorer.allowed)
+            parts = dataclasses.replace(parts, base=base)
+        return parts, allowed & self.scorer.allowed
+
+    @torch.inference_mode()
+    def base_part(self, users: pa.Table) -> Tensor:
+        """The base scores alone, float64 [B, V + 1], normalised over what the rules allow; all users of the same segments."""
+        ((users, allowed),) = by_segments(users, self.rules, len(self.scorer.vocabulary))
+        read, _ = self._read(users)
+        vectors = self.scorer.encode(read) if users[c.UTTERANCE].null_count else self._vectors(users, read)
+        products = vectors.double() @ self.scorer.item_vectors.double().T
+        is_normalised_over = (allowed & self.scorer.allowed).to(products.device)
+        normaliser = products[:, is_normalised_over].logsumexp(dim=1, keepdim=True)
+        return (products - normaliser).masked_fill(~self.scorer.allowed.to(products.device), -torch.inf).cpu()
+
+    def _parts(self, users: pa.Table, read: ReadHistories, allowed: Tensor) -> ScoreParts:
         items = self.scorer.item_vectors
         base = base_scores(self._vectors(users, read), items, allowed.to(items.device)).cpu()
-        said, heard = self._feedback_scores(users), self._constructor_scores(users, read)
-        # Rounded, so that neither the other users of a batch nor the processor decide between items that are as good.
-        total = (base + said + heard).round(decimals=SCORE_DECIMALS)
-        chosen, _ = top_k(total, list(seen), self.config.recommend.top_k)
-        return self._rows(users, chosen, *(part.gather(1, chosen) for part in (base, said, heard)))
+        return ScoreParts(base, *self._feedback_scores(users), self._constructor_scores(users, read))
 
     def _vectors(self, users: pa.Table, read: ReadHistories) -> Tensor:
         """User vectors of those who spoke; only the Constructor hears the words."""
@@ -149,34 +185,42 @@ class Recommend:
         return torch.cat(blocks)
 
     def _read(self, users: pa.Table) -> tuple[ReadHistories, ItemLists]:
-        """The history that is read, and what a user has had: that stays seen, whatever the pseudo-sequence put in its place."""
-        seen = self.scorer.read(users[c.ITEM_IDS])
-        rewritten = pc.coalesce(users[PSEUDO_ITEM_IDS], users[c.ITEM_IDS])
-        return self.scorer.read(rewritten), seen.idx
+        """The history that is read, and what a user must not be shown.
 
-    def _rows(self, users: pa.Table, chosen: Tensor, base: Tensor, said: Tensor, heard: Tensor) -> pa.Table:
+        What they have had stays seen, whatever the pseudo-sequence put in its place.
+        """
+        closed = self.scorer.read(closed_items(users))
+        rewritten = pc.coalesce(users[c.PSEUDO_ITEM_IDS], users[c.ITEM_IDS])
+        return self.scorer.read(rewritten), closed.idx
+
+    def _rows(self, users: pa.Table, chosen: Tensor, parts: ScoreParts) -> pa.Table:
         """One row for each place of the lists that holds an item; all [B, k]."""
         rows, places = np.nonzero(chosen.numpy())
-        values = {name: part.numpy()[rows, places] for name, part in (("base", base), ("said", said), ("heard", heard))}
+        base, attributes, aligned, heard = (
+            part.numpy()[rows, places] for part in (parts.base, parts.attributes, parts.aligned, parts.constructor)
+        )
         columns = {
             c.RUN_ID: pa.repeat(self.run_id, len(rows)),
             c.USER_ID: users[c.USER_ID].take(rows),
             c.RANK: places + 1,
             c.ITEM_ID: self.scorer.vocabulary_array.take(chosen.numpy()[rows, places] - 1),
-            c.SCORE: values["base"] + values["said"] + values["heard"],
-            c.BASE_SCORE: values["base"],
-            c.FEEDBACK_SCORE: values["said"],
-            c.CONSTRUCTOR_SCORE: values["heard"],
+            c.SCORE: base + attributes + aligned + heard,
+            c.BASE_SCORE: base,
+            c.FEEDBACK_SCORE: attributes + aligned,
+            c.CONSTRUCTOR_SCORE: heard,
             c.ROUND: pc.fill_null(users[c.ROUND], 0).take(rows),
+            c.ATTRIBUTE_SCORE: attributes,
+            c.ALIGNED_SCORE: aligned,
         }
         schema = RECOMMENDATIONS.arrow_schema()
         return pa.table({name: columns[name] for name in schema.names}).cast(schema)
 
-    def _feedback_scores(self, users: pa.Table) -> Tensor:
-        """Weighted match of words and items, [B, V + 1]."""
+    def _feedback_scores(self, users: pa.Table) -> tuple[Tensor, Tensor]:
+        """Weighted match of words and items, by attributes and in the aligned space, [B, V + 1] each."""
         weights = self.config.recommend
-        match = self.scorer.match(users[c.WANTED_ATTRIBUTES].to_pylist(), users[c.UNWANTED_ATTRIBUTES].to_pylist())
-        return weights.attribute_weight * match.attributes + weights.aligned_weight * match.aligned
+        names = (c.WANTED_ATTRIBUTES, c.UNWANTED_ATTRIBUTES, c.WANTED_ITEM_IDS, c.UNWANTED_ITEM_IDS)
+        match = self.scorer.match(*(users[name].to_pylist() for name in names))
+        return weights.attribute_weight * match.attributes, weights.aligned_weight * match.aligned
 
     def _constructor_scores(self, users: pa.Table, read: ReadHistories) -> Tensor:
         """Weighted log-probabilities of the next place, [B, V + 1]."""

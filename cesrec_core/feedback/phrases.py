@@ -133,6 +133,16 @@ VAGUE = (
     "it depends on my mood",
 )
 
+# Of one attribute at once asked for and turned down.
+CONTRADICTION = (
+    "more {wish}, but no {wish}",
+    "I love {wish}. No more {wish}, please",
+    "I want {wish}, anything but {wish}",
+    "show me {wish}. I don't like {wish}",
+    "no {wish} please, I want {wish}",
+    "less {wish} and more {wish}",
+)
+
 # Said of something that was shown: what was wanted is like it or unlike it, but for the wish.
 COMPARE_ITEM = (
     "like {item}, but with more {wish}",
@@ -164,3 +174,9 @@ OFF_TOPIC = (
 )
 
 PAIRS_OF_WISHES = ("{first} and {second}", "{first}, {second}", "{first} with some {second}", "{first} or {second}")
+
+# Answers to a question that offers one thing, or two.
+ANSWER_YES = ("yes", "yes please", "sure", "yeah", "ok", "of course")
+ANSWER_NO = ("no", "no thanks", "nope", "rather not", "not really")
+ANSWER_NEITHER = ("neither", "no", "neither of them", "none of these")
+ANSWER_PLACE = (("the first", "the first one", "the former"), ("the second", "the second one", "the latter"))

@@ -40,7 +40,7 @@ def simulate_utterance(
             and absent from the target.
         shown_titles: titles that the person may compare with, the target's not among them; untrusted, and cleaned here.
     """
-    wanted = sorted({words for attribute in target_attributes if (words := attribute_words(attribute))})
+    wanted = _wishes(target_attributes)
     if not wanted:
         return vague_utterance(rng)
     unwanted = _draw_unwanted(wanted, shown_attributes, rng) if rng.random() < unwanted_share else None
@@ -54,6 +54,43 @@ def simulate_utterance(
     if rng.random() < _REJECTION_ONLY_SHARE:
         return _pick(phrases.REJECT, rng).format(unwanted=unwanted)
     return _pick(_pick_kind(_BOTH_KINDS, rng), rng).format(wish=wish, unwanted=unwanted)
+
+
+def terse_utterance(target_attributes: Sequence[str], rng: np.random.Generator) -> str:
+    """One attribute in as few words as possible; vague without any."""
+    wanted = _wishes(target_attributes)
+    return _pick(phrases.TERSE_WISH, rng).format(wish=_pick(wanted, rng)) if wanted else vague_utterance(rng)
+
+
+def contradictory_utterance(target_attributes: Sequence[str], rng: np.random.Generator) -> str:
+    """One attribute asked for and turned down in one breath; vague without any."""
+    wanted = _wishes(target_attributes)
+    return _pick(phrases.CONTRADICTION, rng).format(wish=_pick(wanted, rng)) if wanted else vague_utterance(rng)
+
+
+def bare_wish(target_attributes: Sequence[str]) -> str | None:
+    """An attribute and nothing else; None where there is none to say."""
+    return next(iter(_wishes(target_attributes)), None)
+
+
+def answer_utterance(offered: Sequence[str], target_attributes: Sequence[str], rng: np.random.Generator) -> str:
+    """What a person who wants the target answers to a question that offers one attribute, or two to choose from.
+
+    Args:
+        offered: as the catalogue spells them.
+    """
+    fitting = [place for place, attribute in enumerate(offered) if attribute in target_attributes]
+    if not fitting:
+        return _pick(phrases.ANSWER_NO if len(offered) == 1 else phrases.ANSWER_NEITHER, rng)
+    if len(offered) == 1:
+        return _pick(phrases.ANSWER_YES, rng)
+    place = fitting[int(rng.integers(len(fitting)))]
+    named = attribute_words(offered[place])
+    return _pick((*phrases.ANSWER_PLACE[place], "{wish}", "{wish} please"), rng).format(wish=named)
+
+
+def _wishes(attributes: Sequence[str]) -> list[str]:
+    return sorted({words for attribute in attributes if (words := attribute_words(attribute))})
 
 
 def vague_utterance(rng: np.random.Generator) -> str:

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cesrec_core.feedback.clarity import contradicted
 from cesrec_core.feedback.clauses import DISMISSAL, Opinion, Reader
 from cesrec_core.feedback.mentions import find_mentions
 from cesrec_core.feedback.vocabulary import Vocabulary, Word, words_of
@@ -94,10 +95,10 @@ def _signals(opinions: list[Opinion], words: list[Word], recommended: set[str]) 
     evidence = [(_EXPLICIT if opinion.is_explicit else _IMPLIED) * opinion.mention.evidence for opinion in acted_on]
     return Signals(
         intents=_intents(attributes, items, words, recommended),
-        wanted_attributes=_with(attributes, 1),
-        unwanted_attributes=_with(attributes, -1),
-        wanted_item_ids=_with(items, 1),
-        unwanted_item_ids=_with(items, -1),
+        wanted_attributes=_with(attributes, 1, contradicted(opinions, "attributes", words)),
+        unwanted_attributes=_with(attributes, -1, contradicted(opinions, "attributes", words)),
+        wanted_item_ids=_with(items, 1, contradicted(opinions, "item_ids", words)),
+        unwanted_item_ids=_with(items, -1, contradicted(opinions, "item_ids", words)),
         is_vague=is_vague,
         confidence=0.0 if is_vague else round(sum(evidence) / len(evidence), 3),
     )
@@ -115,8 +116,8 @@ def _settled(opinions: Iterable[Opinion], name: str) -> dict[str, int]:
     return polarity
 
 
-def _with(polarities: dict[str, int], wanted: int) -> tuple[str, ...]:
-    return tuple(value for value, polarity in polarities.items() if polarity == wanted)
+def _with(polarities: dict[str, int], wanted: int, on_both_sides: set[str]) -> tuple[str, ...]:
+    return tuple(value for value, polarity in polarities.items() if polarity == wanted or value in on_both_sides)
 
 
 def _intents(attributes: dict[str, int], items: dict[str, int], words: list[Word], recommended: set[str]) -> tuple[str, ...]:

@@ -1,48 +1,34 @@
-"""Questions to users whose words could not be acted on."""
+"""Questions that users were asked, and which feedback answers them."""
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.schemas import CLARIFICATIONS
-
-# Attributes offered to choose from; a person answers by naming one.
-NUM_OFFERED = 2
+from cesrec_core.schemas import RATING_SOURCE, REVIEW_SOURCE
 
 
-def clarifications(vague: DataFrame, items: DataFrame, run_id: str, reason: str) -> DataFrame:
-    """Ask each user which of the attributes that split what was shown best they would rather have.
+def with_questions(feedback: DataFrame, clarifications: DataFrame, runs: DataFrame) -> DataFrame:
+    """Feedback with `question_attributes`: what the question that it answers had offered; null where it answers none.
 
-    An attribute splits a list best when about half of it has the attribute.
-
-    Args:
-        vague: user_id, feedback_id, recommended_item_ids.
-        items: item_id, attributes.
+    The user's next words after a run with a question for them was published are the answer to that question, and nothing
+    else is. Of several questions in between the newest counts, and of one moment the run that sorts last.
     """
-    shown = vague.select(
-        c.USER_ID, F.explode(c.RECOMMENDED_ITEM_IDS).alias(c.ITEM_ID), F.size(c.RECOMMENDED_ITEM_IDS).alias("num_shown")
+    offered = clarifications.where(F.size(c.QUESTION_ATTRIBUTES) > 0).join(
+        runs.where(F.col(c.PUBLISHED_AT).isNotNull()).select(c.RUN_ID, c.PUBLISHED_AT), on=c.RUN_ID, how="inner"
     )
-    attributes = shown.join(items.select(c.ITEM_ID, F.explode(c.ATTRIBUTES).alias("attribute")), on=c.ITEM_ID, how="inner")
-    counted = attributes.groupBy(c.USER_ID, "attribute").agg(
-        F.count(F.lit(1)).alias("has"), F.first("num_shown").alias("num_shown")
+    asked = offered.select(c.USER_ID, c.RUN_ID, c.PUBLISHED_AT, c.QUESTION_ATTRIBUTES)
+    in_time = Window.partitionBy(c.USER_ID).orderBy(c.CREATED_AT, c.FEEDBACK_ID)
+    turns = feedback.where(~F.col(c.SOURCE).isin(RATING_SOURCE, REVIEW_SOURCE)).select(
+        c.USER_ID, c.FEEDBACK_ID, c.CREATED_AT, F.lag(c.CREATED_AT).over(in_time).alias("said_before")
     )
-    imbalance = F.abs(F.col("has") * 2 - F.col("num_shown"))
-    best_first = Window.partitionBy(c.USER_ID).orderBy(imbalance, "attribute")
-    offered = (
-        counted.withColumn("place", F.row_number().over(best_first))
-        .where(F.col("place") <= NUM_OFFERED)
-        .groupBy(c.USER_ID)
-        .agg(F.sort_array(F.collect_list(F.struct("place", "attribute"))).alias("offered"))
+    is_next = (F.col(c.PUBLISHED_AT) <= F.col(c.CREATED_AT)) & (
+        F.col("said_before").isNull() | (F.col("said_before") < F.col(c.PUBLISHED_AT))
     )
-    names = F.lower(F.array_join(F.transform("offered", lambda offer: offer["attribute"]), " or "))
-    question = F.when(F.size("offered") == NUM_OFFERED, F.format_string("Would you rather have %s?", names)).otherwise(
-        F.lit("What would you like more of?")
+    newest = F.struct(c.PUBLISHED_AT, c.RUN_ID)
+    answered = (
+        turns.join(asked, on=c.USER_ID, how="inner")
+        .where(is_next)
+        .groupBy(c.FEEDBACK_ID)
+        .agg(F.max_by(c.QUESTION_ATTRIBUTES, newest).alias(c.QUESTION_ATTRIBUTES))
     )
-    asked = vague.join(offered, on=c.USER_ID, how="left")
-    return asked.select(
-        F.lit(run_id).alias(c.RUN_ID),
-        c.USER_ID,
-        c.FEEDBACK_ID,
-        F.lit(reason).alias(c.REASON),
-        F.coalesce(question, F.lit("What would you like more of?")).alias(c.QUESTION),
-    ).select(CLARIFICATIONS.column_names)
+    return feedback.join(answered, on=c.FEEDBACK_ID, how="left").select(*feedback.columns, c.QUESTION_ATTRIBUTES)

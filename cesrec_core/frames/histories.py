@@ -2,11 +2,16 @@
 
 import datetime as dt
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
+from cesrec_core.feedback.understanding import REJECT
+from cesrec_core.schemas import RATING_SOURCE, REVIEW_SOURCE
 from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, Split
+
+# What was understood of an utterance, and decides what is done about it.
+MEANING = (c.WANTED_ATTRIBUTES, c.UNWANTED_ATTRIBUTES, c.WANTED_ITEM_IDS, c.UNWANTED_ITEM_IDS, c.IS_VAGUE)
 
 
 def observed_histories(user_sequences: DataFrame, split: Split) -> DataFrame:
@@ -29,11 +34,34 @@ def drawn_users(histories: DataFrame, num_users: int, seed: int) -> DataFrame:
     return histories.orderBy(draw, c.USER_ID).limit(num_users)
 
 
+def past_opinions(histories: DataFrame, interactions: DataFrame, liked_rating: float, disliked_rating: float) -> DataFrame:
+    """`histories` with `liked_item_ids` and `disliked_item_ids` of the items in them, in their order.
+
+    What has no rating was at least chosen, and counts as liked; so does everything where nothing was liked otherwise. Of
+    several ratings the newest counts, and what is held back has none.
+    """
+    newest = F.max_by(c.RATING, F.struct(c.INTERACTED_AT, c.SOURCE_POSITION)).alias(c.RATING)
+    ratings = interactions.groupBy(c.USER_ID, c.ITEM_ID).agg(newest)
+    had = histories.select(c.USER_ID, F.posexplode(c.ITEM_IDS).alias("position", c.ITEM_ID))
+    rated = had.join(ratings, on=[c.USER_ID, c.ITEM_ID], how="left")
+    entry = F.struct("position", c.ITEM_ID)
+
+    def where(condition: Column) -> Column:
+        in_order = F.array_sort(F.collect_list(F.when(condition, entry)))
+        return F.transform(in_order, lambda place: place[c.ITEM_ID])
+
+    is_liked = F.col(c.RATING).isNull() | (F.col(c.RATING) >= liked_rating)
+    opinions = rated.groupBy(c.USER_ID).agg(
+        where(is_liked).alias(c.LIKED_ITEM_IDS), where(F.col(c.RATING) <= disliked_rating).alias(c.DISLIKED_ITEM_IDS)
+    )
+    joined = histories.join(opinions, on=c.USER_ID, how="left")
+    liked = F.when(F.size(c.LIKED_ITEM_IDS) > 0, F.col(c.LIKED_ITEM_IDS)).otherwise(F.col(c.ITEM_IDS))
+    return joined.select(*histories.columns, liked.alias(c.LIKED_ITEM_IDS), c.DISLIKED_ITEM_IDS)
+
+
 def speakers(feedback: DataFrame, run_end: dt.datetime, window_days: int) -> DataFrame:
     """user_id of everybody who said something themselves within the window."""
-    start = run_end - dt.timedelta(days=window_days)
-    in_window = (F.col(c.CREATED_AT) >= F.lit(start)) & (F.col(c.CREATED_AT) < F.lit(run_end))
-    return said_by_people(feedback.where(in_window)).select(c.USER_ID).distinct()
+    return said_by_people(_between(feedback, run_end, window_days)).select(c.USER_ID).distinct()
 
 
 def said_by_people(feedback: DataFrame) -> DataFrame:
@@ -45,17 +73,64 @@ def active_feedback(feedback: DataFrame, run_end: dt.datetime, window_days: int,
     """Each user's newest `max_rounds` utterances within the window, with `round` counting from the oldest of them.
 
     Ties in time go by feedback_id. Of rows with one feedback_id, which an application may append when it tries again, the
-    newest counts.
+    newest counts. Ratings fill what places words leave: somebody who spoke once and rated ten things since is still heard.
     """
-    start = run_end - dt.timedelta(days=window_days)
-    in_window = feedback.where((F.col(c.CREATED_AT) >= F.lit(start)) & (F.col(c.CREATED_AT) < F.lit(run_end)))
+    heard = heard_feedback(feedback, run_end, window_days, max_rounds)
+    return heard.where(F.col(c.ROUND).isNotNull())
+
+
+def heard_feedback(
+    feedback: DataFrame, run_end: dt.datetime, window_days: int, max_rounds: int, remembered_days: int = 0
+) -> DataFrame:
+    """All utterances within the window or the days that rejections are remembered for; `round` is null where they only are.
+
+    See `active_feedback` for which have a round.
+    """
+    remembered = _between(feedback, run_end, max(window_days, remembered_days))
     newest_of_id = Window.partitionBy(c.FEEDBACK_ID).orderBy(F.col(c.CREATED_AT).desc(), c.USER_ID, c.UTTERANCE)
-    in_window = in_window.withColumn("copy", F.row_number().over(newest_of_id)).where(F.col("copy") == 1)
+    remembered = remembered.withColumn("copy", F.row_number().over(newest_of_id)).where(F.col("copy") == 1)
     by_user = Window.partitionBy(c.USER_ID)
-    newest_first = by_user.orderBy(F.col(c.CREATED_AT).desc(), F.col(c.FEEDBACK_ID).desc())
-    kept = in_window.withColumn("recency", F.row_number().over(newest_first)).where(F.col("recency") <= max_rounds)
-    counted = kept.withColumn(c.ROUND, F.max("recency").over(by_user) - F.col("recency") + 1)
-    return counted.select(*feedback.columns, F.col(c.ROUND).cast("int").alias(c.ROUND))
+    is_old = F.col(c.CREATED_AT) < F.lit(run_end - dt.timedelta(days=window_days))
+    newest_first = (F.col(c.CREATED_AT).desc(), F.col(c.FEEDBACK_ID).desc())
+    words_first = by_user.orderBy(is_old, F.col(c.SOURCE) == RATING_SOURCE, *newest_first)
+    placed = remembered.withColumn("place", F.row_number().over(words_first))
+    is_active = ~is_old & (F.col("place") <= max_rounds)
+    in_turn = Window.partitionBy(c.USER_ID, is_active).orderBy(c.CREATED_AT, c.FEEDBACK_ID)
+    counted = F.when(is_active, F.row_number().over(in_turn)).cast("int")
+    return placed.select(*feedback.columns, counted.alias(c.ROUND))
+
+
+def _between(feedback: DataFrame, run_end: dt.datetime, days: int) -> DataFrame:
+    """What was said in so many days before the end of the run date."""
+    start = run_end - dt.timedelta(days=days)
+    return feedback.where((F.col(c.CREATED_AT) >= F.lit(start)) & (F.col(c.CREATED_AT) < F.lit(run_end)))
+
+
+def without_hidden_items(feedback: DataFrame, histories: DataFrame) -> DataFrame:
+    """Feedback less the ratings and reviews of items that are held back: they would tell what is to be predicted.
+
+    Args:
+        histories: from `observed_histories`.
+    """
+    hidden = histories.where(F.col(c.TARGET_ITEM_ID).isNotNull()).select(
+        c.USER_ID, F.array(c.TARGET_ITEM_ID).alias(c.RECOMMENDED_ITEM_IDS)
+    )
+    is_derived = F.col(c.SOURCE).isin(RATING_SOURCE, REVIEW_SOURCE)
+    derived = feedback.where(is_derived).join(hidden, on=[c.USER_ID, c.RECOMMENDED_ITEM_IDS], how="left_anti")
+    return feedback.where(~is_derived).unionByName(derived.select(feedback.columns))
+
+
+def is_clear() -> Column:
+    """Of feedback_signals: whether something can be acted on, and nothing is both wanted and unwanted."""
+    contradicts = F.arrays_overlap(c.WANTED_ATTRIBUTES, c.UNWANTED_ATTRIBUTES) | F.arrays_overlap(
+        c.WANTED_ITEM_IDS, c.UNWANTED_ITEM_IDS
+    )
+    return ~F.col(c.IS_VAGUE) & ~contradicts
+
+
+def words_to_act_on() -> Column:
+    """What somebody said, in words that need no question."""
+    return F.coalesce(F.col(c.RESTATED), F.col(c.UTTERANCE)).alias(c.UTTERANCE)
 
 
 def feedback_by_user(active: DataFrame, signals: DataFrame) -> DataFrame:
@@ -66,15 +141,50 @@ def feedback_by_user(active: DataFrame, signals: DataFrame) -> DataFrame:
         signals: feedback_signals of one model.
     """
     joined = active.join(signals, on=c.FEEDBACK_ID, how="inner")
-    utterance = F.struct(
-        c.ROUND, c.FEEDBACK_ID, c.UTTERANCE, c.WANTED_ATTRIBUTES, c.UNWANTED_ATTRIBUTES, c.UNWANTED_ITEM_IDS, c.IS_VAGUE
-    )
+    utterance = F.struct(c.ROUND, c.FEEDBACK_ID, words_to_act_on(), *MEANING)
     return joined.groupBy(c.USER_ID).agg(F.sort_array(F.collect_list(utterance)).alias(c.SAID))
 
 
-def vague_feedback(active: DataFrame, signals: DataFrame) -> DataFrame:
-    """user_id, feedback_id, recommended_item_ids of users whose newest utterance cannot be acted on."""
+def unclear_feedback(active: DataFrame, signals: DataFrame) -> DataFrame:
+    """The newest utterance of each user where that cannot be acted on: user_id, feedback_id, utterance and what was understood.
+
+    `known_attributes` are those that other words of the user speak clearly of.
+    """
+    understood = active.join(signals, on=c.FEEDBACK_ID, how="inner")
+    spoken_of = F.array_union(c.WANTED_ATTRIBUTES, c.UNWANTED_ATTRIBUTES)
+    known = F.flatten(F.collect_list(F.when(is_clear(), spoken_of)))
+    by_user = understood.groupBy(c.USER_ID).agg(F.array_sort(F.array_distinct(known)).alias(c.KNOWN_ATTRIBUTES))
     newest = Window.partitionBy(c.USER_ID).orderBy(F.col(c.ROUND).desc())
-    latest = active.withColumn("order", F.row_number().over(newest)).where(F.col("order") == 1)
-    vague = latest.join(signals.where(F.col(c.IS_VAGUE)), on=c.FEEDBACK_ID, how="inner")
-    return vague.select(c.USER_ID, c.FEEDBACK_ID, c.RECOMMENDED_ITEM_IDS)
+    latest = understood.withColumn("order", F.row_number().over(newest)).where((F.col("order") == 1) & ~is_clear())
+    return latest.join(by_user, on=c.USER_ID, how="inner").select(
+        c.USER_ID, c.FEEDBACK_ID, c.UTTERANCE, *MEANING, c.KNOWN_ATTRIBUTES
+    )
+
+
+def rejected_items(heard: DataFrame, signals: DataFrame, run_end: dt.datetime, rejected_days: int) -> DataFrame:
+    """user_id, item_id, created_at: what users turned down and have not asked for since, within the days before the run's end.
+
+    Somebody who rejects and says no more of it turns down all that they were shown.
+    """
+    understood = _between(heard, run_end, rejected_days).join(signals, on=c.FEEDBACK_ID, how="inner")
+    is_mere_rejection = F.col(c.IS_VAGUE) & F.array_contains(c.INTENTS, REJECT)
+    nothing = F.array().cast("array<string>")
+    unwanted = F.when(is_mere_rejection, F.col(c.RECOMMENDED_ITEM_IDS)).otherwise(F.col(c.UNWANTED_ITEM_IDS))
+    unwanted = F.when(is_mere_rejection | is_clear(), unwanted).otherwise(nothing)
+    wanted = F.when(is_clear(), F.col(c.WANTED_ITEM_IDS)).otherwise(nothing)
+    of_items = F.concat(
+        F.transform(unwanted, lambda item: F.struct(item.alias(c.ITEM_ID), F.lit(False).alias("is_wanted"))),
+        F.transform(wanted, lambda item: F.struct(item.alias(c.ITEM_ID), F.lit(True).alias("is_wanted"))),
+    )
+    spoken_of = understood.select(c.USER_ID, c.CREATED_AT, c.FEEDBACK_ID, F.explode(of_items).alias("said"))
+    moment = F.struct(c.CREATED_AT, c.FEEDBACK_ID)
+    last = spoken_of.groupBy(c.USER_ID, F.col("said.item_id").alias(c.ITEM_ID)).agg(
+        F.max_by(F.col("said.is_wanted"), moment).alias("is_wanted"), F.max(c.CREATED_AT).alias(c.CREATED_AT)
+    )
+    return last.where(~F.col("is_wanted")).select(c.USER_ID, c.ITEM_ID, c.CREATED_AT)
+
+
+def rejected_by_user(rejected: DataFrame) -> DataFrame:
+    """user_id and `rejected_item_ids`, sorted."""
+    items = F.array_sort(F.collect_set(c.ITEM_ID)).alias(c.REJECTED_ITEM_IDS)
+    return rejected.groupBy(c.USER_ID).agg(items)

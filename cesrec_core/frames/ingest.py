@@ -64,7 +64,9 @@ _CONTROL_CHARACTERS = r"\p{Cc}|\p{Cf}|\p{Co}|\p{Cs}"
 _NUMBER_OF_ITEM = "number_of_item"
 
 
-def clean_interactions(raw: DataFrame, items: DataFrame, run_end: dt.datetime) -> tuple[DataFrame, DataFrame]:
+def clean_interactions(
+    raw: DataFrame, items: DataFrame, run_end: dt.datetime, with_reviews: bool = False
+) -> tuple[DataFrame, DataFrame]:
     """Interactions in schema order, and the refused rows (source, reason, record).
 
     Of rows with the same user, item and moment the first in the source stays.
@@ -73,6 +75,7 @@ def clean_interactions(raw: DataFrame, items: DataFrame, run_end: dt.datetime) -
         raw: raw frame of interactions.
         items: anything with item_id; an interaction with another item is refused.
         run_end: first moment after the run date, with a time zone. What happened then or later is refused.
+        with_reviews: whether a last column holds what was written of the item, cleaned.
     """
     known = items.select(F.col(c.ITEM_ID)).distinct().withColumn("is_known", F.lit(True))
     moment = _moment(raw, TIMESTAMP)
@@ -90,7 +93,8 @@ def clean_interactions(raw: DataFrame, items: DataFrame, run_end: dt.datetime) -
     )
     judged = prepared.withColumn(c.REASON, reason)
     kept, refused = _first_of_each(judged, list(INTERACTIONS.key), DUPLICATE_INTERACTION)
-    return kept.select(INTERACTIONS.column_names), _refused(refused, "interactions")
+    reviews = [_cleaned(F.col(c.REVIEW)).alias(c.REVIEW)] if with_reviews else []
+    return kept.select(*INTERACTIONS.column_names, *reviews), _refused(refused, "interactions")
 
 
 def clean_items(raw: DataFrame, section: IngestSection) -> tuple[DataFrame, DataFrame]:

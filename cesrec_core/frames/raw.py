@@ -44,6 +44,7 @@ RAW_COLUMNS: dict[str, tuple[RawColumn, ...]] = {
         RawColumn(c.ITEM_ID, _IDS, ("parent_asin", "asin", "movieId"), is_required=True),
         RawColumn(TIMESTAMP, _MOMENT, ("unixReviewTime",), is_required=True),
         RawColumn(c.RATING, _NUMBER, ("overall",)),
+        RawColumn(c.REVIEW, _PROSE, ("reviewText", "review_text", "text")),
         RawColumn(POSITION, _WHOLE),
     ),
     "items": (

@@ -14,9 +14,11 @@ from cesrec_core.delta_io.runs import find_run, latest_published
 from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.drift import relative_change, vector_health
 from cesrec_core.errors import QualityGateError
+from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.frames.item_rules import against_rules
 from cesrec_core.frames.masks import mask_pairs
+from cesrec_core.rewriting import NOTHING_MASKED
 from cesrec_core.schemas import (
     ALIGNED_EMBEDDINGS,
     ITEMS,
@@ -28,12 +30,12 @@ from cesrec_core.schemas import (
 )
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext, Stage, StageResult
-from cesrec_core.stages.recommend import rules_of, segments_of
+from cesrec_core.stages.recommend import rejected_of_run, rules_of, segments_of
 from cesrec_core.stages.understand_feedback import feedback_of_run
 
 NAME = "audit"
 # Reasons for keeping a history that are no fault of the Constructor's.
-EXPECTED_FALLBACKS = ("vague_feedback", "nothing_masked", "budget_exhausted")
+EXPECTED_FALLBACKS = (VAGUE_FEEDBACK, CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, NOTHING_MASKED, "budget_exhausted")
 
 
 def run(context: RunContext) -> StageResult:
@@ -62,6 +64,7 @@ CHECKS = {
     "items_recommended_although_seen": "recommend items that the user has had",
     "items_recommended_although_inactive": "recommend items that are not in the catalogue any more",
     "items_recommended_against_rules": "recommend items that an allow- or block-list forbids",
+    "items_recommended_although_rejected": "recommend items that the user has turned down",
     "users_with_gaps_in_ranks": "have users whose ranks are not 1, 2, 3, ...",
     "users_recommended_but_unknown": "are for users without a history",
     "users_without_mask": "leave users without a row in outlier_masks",
@@ -142,6 +145,9 @@ def _of_recommendations(context: RunContext, histories: DataFrame, recommendatio
         "items_recommended_although_seen": recommendations.join(seen, on=[c.USER_ID, c.ITEM_ID], how="left_semi").count(),
         "items_recommended_although_inactive": recommendations.join(active, on=c.ITEM_ID, how="left_anti").count(),
         "items_recommended_against_rules": _against_rules(context, recommendations),
+        "items_recommended_although_rejected": recommendations.join(
+            rejected_of_run(context), on=[c.USER_ID, c.ITEM_ID], how="left_semi"
+        ).count(),
         "users_with_gaps_in_ranks": per_user.where("rows != last").count(),
         "users_recommended_but_unknown": per_user.count() - num_served,
         "users_without_recommendations_share": 1.0 - num_served / max(1, num_users),

@@ -1,4 +1,4 @@
-"""construct_pseudo_sequences: histories, masks and words -> pseudo_sequences; words that say too little -> clarifications."""
+"""construct_pseudo_sequences: histories, masks and words -> pseudo_sequences; words that are not clear -> clarifications."""
 
 import json
 import logging
@@ -8,24 +8,35 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
+from cesrec_core.actors.ask_clarifications import AskClarifications
 from cesrec_core.actors.chat_endpoint import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, api_key, read_usage
 from cesrec_core.actors.construct_pseudo_sequences import ConstructPseudoSequences
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.constructor.title_analysis import most_frequent
-from cesrec_core.frames.clarifications import clarifications
-from cesrec_core.frames.histories import feedback_by_user, observed_histories, vague_feedback
-from cesrec_core.rewriting import NOTHING_MASKED, SAME_WORDS, VAGUE_FEEDBACK
+from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
+from cesrec_core.frames.histories import feedback_by_user, observed_histories, rejected_by_user, unclear_feedback
+from cesrec_core.rewriting import NOTHING_MASKED, SAME_WORDS
 from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK_SIGNALS, ITEMS, OUTLIER_MASKS, PSEUDO_SEQUENCES, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
+from cesrec_core.stages.recommend import export_rules, latest_rounds, rejected_of_run, segments_of
 from cesrec_core.stages.understand_feedback import feedback_of_run, signals_of_run
 
 log = logging.getLogger(__name__)
 
 NAME = "construct_pseudo_sequences"
 # Of rounds in which no decoder answered.
-NOT_ANSWERED = (VAGUE_FEEDBACK, NOTHING_MASKED, SAME_WORDS, BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED)
+NOT_ANSWERED = (
+    VAGUE_FEEDBACK,
+    CONFLICTING_FEEDBACK,
+    OFF_TOPIC_FEEDBACK,
+    NOTHING_MASKED,
+    SAME_WORDS,
+    BUDGET_EXHAUSTED,
+    ENDPOINT_FAILED,
+    ENDPOINT_REFUSED,
+)
 # Texts, the most frequent first, that the report of rejected titles holds.
 NUM_REPORTED_TITLES = 100
 
@@ -55,9 +66,7 @@ def run(context: RunContext) -> StageResult:
     empty = context.warehouse.read(PSEUDO_SEQUENCES).limit(0)
     num_rounds = context.warehouse.replace_run(PSEUDO_SEQUENCES, rewritten if rewritten is not None else empty, context.run_id)
 
-    items = context.warehouse.read(ITEMS)
-    questions = clarifications(vague_feedback(active, signals), items, context.run_id, VAGUE_FEEDBACK)
-    num_questions = context.warehouse.replace_run(CLARIFICATIONS, questions, context.run_id)
+    num_questions = _ask(context)
     of_run = context.warehouse.read_run(PSEUDO_SEQUENCES, context.run_id)
     num_changed = of_run.where(F.size(c.REPLACED_POSITIONS) > 0).count()
     counts = {"rounds": num_rounds, "rounds_that_changed_something": num_changed, "clarifications": num_questions}
@@ -66,6 +75,23 @@ def run(context: RunContext) -> StageResult:
         metrics |= _of_titles(of_run) | _usage(ledger)
         _report_rejected(context, of_run, folders[-1])
     return StageResult(counts, metrics)
+
+
+def _ask(context: RunContext) -> int:
+    """Write questions to users whose newest words cannot be acted on; returns their number."""
+    histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
+    users = unclear_feedback(feedback_of_run(context), signals_of_run(context))
+    rejected = rejected_by_user(rejected_of_run(context))
+    known = histories.select(c.USER_ID, c.ITEM_IDS)
+    for of_user in (known, latest_rounds(context).drop(c.ROUND), rejected, segments_of(context)):
+        users = users.join(of_user, on=c.USER_ID, how="left")
+    # Somebody without a history is asked what splits the favourites of people on average.
+    users = users.withColumn(c.ITEM_IDS, F.coalesce(c.ITEM_IDS, F.array().cast("array<string>")))
+    folders = (context.artifact("recommender")[0], export_features(context), export_rules(context))
+    worker = AskClarifications(*folders, context.config, context.run_id)
+    asked = map_frame(context, "ask_clarifications", users, c.USER_ID, worker, CLARIFICATIONS)
+    empty = context.warehouse.read(CLARIFICATIONS).limit(0)
+    return context.warehouse.replace_run(CLARIFICATIONS, asked if asked is not None else empty, context.run_id)
 
 
 def _metrics(rounds: DataFrame) -> dict[str, float]:

@@ -13,7 +13,9 @@ from pyspark.sql.window import Window
 from cesrec_core import columns as c
 from cesrec_core.config import DatasetSection
 from cesrec_core.delta_io.shards import read_parquet
+from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.errors import ConfigError, InputDataError
+from cesrec_core.frames.derived_feedback import derived_rows, feedback_of_interactions
 from cesrec_core.frames.ingest import FUTURE_TIMESTAMP, clean_feedback, clean_interactions, clean_items
 from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.raw_sources.discover import PATTERNS, find_sources
@@ -95,10 +97,13 @@ def run(context: RunContext) -> StageResult:
     warehouse.merge(INTERACTIONS, parked["interactions"], delete_missing=is_snapshot)
     if "feedback" in parked:
         warehouse.merge(FEEDBACK, parked["feedback"])
+    num_derived = _merge_derived(context, parked["with_reviews"], is_snapshot)
     warehouse.replace_run(QUARANTINE, _numbered(parked["refused"], context.run_id), context.run_id)
     future = parked["refused"].where(F.col(c.REASON) == FUTURE_TIMESTAMP).count()
     metrics = {f"quarantined_{kind}_share": _share(refused.get(kind, 0), counts[kind]) for kind in counts}
     counts |= {"quarantined": sum(refused.values()), "future": future}
+    if context.config.ingest.feedback_from:
+        counts["feedback_from_interactions"] = num_derived
     return StageResult(counts, metrics, notes={c.RUN_DATE: context.run_date.isoformat()})
 
 
@@ -123,7 +128,9 @@ def _park(context: RunContext) -> dict[str, DataFrame]:
 
     keep("items", *clean_items(raw["items"], context.config.ingest))
     known_items = _known(context, ITEMS, parked["items"], c.ITEM_ID)
-    keep("interactions", *clean_interactions(raw["interactions"], known_items, context.run_end))
+    keep("interactions", *clean_interactions(raw["interactions"], known_items, context.run_end, with_reviews=True))
+    with_reviews = StructType([*spark_schema(INTERACTIONS), StructField(c.REVIEW, StringType())])
+    parked["with_reviews"] = context.spark.read.schema(with_reviews).parquet(str(folder / "interactions"))
     if "feedback" in raw:
         known_users = _known(context, INTERACTIONS, parked["interactions"], c.USER_ID)
         keep("feedback", *clean_feedback(raw["feedback"], known_users, context.run_end))
@@ -201,6 +208,18 @@ def _merge_items(context: RunContext, items: DataFrame, is_snapshot: bool) -> No
         gone = context.warehouse.read(ITEMS).join(items.select(c.ITEM_ID), on=c.ITEM_ID, how="left_anti")
         items = items.unionByName(gone.withColumn(c.IS_ACTIVE, F.lit(False)).select(items.columns))
     context.warehouse.merge(ITEMS, items)
+
+
+def _merge_derived(context: RunContext, interactions: DataFrame, is_snapshot: bool) -> int:
+    """Write ratings and reviews as feedback, and drop those whose interaction is gone; returns the number of rows."""
+    section, warehouse = context.config.ingest, context.warehouse
+    derived = feedback_of_interactions(interactions, warehouse.read(ITEMS), section)
+    num_rows = warehouse.merge(FEEDBACK, derived) if section.feedback_from else 0
+    if is_snapshot or not section.feedback_from:
+        gone = derived_rows(warehouse.read(FEEDBACK)).join(derived, on=c.FEEDBACK_ID, how="left_anti")
+        if not gone.isEmpty():
+            warehouse.delete_rows(FEEDBACK, gone, on=[c.FEEDBACK_ID])
+    return num_rows
 
 
 def _numbered(refused: DataFrame, run_id: str) -> DataFrame:

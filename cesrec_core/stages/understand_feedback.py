@@ -2,35 +2,66 @@
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, IntegerType, StringType, StructField, StructType
 
 from cesrec_core import columns as c
 from cesrec_core.actors.understand_feedback import UnderstandFeedback
 from cesrec_core.datasets import read_catalogue
 from cesrec_core.delta_io.shards import SUCCESS
+from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.feedback.understanding import model_id
 from cesrec_core.feedback.vocabulary import Vocabulary
-from cesrec_core.frames.histories import active_feedback, said_by_people
-from cesrec_core.schemas import FEEDBACK, FEEDBACK_SIGNALS, ITEMS
+from cesrec_core.frames.clarifications import with_questions
+from cesrec_core.frames.histories import (
+    heard_feedback,
+    is_clear,
+    observed_histories,
+    said_by_people,
+    without_hidden_items,
+)
+from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK, FEEDBACK_SIGNALS, ITEMS, RUNS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
 from cesrec_core.stages.simulate_feedback import SIMULATED
 
 NAME = "understand_feedback"
+HEARD = StructType(
+    [
+        *spark_schema(FEEDBACK),
+        StructField(c.ROUND, IntegerType()),
+        StructField(c.QUESTION_ATTRIBUTES, ArrayType(StringType())),
+    ]
+)
 
 
 def feedback_of_run(context: RunContext) -> DataFrame:
-    """The utterances that this run acts on, fixed when it first asks: later ones wait for the next run."""
-    folder = context.stage_path("active_feedback")
+    """The utterances that this run acts on: those of `heard_of_run` with a round."""
+    return heard_of_run(context).where(F.col(c.ROUND).isNotNull())
+
+
+def heard_of_run(context: RunContext) -> DataFrame:
+    """What is acted on or remembered as a rejection, with the questions that it answers.
+
+    Fixed when the run first asks: later words wait for the next run.
+    """
+    folder = context.stage_path("heard_feedback")
+    if not (folder / SUCCESS).exists():
+        _heard(context).write.mode("overwrite").parquet(str(folder))
+    return context.spark.read.schema(HEARD).parquet(str(folder))
+
+
+def _heard(context: RunContext) -> DataFrame:
     feedback = context.warehouse.read(FEEDBACK)
     if not context.config.simulate_feedback.num_users:
         # What a simulator said in runs that asked for one, on the same tables, is nobody's wish.
         feedback = said_by_people(feedback)
+    histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
+    feedback = without_hidden_items(feedback, histories)
     section = context.config.understand_feedback
-    active = active_feedback(feedback, context.run_end, section.window_days, section.max_rounds)
-    if not (folder / SUCCESS).exists():
-        active.write.mode("overwrite").parquet(str(folder))
-    return context.spark.read.schema(active.schema).parquet(str(folder))
+    days = context.config.recommend.rejected_days
+    heard = heard_feedback(feedback, context.run_end, section.window_days, section.max_rounds, days)
+    return with_questions(heard, context.warehouse.read(CLARIFICATIONS), context.warehouse.read(RUNS))
 
 
 def signals_of_run(context: RunContext) -> DataFrame:
@@ -45,24 +76,30 @@ def _model_id(context: RunContext) -> str:
 
 
 def run(context: RunContext) -> StageResult:
-    said = F.sha2(F.to_json(F.struct(c.UTTERANCE, c.RECOMMENDED_ITEM_IDS)), 256)
-    active = feedback_of_run(context).withColumn(c.UTTERANCE_HASH, said)
+    # Null fields leave no trace in JSON: words that answer no question keep their hash.
+    said = F.sha2(F.to_json(F.struct(c.UTTERANCE, c.RECOMMENDED_ITEM_IDS, c.QUESTION_ATTRIBUTES)), 256)
+    heard = heard_of_run(context).withColumn(c.UTTERANCE_HASH, said)
     cached = signals_of_run(context).select(c.FEEDBACK_ID, c.UTTERANCE_HASH)
-    missing = active.join(cached, on=[c.FEEDBACK_ID, c.UTTERANCE_HASH], how="left_anti")
+    missing = heard.join(cached, on=[c.FEEDBACK_ID, c.UTTERANCE_HASH], how="left_anti")
     worker = UnderstandFeedback(export_features(context), context.config.understand_feedback.max_utterance_characters)
-    to_read = missing.select(c.FEEDBACK_ID, c.UTTERANCE, c.RECOMMENDED_ITEM_IDS, c.UTTERANCE_HASH)
-    signals = map_frame(context, NAME, to_read, c.FEEDBACK_ID, worker, FEEDBACK_SIGNALS)
+    columns = (c.FEEDBACK_ID, c.UTTERANCE, c.RECOMMENDED_ITEM_IDS, c.QUESTION_ATTRIBUTES, c.UTTERANCE_HASH)
+    signals = map_frame(context, NAME, missing.select(*columns), c.FEEDBACK_ID, worker, FEEDBACK_SIGNALS)
     num_understood = context.warehouse.merge(FEEDBACK_SIGNALS, signals) if signals is not None else 0
+    active = feedback_of_run(context)
     num_active = active.count()
     of_run = active.join(signals_of_run(context), on=c.FEEDBACK_ID, how="inner")
-    num_vague = of_run.where(F.col(c.IS_VAGUE)).count()
-    metrics = {"vague_share": num_vague / num_active} if num_active else {}
-    return StageResult({"active": num_active, "understood": num_understood, "vague": num_vague}, metrics)
+    found = of_run.agg(
+        F.count_if(c.IS_VAGUE).alias("vague"),
+        F.count_if(~F.col(c.IS_VAGUE) & ~is_clear()).alias("conflicting"),
+        F.count_if(F.col(c.RESTATED).isNotNull()).alias("answers"),
+    ).collect()[0]
+    metrics = {f"{name}_share": found[name] / num_active for name in ("vague", "conflicting")} if num_active else {}
+    return StageResult({"active": num_active, "understood": num_understood, **found.asDict()}, metrics)
 
 
 STAGE = Stage(
     name=NAME,
-    reads=(FEEDBACK.name, SIMULATED, ITEMS.name),
+    reads=(FEEDBACK.name, SIMULATED, ITEMS.name, USER_SEQUENCES.name),
     writes=(FEEDBACK_SIGNALS.name,),
     run=run,
 )

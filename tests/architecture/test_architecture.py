@@ -25,7 +25,7 @@ FOLDERS_OF_SCRIPTS = {"jobs", "training", "notebooks"}
 NOT_PURE = {"actors", "delta_io", "frames", "local_setup", "raw_sources", "stages"}
 STAGES_WITHOUT_VALUES = {"publish"}
 SECTIONS_OF_NO_STAGE = {"run", "dataset", "warehouse", "spark", "ray", "evaluate", "maintain"}
-JOBS_OF_NO_STAGE = {"nightly_refresh", "evaluate", "maintain", "roll_back", "explain_mask"}
+JOBS_OF_NO_STAGE = {"nightly_refresh", "evaluate", "maintain", "roll_back", "explain_mask", "explain_recommendation"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 

@@ -1,8 +1,10 @@
 """The whole job on the tiny world: what every stage must have left behind, and what later nights cause."""
 
 import dataclasses
+import datetime as dt
 import itertools
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from cesrec_core.artifacts import read_manifest
 from cesrec_core.config import load_config
 from cesrec_core.delta_io.runs import find_run, latest_published, read_published, write_run
 from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
+from cesrec_core.explanation import sentence
 from cesrec_core.extractor import Extractor
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.schemas import TABLES
@@ -39,6 +42,7 @@ from cesrec_core.stages import maintain, publish
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, StageResult
 from cesrec_core.stages.explain_mask import explain_mask
+from cesrec_core.stages.explain_recommendation import explain
 from cesrec_core.stages.maintain import roll_back, run_maintenance
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import check_wiring, describe_plan, lost_outputs, plan
@@ -249,10 +253,18 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     answers = []
     for words in ("more plush please", "more racing please"):
         said = pa.Table.from_pylist(
-            [{"feedback_id": "f", "utterance": words, "recommended_item_ids": [], "utterance_hash": "h"}]
+            [
+                {
+                    "feedback_id": "f",
+                    "utterance": words,
+                    "recommended_item_ids": [],
+                    "question_attributes": None,
+                    "utterance_hash": "h",
+                }
+            ]
         )
         signals = understanding.process(said).to_pylist()[0]
-        user = {"user_id": "person-00", "item_ids": history["item_ids"]}
+        user = {"user_id": "person-00", "item_ids": history["item_ids"], "rejected_item_ids": None}
         remark = {"round": 1, "utterance": words, **signals}
         asked = pa.Table.from_pylist([{**user, "masked_positions": row["masked_positions"], "said": [remark]}])
         rewritten = constructing.process(asked).to_pylist()[0]["item_ids"]
@@ -273,7 +285,14 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     # A list does not hang on who else is in the batch.
     histories = observed_histories(world.table("user_sequences"), "leave_one_out").orderBy("user_id").collect()
     others = [
-        {"user_id": row["user_id"], "item_ids": row["item_ids"], **remark, "segments": None, "pseudo_item_ids": row["item_ids"]}
+        {
+            **remark,
+            "user_id": row["user_id"],
+            "item_ids": row["item_ids"],
+            "rejected_item_ids": None,
+            "segments": None,
+            "pseudo_item_ids": row["item_ids"],
+        }
         for row in histories
     ]
     crowd = pa.concat_tables([pa.Table.from_pylist(others), ranked.replace_schema_metadata()], promote_options="permissive")
@@ -294,9 +313,10 @@ def test_the_constructor_as_base_recommender_listens_and_serves_the_silent(
     recommending = Recommend(*folders, None, config, "run")
     recommending.setup()
     history = observed_histories(world.table("user_sequences"), "leave_one_out").where("user_id = 'person-00'").first()
-    nothing = {"utterance": None, "round": None, "wanted_attributes": None, "unwanted_attributes": None}
+    meaning = ("wanted_attributes", "unwanted_attributes", "wanted_item_ids", "unwanted_item_ids")
+    nothing = {"utterance": None, "round": None, "rejected_item_ids": None, **dict.fromkeys(meaning)}
     row = {"user_id": "person-00", "item_ids": history["item_ids"], "pseudo_item_ids": None, "segments": None, **nothing}
-    said = {"round": 1, "wanted_attributes": [], "unwanted_attributes": []}
+    said = {"round": 1, **{name: [] for name in meaning}}
     rows = [row, *({**row, **said, "utterance": f"more {kind} please"} for kind in ("plush", "racing"))]
     schema = pa.Table.from_pylist(rows[1:]).schema
     lists = [recommending.process(pa.Table.from_pylist([one], schema=schema)).to_pylist() for one in rows]
@@ -405,6 +425,8 @@ SECOND_NIGHT = ("run.run_date='2026-03-03'", "recommend.include_cold_items=true"
 NEW_WORDS = [
     feedback_row(1, "person-01", "Less puzzle, more craft please.", "2026-03-03"),
     feedback_row(2, "person-07", "Hmm, I don't know.", "2026-03-03"),
+    feedback_row(3, "person-09", "none of these", "2026-03-03"),
+    feedback_row(4, "person-11", "more plush, but no plush", "2026-03-03"),
 ]
 
 
@@ -499,7 +521,7 @@ def test_rules_hold_for_everybody_and_for_their_segment(
 def test_words_of_people_are_acted_on_wherever_they_were_written(second_night: tuple[World, dict[str, Any]]) -> None:
     world, summary = second_night
     human = world.table("feedback").where("source = 'human'").collect()
-    assert {row["feedback_id"] for row in human} == {"said-1", "said-2", "from-the-app"}
+    assert {row["feedback_id"] for row in human} == {"said-1", "said-2", "said-3", "said-4", "from-the-app"}
     rounds = world.table("pseudo_sequences", summary["run_id"])
     assert rounds.where("user_id = 'person-01' AND feedback_id = 'said-1'").count() == 1
     assert rounds.where("user_id = 'person-05' AND feedback_id = 'from-the-app'").count() == 1
@@ -512,7 +534,53 @@ def test_a_vague_remark_leaves_the_history_and_asks_a_question(second_night: tup
     assert row["fallback_reason"] == "vague_feedback"
     assert row["replaced_positions"] == []
     question = world.table("clarifications", summary["run_id"]).where("user_id = 'person-07'").first()
+    assert question["reason"] == "vague_feedback"
     assert question["question"].endswith("?")
+    # Each toy is of one kind: two kinds to choose from tell more than one to say yes or no to.
+    assert len(question["question_attributes"]) == 2
+    assert 0 < question["information_gain"] <= math.log(3)
+
+
+def test_a_contradiction_leaves_the_history_and_is_asked_about(second_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = second_night
+    row = world.table("pseudo_sequences", summary["run_id"]).where("feedback_id = 'said-4'").first()
+    assert (row["fallback_reason"], row["replaced_positions"]) == ("conflicting_feedback", [])
+    question = world.table("clarifications", summary["run_id"]).where("user_id = 'person-11'").first()
+    assert (question["reason"], question["question"]) == ("conflicting_feedback", "Would you like plush?")
+
+
+def test_what_was_turned_down_is_not_recommended(second_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = second_night
+    shown = {
+        row["item_id"] for row in world.table("recommendations", summary["run_id"]).where("user_id = 'person-09'").collect()
+    }
+    assert len(shown) == 10
+    assert not shown & {"toy-01", "toy-05", "toy-09"}
+    standing = explain(world.open(*SECOND_NIGHT), "person-09", "toy-05")
+    assert "they turned it down, and it stays away until 2026-06-01" in sentence(standing)
+
+
+def test_every_place_of_a_list_is_explained_by_its_parts(first_night: tuple[World, dict[str, Any]]) -> None:
+    world, summary = first_night
+    context = world.open()
+    spoke = world.table("pseudo_sequences", summary["run_id"]).where("size(replaced_positions) > 0").orderBy("user_id").first()
+    rows = world.table("recommendations", summary["run_id"]).where(F.col("user_id") == spoke["user_id"]).collect()
+    for row in rows[::4]:
+        standing = explain(context, spoke["user_id"], row["item_id"])
+        assert (standing.rank, standing.is_recommended) == (row["rank"], True)
+        assert standing.score is not None
+        assert standing.score.total == pytest.approx(row["score"], abs=1e-4)
+        assert standing.score.base == pytest.approx(row["base_score"], abs=1e-4)
+        assert standing.score.attributes == pytest.approx(row["attribute_score"], abs=1e-4)
+    assert len(standing.replaced) == 1
+    history = observed_histories(world.table("user_sequences"), "leave_one_out").where(F.col("user_id") == spoke["user_id"])
+    had = explain(context, spoke["user_id"], history.first()["item_ids"][0])
+    assert (had.closed, had.is_recommended) == (["they have had it"], False)
+    on_list = {row["item_id"] for row in rows} | set(history.first()["item_ids"])
+    left = next(f"toy-{number:02d}" for number in range(NUM_ITEMS) if f"toy-{number:02d}" not in on_list)
+    assert explain(context, spoke["user_id"], left).rank > 10
+    with pytest.raises(InputDataError, match="no item of that id"):
+        explain(context, spoke["user_id"], "unheard of")
 
 
 def test_feedback_of_others_makes_another_run_of_the_same_date(second_night: tuple[World, dict[str, Any]]) -> None:
@@ -525,7 +593,7 @@ def test_feedback_of_others_makes_another_run_of_the_same_date(second_night: tup
 def test_who_has_spoken_is_not_spoken_for(second_night: tuple[World, dict[str, Any]]) -> None:
     world, _ = second_night
     simulated = world.table("feedback").where("source = 'simulated_aware' AND created_at = '2026-03-03'")
-    speakers = {"person-01", "person-05", "person-07"}
+    speakers = {"person-01", "person-05", "person-07", "person-09", "person-11"}
     assert simulated.count() > 0
     assert not {row["user_id"] for row in simulated.collect()} & speakers
 
@@ -611,3 +679,22 @@ def test_a_mask_is_explained(first_night: tuple[World, dict[str, Any]], capsys: 
     assert len([line for line in table if "| masked |" in line and masked["title"] in line]) == 1
     with pytest.raises(InputDataError, match="no user of that id"):
         explain_mask(world.open(), "nobody")
+
+
+def test_the_words_after_a_published_question_are_read_as_its_answer(second_night: tuple[World, dict[str, Any]]) -> None:
+    """On a date after today, since a question is asked when its run is published."""
+    world, summary = second_night
+    asked = world.table("clarifications", summary["run_id"]).where("user_id = 'person-07'").first()
+    tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    answer = {**feedback_row(5, "person-07", "the second"), "created_at": tomorrow.isoformat()}
+    write_feedback(world.folder, [*NEW_WORDS, answer])
+    date = f"run.run_date='{tomorrow.date().isoformat()}'"
+    # An item left the catalogue above: interactions with it are refused.
+    context = world.open(date, "ingest.max_quarantined_share=0.9")
+    for stage in NIGHTLY:
+        if stage.name in ("ingest", "understand_feedback"):
+            stage.run(context)
+    signals = world.table("feedback_signals").where("feedback_id = 'said-5'").first()
+    assert signals["wanted_attributes"] == asked["question_attributes"][1:]
+    assert signals["restated"] == f"I'd like something with {asked['question_attributes'][1].lower()}"
+    assert not signals["is_vague"]

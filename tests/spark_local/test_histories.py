@@ -4,28 +4,49 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from cesrec_core.frames.clarifications import clarifications
+from cesrec_core.frames.clarifications import with_questions
 from cesrec_core.frames.histories import (
     active_feedback,
     drawn_users,
     feedback_by_user,
+    heard_feedback,
     observed_histories,
+    past_opinions,
+    rejected_by_user,
+    rejected_items,
     speakers,
-    vague_feedback,
+    unclear_feedback,
+    without_hidden_items,
 )
 from cesrec_core.sequences import hidden_target, observed_part
 
 HISTORIES = "user_id string, item_ids array<string>"
-FEEDBACK = "feedback_id string, user_id string, created_at timestamp, utterance string, recommended_item_ids array<string>"
+FEEDBACK = (
+    "feedback_id string, user_id string, created_at timestamp, utterance string, "
+    "recommended_item_ids array<string>, source string"
+)
 SIGNALS = (
-    "feedback_id string, wanted_attributes array<string>, unwanted_attributes array<string>, "
-    "unwanted_item_ids array<string>, is_vague boolean"
+    "feedback_id string, intents array<string>, wanted_attributes array<string>, unwanted_attributes array<string>, "
+    "wanted_item_ids array<string>, unwanted_item_ids array<string>, is_vague boolean, restated string"
 )
 RUN_END = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 
 
-def said(feedback_id: str, user_id: str, before_end: dt.timedelta) -> tuple:
-    return (feedback_id, user_id, RUN_END - before_end, f"words of {feedback_id}", ["a", "b"])
+def said(feedback_id: str, user_id: str, before_end: dt.timedelta, source: str = "human", shown: tuple = ("a", "b")) -> tuple:
+    return (feedback_id, user_id, RUN_END - before_end, f"words of {feedback_id}", list(shown), source)
+
+
+def meant(
+    feedback_id: str,
+    wanted: tuple = (),
+    unwanted: tuple = (),
+    wanted_items: tuple = (),
+    unwanted_items: tuple = (),
+    intent: str = "critique",
+    restated: str | None = None,
+) -> tuple:
+    of_kind = [list(values) for values in (wanted, unwanted, wanted_items, unwanted_items)]
+    return (feedback_id, [intent], *of_kind, not any(of_kind), restated)
 
 
 def days(number: float) -> dt.timedelta:
@@ -83,57 +104,154 @@ def test_feedback_counts_within_its_window_newest_three_oldest_first(spark: Spar
 
 def test_speakers_are_people_within_the_window(spark: SparkSession) -> None:
     rows = [
-        (*said("f1", "human", days(1)), "human"),
-        (*said("f2", "reviewer", days(29)), "review"),
-        (*said("f3", "simulated", days(1)), "simulated_aware"),
-        (*said("f4", "long ago", days(31)), "human"),
-        (*said("f5", "tomorrow", days(0)), "human"),
-        (*said("f6", "human", days(2)), "simulated_blind"),
+        said("f1", "human", days(1), "human"),
+        said("f2", "reviewer", days(29), "review"),
+        said("f3", "simulated", days(1), "simulated_aware"),
+        said("f4", "long ago", days(31), "human"),
+        said("f5", "tomorrow", days(0), "human"),
+        said("f6", "human", days(2), "simulated_blind"),
     ]
-    found = speakers(spark.createDataFrame(rows, FEEDBACK + ", source string"), RUN_END, window_days=30)
+    found = speakers(spark.createDataFrame(rows, FEEDBACK), RUN_END, window_days=30)
     assert sorted(row["user_id"] for row in found.collect()) == ["human", "reviewer"]
 
 
-def test_words_meet_their_meaning_in_order_and_the_newest_decides_what_is_vague(spark: SparkSession) -> None:
-    rows = [said("f1", "u", days(3)), said("f2", "u", days(2)), said("g1", "v", days(3)), said("g2", "v", days(2))]
+def test_what_is_only_remembered_has_no_round_and_ratings_leave_room_for_words(spark: SparkSession) -> None:
+    rows = [
+        said("words", "u", days(9)),
+        *(said(f"rating-{number}", "u", days(number), "rating") for number in (1, 2, 3, 4)),
+        said("remembered", "u", days(31)),
+        said("forgotten", "u", days(91)),
+    ]
+    heard = heard_feedback(spark.createDataFrame(rows, FEEDBACK), RUN_END, window_days=30, max_rounds=3, remembered_days=90)
+    assert {row["feedback_id"]: row["round"] for row in heard.collect()} == {
+        "words": 1,
+        "rating-2": 2,
+        "rating-1": 3,
+        "rating-3": None,
+        "rating-4": None,
+        "remembered": None,
+    }
+
+
+def test_ratings_of_held_back_items_are_left_out(spark: SparkSession) -> None:
+    rows = [
+        said("past", "u", days(3), "rating", ("a",)),
+        said("future", "u", days(1), "rating", ("z",)),
+        said("told", "u", days(1), "review", ("z",)),
+        said("own words", "u", days(1), "human", ("z",)),
+        said("of another", "v", days(1), "rating", ("z",)),
+    ]
+    histories = observed_histories(
+        spark.createDataFrame([("u", ["a", "b", "z"]), ("v", ["z", "b", "c"])], HISTORIES), "leave_one_out"
+    )
+    kept = without_hidden_items(spark.createDataFrame(rows, FEEDBACK), histories)
+    assert {row["feedback_id"] for row in kept.collect()} == {"past", "own words", "of another"}
+    everything = histories.selectExpr("user_id", "item_ids", "CAST(NULL AS string) AS target_item_id")
+    assert without_hidden_items(spark.createDataFrame(rows, FEEDBACK), everything).count() == len(rows)
+
+
+def test_words_meet_their_meaning_in_order_and_the_newest_decides_what_is_unclear(spark: SparkSession) -> None:
+    rows = [
+        *(said(f"{user}{number}", user, days(4 - number)) for user in "uvw" for number in (1, 2)),
+        said("x1", "x", days(1)),
+    ]
     active = active_feedback(spark.createDataFrame(rows, FEEDBACK), RUN_END, 30, 3)
     meaning = [
-        ("f1", [], [], [], True),
-        ("f2", ["Red"], [], ["a"], False),
-        ("g1", ["Blue"], [], [], False),
-        ("g2", [], [], [], True),
+        meant("u1"),
+        meant("u2", wanted=("Red",), unwanted_items=("a",), restated="I'd like red"),
+        meant("v1", wanted=("Blue",), unwanted=("Round",)),
+        meant("v2"),
+        meant("w1", wanted=("Blue",), unwanted=("Blue",)),
+        meant("w2", unwanted_items=("a",), wanted_items=("a",)),
+        meant("x1", wanted_items=("a",), unwanted_items=("b",)),
     ]
     signals = spark.createDataFrame(meaning, SIGNALS)
     by_user = {row["user_id"]: row["said"] for row in feedback_by_user(active, signals).collect()}
-    assert [(row["feedback_id"], row["is_vague"]) for row in by_user["u"]] == [("f1", True), ("f2", False)]
+    assert [(row["feedback_id"], row["is_vague"]) for row in by_user["u"]] == [("u1", True), ("u2", False)]
+    assert [row["utterance"] for row in by_user["u"]] == ["words of u1", "I'd like red"]
     assert by_user["u"][1]["unwanted_item_ids"] == ["a"]
-    assert [tuple(row) for row in vague_feedback(active, signals).collect()] == [("v", "g2", ["a", "b"])]
+    unclear = {row["user_id"]: row for row in unclear_feedback(active, signals).collect()}
+    assert set(unclear) == {"v", "w"}
+    assert (unclear["v"]["feedback_id"], unclear["v"]["known_attributes"]) == ("v2", ["Blue", "Round"])
+    # What was both wanted and unwanted is not known.
+    assert (unclear["w"]["feedback_id"], unclear["w"]["known_attributes"]) == ("w2", [])
 
 
-def test_the_attributes_that_split_a_list_best_are_offered(spark: SparkSession) -> None:
-    """Of four items shown, Red is on 2 (|4 - 4| = 0), Blue on 3 (2), Round on 1 (2), Toy on 4 (4): Red, then Blue by name."""
-    items = [
-        ("a", ["Toy", "Red", "Blue"]),
-        ("b", ["Toy", "Red", "Blue"]),
-        ("c", ["Toy", "Blue", "Round"]),
-        ("d", ["Toy"]),
-        ("lonely", ["Toy"]),
+def test_rejected_items_are_those_whose_last_mention_turns_them_down(spark: SparkSession) -> None:
+    rows = [
+        said("u1", "u", days(5)),
+        said("u2", "u", days(2)),
+        said("v1", "v", days(2)),
+        said("w1", "w", days(11)),
+        said("x1", "x", days(1)),
+        said("y1", "y", days(1)),
     ]
-    vague = [
-        ("u", "f1", ["a", "b", "c", "d"]),
-        ("one", "f2", ["lonely"]),
-        ("none", "f3", []),
-        ("gone", "f4", ["no longer sold"]),
+    meaning = [
+        meant("u1", unwanted_items=("a", "b")),
+        meant("u2", wanted_items=("a",), unwanted_items=("c",)),
+        meant("v1", intent="reject"),  # "none of these": all that was shown
+        meant("w1", unwanted_items=("a",)),  # too long ago
+        meant("x1", unwanted=("Red",), intent="reject"),  # of an attribute: nothing is said of the items
+        meant("y1", wanted_items=("a",), unwanted_items=("a", "b")),  # contradicts itself
     ]
-    asked = clarifications(
-        spark.createDataFrame(vague, "user_id string, feedback_id string, recommended_item_ids array<string>"),
-        spark.createDataFrame(items, "item_id string, attributes array<string>"),
-        "r1",
-        "vague",
+    feedback, signals = spark.createDataFrame(rows, FEEDBACK), spark.createDataFrame(meaning, SIGNALS)
+    found = rejected_items(feedback, signals, RUN_END, rejected_days=10)
+    by_user = {row["user_id"]: row["rejected_item_ids"] for row in rejected_by_user(found).collect()}
+    assert by_user == {"u": ["b", "c"], "v": ["a", "b"]}
+    moments = {(row["user_id"], row["item_id"]): row["created_at"].astimezone(dt.UTC) for row in found.collect()}
+    assert moments["u", "b"] == RUN_END - days(5)
+    assert rejected_items(feedback, signals, RUN_END, rejected_days=0).isEmpty()
+
+
+def test_the_next_words_after_a_published_question_answer_it(spark: SparkSession) -> None:
+    rows = [
+        said("before", "u", days(8)),
+        said("answer", "u", days(5)),
+        said("afterwards", "u", days(4)),
+        said("rated", "u", days(6), "rating"),
+        said("unpublished", "v", days(5)),
+        said("open question", "w", days(5)),
+        said("two questions", "x", days(1)),
+    ]
+    asked = [
+        ("r1", "u", ["Red", "Blue"]),
+        ("r2", "v", ["Red"]),
+        ("r1", "w", []),
+        ("r1", "x", ["Red"]),
+        ("r3", "x", ["Blue"]),
+    ]
+    runs = [("r1", RUN_END - days(7)), ("r2", None), ("r3", RUN_END - days(2))]
+    found = with_questions(
+        spark.createDataFrame(rows, FEEDBACK),
+        spark.createDataFrame(asked, "run_id string, user_id string, question_attributes array<string>"),
+        spark.createDataFrame(runs, "run_id string, published_at timestamp"),
     )
-    assert sorted(tuple(row) for row in asked.collect()) == [
-        ("r1", "gone", "f4", "vague", "What would you like more of?"),
-        ("r1", "none", "f3", "vague", "What would you like more of?"),
-        ("r1", "one", "f2", "vague", "What would you like more of?"),
-        ("r1", "u", "f1", "vague", "Would you rather have red or blue?"),
+    answers = {row["feedback_id"]: row["question_attributes"] for row in found.collect()}
+    assert len(answers) == len(rows)
+    assert {name: offered for name, offered in answers.items() if offered} == {
+        "answer": ["Red", "Blue"],
+        "two questions": ["Blue"],
+    }
+
+
+def test_past_opinions_are_of_what_was_had_before_the_target(spark: SparkSession) -> None:
+    histories = observed_histories(
+        spark.createDataFrame([("u", ["a", "b", "c", "d", "z"]), ("v", ["a", "b", "z"])], HISTORIES), "leave_one_out"
+    )
+    rated = [
+        ("u", "a", 0, 1.0),
+        ("u", "b", 1, 5.0),
+        ("u", "c", 2, 3.0),
+        ("u", "d", 3, None),
+        ("u", "a", 4, 2.0),  # rated again, and still no better
+        ("u", "z", 5, 5.0),
+        ("v", "a", 0, 1.0),
+        ("v", "b", 1, 2.0),
     ]
+    rows = [(user, item, RUN_END + days(day), rating, day) for user, item, day, rating in rated]
+    schema = "user_id string, item_id string, interacted_at timestamp, rating double, source_position bigint"
+    found = past_opinions(histories, spark.createDataFrame(rows, schema), liked_rating=5.0, disliked_rating=2.0)
+    assert {row["user_id"]: (row["liked_item_ids"], row["disliked_item_ids"]) for row in found.collect()} == {
+        "u": (["b", "d"], ["a"]),
+        "v": (["a", "b"], ["a", "b"]),  # nothing was liked: what was chosen has to do
+    }

@@ -23,6 +23,7 @@ from cesrec_core.actors.chat_endpoint import (
     ChatEndpoint,
     Ledger,
     Usage,
+    api_key,
     read_usage,
 )
 from cesrec_core.config import EndpointSection, load_config
@@ -30,6 +31,9 @@ from cesrec_core.constructor.construction import Construction
 from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.titles import NOT_A_CANDIDATE, TRUNCATED_ANSWER, TitleDecoder, Titles
 from cesrec_core.errors import ConfigError
+from cesrec_core.feedback.personas import Persona
+from cesrec_core.feedback.prompted_simulator import PromptedSimulator
+from cesrec_core.feedback.simulated_users import Situation
 
 KEY = "not-to-be-seen-anywhere"
 TITLES = Titles(["Alien", "Big", "Up"])
@@ -300,3 +304,32 @@ def test_no_more_at_once_than_allowed_and_answers_in_order(ask: Any, server: Ser
 def test_settings_that_cannot_be(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, [f"construct_pseudo_sequences.{override}" for override in overrides])
+
+
+def test_simulated_users_speak_through_it_in_conversations(server: Server, tmp_path: Path) -> None:
+    """A conversation is sent as it is; what is refused has no answer, what was cut off has one."""
+    server.plan = [
+        Reply(body=completion("More trains, please.")),
+        Reply(status=400),
+        Reply(body=completion("less of th", finish="length")),
+    ]
+    url = f"http://127.0.0.1:{server.http.server_port}/v1"
+    section = EndpointSection(
+        base_url=url, model="m", api_key_variable="TEST_KEY", requests_per_minute=6e6, max_concurrent_requests=1
+    )
+    clock = Clock()
+    endpoint = ChatEndpoint(section, 16, Ledger(tmp_path / "usage.jsonl", 9, 9999), clock, clock.sleep)
+    simulator = PromptedSimulator(endpoint, 2, 0.0)
+    situation = Situation(("Trains",), (("Craft",),), Persona(), (1,))
+    assert simulator.say([situation] * 3) == ["More trains, please.", None, "less of th"]
+    sent = server.requests[0][2]
+    assert sent["messages"] == simulator.conversation(situation)
+    assert (sent["max_tokens"], sent["temperature"]) == (16, 0)
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+
+
+def test_the_section_that_a_key_belongs_to_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_KEY", raising=False)
+    section = EndpointSection(base_url="http://127.0.0.1:9/v1", model="m", api_key_variable="NO_KEY")
+    with pytest.raises(ConfigError, match=r"simulate_feedback\.endpoint\.api_key_variable"):
+        api_key(section, "simulate_feedback.endpoint")

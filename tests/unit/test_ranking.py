@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cesrec_core.ranking import base_scores, feedback_match, top_k
+from cesrec_core.ranking import Named, base_scores, feedback_match, top_k
 
 # One user vector of width 1, so that an item's dot product is its own only number.
 USER = torch.ones(1, 1)
@@ -79,23 +79,48 @@ ATTRIBUTES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0,
 ALIGNED = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 3.0], [-3.0, -3.0], [float("nan")] * 2])
 
 
+def named(attributes: torch.Tensor, items: dict[int, float] | None = None) -> Named:
+    """What was said of attributes, and of items of the first user."""
+    of_items = torch.zeros(len(attributes), 6)
+    for item_idx, value in (items or {}).items():
+        of_items[0, item_idx] = value
+    return Named(attributes, of_items)
+
+
 def test_attribute_match_is_a_share_of_what_was_said() -> None:
     wanted = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
     unwanted = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    match = feedback_match(wanted, unwanted, ATTRIBUTES, ALIGNED)
+    match = feedback_match(named(wanted), named(unwanted), ATTRIBUTES, ALIGNED)
     assert match.attributes[:, 1:].tolist() == [[0.5, 1, 0.5, 0, 0], [1, 0, -1, 0, 0], [0, 0, 0, 0, 0]]
 
 
 def test_aligned_match_by_hand() -> None:
     """Wanted comedy: items 1, 2, mean east. Unwanted drama: items 2, 3, mean of east and north = 45 degrees."""
-    match = feedback_match(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), ATTRIBUTES, ALIGNED)
+    match = feedback_match(named(torch.tensor([[1.0, 0.0]])), named(torch.tensor([[0.0, 1.0]])), ATTRIBUTES, ALIGNED)
     diagonal = 0.5**0.5
     assert match.aligned[0].tolist() == pytest.approx([0, 1 - diagonal, 1 - diagonal, -diagonal, 1 - diagonal, 0], abs=1e-6)
 
 
+def test_items_that_were_named_are_directions_too() -> None:
+    """Item 3 lies north and item 4 south-west, so 45 degrees from neither east nor north but 135 from both."""
+    nothing = torch.zeros(1, 2)
+    match = feedback_match(named(nothing, {3: 1.0}), named(nothing), ATTRIBUTES, ALIGNED)
+    diagonal = 0.5**0.5
+    assert match.aligned[0].tolist() == pytest.approx([0, 0, 0, 1, -diagonal, 0], abs=1e-6)
+    assert not match.attributes.any()
+    turned_down = feedback_match(named(nothing), named(nothing, {3: 1.0}), ATTRIBUTES, ALIGNED)
+    assert turned_down.aligned.tolist() == (-match.aligned).tolist()
+
+
+def test_an_attribute_and_an_item_meet_half_way() -> None:
+    """Comedy points east, item 3 north: what is wanted lies at 45 degrees of either."""
+    match = feedback_match(named(torch.tensor([[1.0, 0.0]]), {3: 1.0}), named(torch.zeros(1, 2)), ATTRIBUTES, ALIGNED)
+    assert match.aligned[0, 1:4].tolist() == pytest.approx([0.5**0.5] * 3, abs=1e-6)
+
+
 def test_items_with_more_of_what_was_said_weigh_more() -> None:
     """Wanted both: shares 1/2, 1, 1/2 give (1.5, 0.5), so east matches by 3 / sqrt(10)."""
-    match = feedback_match(torch.tensor([[1.0, 1.0]]), torch.zeros(1, 2), ATTRIBUTES, ALIGNED)
+    match = feedback_match(named(torch.tensor([[1.0, 1.0]])), named(torch.zeros(1, 2)), ATTRIBUTES, ALIGNED)
     assert match.aligned[0, 1] == pytest.approx(3 / 10**0.5)
 
 
@@ -104,11 +129,11 @@ def test_what_all_items_share_does_not_count() -> None:
     wanted, unwanted = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     shifted = torch.where(ALIGNED != 0, ALIGNED, 0.0) + torch.tensor([50.0, -20.0])
     shifted[0] = 0.0
-    near, far = (feedback_match(wanted, unwanted, ATTRIBUTES, vectors).aligned for vectors in (ALIGNED, shifted))
+    near, far = (feedback_match(named(wanted), named(unwanted), ATTRIBUTES, vectors).aligned for vectors in (ALIGNED, shifted))
     assert torch.allclose(near, far, atol=1e-5)
 
 
 def test_attribute_that_no_item_has_matches_nothing() -> None:
-    match = feedback_match(torch.tensor([[1.0]]), torch.zeros(1, 1), torch.zeros(6, 1), ALIGNED)
+    match = feedback_match(named(torch.tensor([[1.0]])), named(torch.zeros(1, 1)), torch.zeros(6, 1), ALIGNED)
     assert not match.attributes.any()
     assert not match.aligned.any()

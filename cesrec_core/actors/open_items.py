@@ -1,0 +1,38 @@
+"""What users may be recommended: by the rules for their segments, and less what they have had or rejected."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from cesrec_core import columns as c
+from cesrec_core.item_rules import ItemRules
+
+
+def read_rules(file: Path | None, idx_of: dict[str, int]) -> ItemRules:
+    """Allow- and block-lists from Parquet of rule, segment, item_id; none where there is no file."""
+    if file is None:
+        return ItemRules()
+    rows = pq.read_table(file, columns=[c.RULE, c.SEGMENT, c.ITEM_ID]).to_pylist()
+    return ItemRules.from_rows(((row[c.RULE], row[c.SEGMENT], row[c.ITEM_ID]) for row in rows), idx_of)
+
+
+def by_segments(shard: pa.Table, rules: ItemRules, num_items: int) -> Iterator[tuple[pa.Table, Tensor]]:
+    """Users of each combination of segments, and what the rules allow them: bool [num_items + 1]."""
+    rows_of: dict[tuple[str, ...], list[int]] = {}
+    for row, segments in enumerate(shard[c.SEGMENTS].to_pylist()):
+        rows_of.setdefault(tuple(segments or ()), []).append(row)
+    for key, rows in rows_of.items():
+        yield shard.take(rows), torch.from_numpy(rules.allowed(key, num_items))
+
+
+def closed_items(users: pa.Table) -> pa.ChunkedArray | list[list[str]]:
+    """What users must not be shown: what they have had (item_ids), and what they rejected (rejected_item_ids)."""
+    had, rejected = users[c.ITEM_IDS], users[c.REJECTED_ITEM_IDS]
+    if rejected.null_count == len(users):
+        return had
+    both = zip(had.to_pylist(), rejected.to_pylist(), strict=True)
+    return [[*items, *(turned_down or [])] for items, turned_down in both]

@@ -1,0 +1,118 @@
+"""An answer is read together with its question: "yes", "the first" and "neither" speak of what was offered."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from cesrec_core.feedback.understanding import CRITIQUE, Signals
+from cesrec_core.feedback.vocabulary import Word, word_set, words_of
+from cesrec_core.prompts import attribute_words
+
+_YES = word_set("yes yeah yea yep yup sure ok okay absolutely definitely certainly indeed gladly fine")
+_NO = word_set("no nope nah not never neither none nor")
+_FIRST = word_set("first 1st former 1")
+_SECOND = word_set("second 2nd latter last 2")
+_BOTH = word_set("both either any each")
+# What may stand around an answer without making it something else.
+_AROUND = word_set(
+    "a an and but the one ones option choice i id would do like rather have prefer pick take want think guess suppose it that "
+    "this them these really very much please thanks thank you so well hmm oh of course more some with for me go let lets us "
+    "actually maybe probably why kind type sort"
+)
+# "the first" is still turned down by a "not" so many words before it.
+_REACH_OF_NOT = 2
+_CONFIDENCE = 0.9
+
+
+def read_answer(utterance: str, offered: Sequence[str], signals: Signals) -> tuple[Signals, str | None]:
+    """What an utterance means as the answer to a question.
+
+    Args:
+        offered: attributes that the question offers, one or two, in the order in which it names them.
+        signals: what the utterance was understood to mean by itself.
+
+    Returns:
+        The signals, and the utterance in words that need no question; `signals` and None where the utterance does not
+        refer to what was offered.
+    """
+    words = words_of(utterance)
+    polarity = _of_answer(words, offered) if _is_nothing_else(words) else None
+    if polarity is not None:
+        wanted = tuple(attribute for attribute in offered if polarity.get(attribute) == 1)
+        unwanted = tuple(attribute for attribute in offered if polarity.get(attribute) == -1)
+        # Whatever else was understood took the answer for a remark on what was recommended.
+        alone = dataclasses.replace(signals, wanted_item_ids=(), unwanted_item_ids=())
+        return _clear(alone, wanted, unwanted), _restated(wanted, unwanted)
+    leading = _leading(words)
+    named = {*signals.wanted_attributes, *signals.unwanted_attributes}
+    open_ones = tuple(attribute for attribute in offered if attribute not in named)
+    if leading == 0 or not open_ones:
+        return signals, None
+    wanted, unwanted = (open_ones, ()) if leading > 0 else ((), open_ones)
+    if leading > 0 and len(offered) > 1 and named.intersection(offered):
+        return signals, None  # "yes, the comedy": the choice is made
+    read = _clear(signals, (*signals.wanted_attributes, *wanted), (*signals.unwanted_attributes, *unwanted))
+    return read, f"{_restated(wanted, unwanted)}. {utterance}"
+
+
+def _is_nothing_else(words: Sequence[Word]) -> bool:
+    known = _YES | _NO | _FIRST | _SECOND | _BOTH | _AROUND
+    return bool(words) and all(word.text in known for word in words)
+
+
+def _of_answer(words: Sequence[Word], offered: Sequence[str]) -> dict[str, int] | None:
+    """Attribute -> 1 or -1; None where the words decide nothing ("not sure")."""
+    texts = [word.text for word in words]
+    if len(offered) > 1:
+        chosen = _chosen(texts, offered)
+        if chosen:
+            return chosen
+        if _BOTH.intersection(texts):
+            return None if _NO.intersection(texts) else dict.fromkeys(offered, 1)
+    is_asking_back = "why" in texts
+    is_yes, is_no = bool(_YES.intersection(texts)) or "please" in texts or "course" in texts, bool(_NO.intersection(texts))
+    if is_asking_back and is_no:
+        return dict.fromkeys(offered, 1)  # "why not"
+    if is_no and not _YES.intersection(texts):
+        return dict.fromkeys(offered, -1)
+    return dict.fromkeys(offered, 1) if is_yes and not is_no and not is_asking_back else None
+
+
+def _chosen(texts: Sequence[str], offered: Sequence[str]) -> dict[str, int]:
+    polarity: dict[str, int] = {}
+    for place, text in enumerate(texts):
+        attribute = offered[0] if text in _FIRST else offered[1] if text in _SECOND else None
+        if attribute is not None:
+            polarity[attribute] = -1 if "not" in texts[max(0, place - _REACH_OF_NOT) : place] else 1
+    return polarity
+
+
+def _leading(words: Sequence[Word]) -> int:
+    """1 or -1 for a yes or no that stands by itself before the rest, else 0."""
+    if len(words) < 2 or not words[0].after:
+        return 0
+    return 1 if words[0].text in _YES else -1 if words[0].text in _NO - {"not", "never"} else 0
+
+
+def _clear(signals: Signals, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> Signals:
+    return dataclasses.replace(
+        signals,
+        intents=(CRITIQUE,),
+        wanted_attributes=wanted,
+        unwanted_attributes=unwanted,
+        is_vague=False,
+        confidence=max(signals.confidence, _CONFIDENCE),
+    )
+
+
+def _restated(wanted: Sequence[str], unwanted: Sequence[str]) -> str:
+    """In the words of `phrases`, which the Constructor has learned to hear."""
+    parts = []
+    if wanted:
+        parts.append(f"I'd like something with {_joined(wanted)}")
+    if unwanted:
+        parts.append(f"no more {_joined(unwanted)}, please")
+    return ". ".join(parts)
+
+
+def _joined(attributes: Sequence[str]) -> str:
+    return " and ".join(attribute_words(attribute) for attribute in attributes)

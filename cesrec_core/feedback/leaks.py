@@ -1,0 +1,42 @@
+"""What a simulated user must not say: anything that gives the target away, beyond its attributes."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, names_of, singular, words_of
+
+Leak = Literal["item_id", "title", "unique_word"]
+
+
+class LeakCheck:
+    """Knows for every item of a catalogue which words are its own.
+
+    Words of attributes are never a leak, whatever titles hold them: attributes are what a simulated user may speak of.
+    Neither are words without content.
+    """
+
+    def __init__(self, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Iterable[str]]) -> None:
+        self._titles = dict(zip(item_ids, titles, strict=True))
+        self._free = {*FUNCTION_WORDS, *(word for values in attributes for value in values for word in _words(value))}
+        self._num_titles = Counter(word for title in titles for word in set(_words(title)))
+
+    def leak(self, utterance: str, item_id: str) -> Leak | None:
+        """What an utterance gives away of an item, or None."""
+        if re.search(rf"(?<!\w){re.escape(item_id)}(?!\w)", utterance, re.IGNORECASE):
+            return "item_id"
+        title = self._titles.get(item_id, "")
+        said = _words(utterance)
+        if any(_holds(said, _words(name)) for name in names_of(title) if not self._free.issuperset(_words(name))):
+            return "title"
+        own = {word for word in _words(title) if self._num_titles[word] == 1 and word not in self._free}
+        return "unique_word" if own.intersection(said) else None
+
+
+def _words(text: str) -> list[str]:
+    return [singular(word.text) for word in words_of(text)]
+
+
+def _holds(words: Sequence[str], phrase: Sequence[str]) -> bool:
+    return any(list(words[start : start + len(phrase)]) == list(phrase) for start in range(len(words) - len(phrase) + 1))
