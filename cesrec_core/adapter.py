@@ -216,7 +216,7 @@ def fit_adapter(
     Raises:
         InputDataError: the two do not pair up, there are too few items, or a value is not finite.
     """
-    _check_pairs(semantic, collaborative)
+    _check_vectors(semantic, collaborative)
     device = semantic.device
     generator = torch.Generator().manual_seed(seed)
     parts = ItemParts.draw(len(semantic), settings, generator)
@@ -354,10 +354,19 @@ def load_adapter(folder: Path) -> tuple[Adapter, Manifest]:
     return model.eval().requires_grad_(False), manifest
 
 
-def _check_pairs(semantic: Tensor, collaborative: Tensor) -> None:
+def check_pairs(semantic: Tensor, collaborative: Tensor) -> None:
+    """Refuse what is not one row of each for every item.
+
+    Raises:
+        InputDataError: the two do not pair up.
+    """
     if semantic.ndim != 2 or collaborative.ndim != 2 or len(semantic) != len(collaborative):
         shapes = f"{list(semantic.shape)} and {list(collaborative.shape)}"
         raise InputDataError(f"Semantic and collaborative vectors are {shapes}; they must be [N, H] and [N, D], row by row.")
+
+
+def _check_vectors(semantic: Tensor, collaborative: Tensor) -> None:
+    check_pairs(semantic, collaborative)
     if len(semantic) < MIN_ITEMS:
         raise InputDataError(f"{len(semantic)} items have both vectors; an Adapter needs {MIN_ITEMS} or more.")
     if not (torch.isfinite(semantic).all() and torch.isfinite(collaborative).all()):
