@@ -179,6 +179,27 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert not (tmp_path / "parts.checkpoint").exists()
 
 
+@pytest.mark.parametrize("model", ["sasrec", "esasrec", "hstu", "gru4rec"])
+def test_mixed_precision_takes_nearly_the_same_steps(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, model: str
+) -> None:
+    """Forward passes are rounded to the three digits of bfloat16; weights and losses stay in float32."""
+    caplog.set_level("INFO")
+    curves = []
+    for precision in ("float32", "bfloat16"):
+        caplog.clear()
+        settings = [f"model={model}", "positions=rotary", "max_epochs=3", f"precision={precision}"]
+        values = [argument for setting in settings for argument in ("--set", f"train_recommender.{setting}")]
+        assert train(dataset, tmp_path / precision, "--split", "leave_one_out", *values) == 0
+        curves.append([record.args[1] for record in caplog.records if record.msg.startswith("epoch ")])
+        weights = load_recommender(tmp_path / precision)[0].state_dict()
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    whole, rounded = curves
+    assert len(whole) == 3
+    assert rounded == pytest.approx(whole, abs=0.05)
+    assert rounded != pytest.approx(whole, abs=1e-6)
+
+
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("kind", [["model=sasrec"], ["model=esasrec", "positions=rotary"], ["model=hstu"], ["model=gru4rec"]])
 def test_compiled_training_takes_the_same_steps(
