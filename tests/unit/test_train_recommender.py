@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.processes import ProcessGroup
@@ -49,6 +50,12 @@ def train(dataset: Path, out: Path, *more: str) -> int:
     """In this process, since starting one costs seconds; `trained` below starts a real one."""
     exit_code: int = runpy.run_path(str(COMMAND))["main"](command_line(dataset, out, *more))
     return exit_code
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw a learning curve takes ten times as long as these trainings do; `trained`, a process of its own, draws them."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: None)
 
 
 @pytest.fixture(scope="module")
