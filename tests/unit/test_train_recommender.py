@@ -141,7 +141,7 @@ def test_split_leave_one_out_has_no_twin_and_the_same_seed_gives_the_same_weight
     ],
 )
 def test_every_model_and_every_loss_learns_the_ring(dataset: Path, tmp_path: Path, model: str, loss: str) -> None:
-    arguments = [f"model={model}", f"loss={loss}", "max_epochs=60", "patience_epochs=60", "num_negatives=4"]
+    arguments = [f"model={model}", f"loss={loss}", "max_epochs=60", "patience_epochs=20", "num_negatives=4"]
     overrides = [argument for value in arguments for argument in ("--set", f"train_recommender.{value}")]
     assert train(dataset, tmp_path / "out", *overrides, "--split", "leave_one_out") == 0
     metrics = load_recommender(tmp_path / "out")[1].metrics
