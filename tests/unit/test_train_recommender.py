@@ -295,16 +295,16 @@ def test_what_two_processes_are_refused_is_said_once(dataset: Path, tmp_path: Pa
 
 def test_two_processes_take_the_steps_that_one_does(dataset: Path, tmp_path: Path) -> None:
     """Without dropout and draws of negatives both see the same batches, so that weights differ by rounding alone."""
-    metrics, weights = [], []
-    for num_processes in (1, 2):
-        out = tmp_path / str(num_processes)
-        arguments = ["--set", "train_recommender.max_epochs=4", "--split", "leave_one_out"]
-        parallel = ["--set", f"train_recommender.num_processes={num_processes}"]
-        command = [sys.executable, str(COMMAND), *command_line(dataset, out, *arguments, *parallel)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
-        metrics.append(json.loads(done.stdout.splitlines()[-1])["metrics"])
-        weights.append(load_recommender(out)[0].state_dict())
+    arguments = ["--set", "train_recommender.max_epochs=4", "--split", "leave_one_out"]
+    assert train(dataset, tmp_path / "1", *arguments) == 0
+    arguments += ["--set", "train_recommender.num_processes=2"]
+    command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "2", *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    artifacts = [load_recommender(tmp_path / number) for number in ("1", "2")]
+    assert json.loads(done.stdout.splitlines()[-1])["metrics"] == artifacts[1][1].metrics
+    metrics = [manifest.metrics for _, manifest in artifacts]
+    weights = [model.state_dict() for model, _ in artifacts]
     one, two = metrics
     assert two["validation_ndcg_at_10"] == pytest.approx(one["validation_ndcg_at_10"], abs=1e-6)
     assert two["popularity_ndcg_at_10"] == one["popularity_ndcg_at_10"]
