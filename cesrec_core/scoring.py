@@ -65,8 +65,8 @@ class Scorer:
         self.cold_item_bonus = cold_item_bonus
         code_of = features.catalogue.code_of
         known = set(recommender.item_ids)
-        has_vector = zip(features.catalogue.item_ids, features.aligned.any(axis=1).tolist(), strict=True)
-        cold = [item_id for item_id, has in has_vector if include_cold_items and has and item_id not in known]
+        with_vector = [features.catalogue.item_ids[code] for code in np.flatnonzero(features.aligned.any(axis=1))]
+        cold = [item_id for item_id in with_vector if include_cold_items and item_id not in known]
         self.num_known = len(recommender.item_ids)
         self.vocabulary = Vocabulary([*recommender.item_ids, *cold])
         item_ids = self.vocabulary.item_ids
