@@ -216,7 +216,7 @@ def fit_adapter(
     Raises:
         InputDataError: the two do not pair up, there are too few items, or a value is not finite.
     """
-    _check_pairs(semantic, collaborative)
+    _check_vectors(semantic, collaborative)
     device = semantic.device
     generator = torch.Generator().manual_seed(seed)
     parts = ItemParts.draw(len(semantic), settings, generator)
@@ -253,24 +253,31 @@ def fit_adapter(
             break
     model.load_state_dict(best_weights)
     scales.fold_into(model)
-    held_out = parts.held_out.to(device)
     model.eval().requires_grad_(False)
-    aligned = model(semantic)
-    residuals = collaborative[held_out] - aligned[held_out]
-    model.residual_covariance.copy_(residuals.T @ residuals / len(residuals))
     metrics = {
         "best_epoch": float(best_epoch),
         "hidden_width": float(model.hidden_width),
         "learning_rate": settings.learning_rate,
         "num_training_items": float(len(training)),
-        **{f"held_out_{name}": value for name, value in alignment_metrics(aligned, collaborative, held_out).items()},
+        **_measure(model, semantic, collaborative, parts),
     }
-    validation = alignment_errors(aligned, collaborative, parts.validation.to(device))
-    metrics |= {f"validation_{name}": value for name, value in validation.items()}
-    everything = torch.arange(len(aligned), device=device)
-    metrics["all_normalised_mse"] = alignment_errors(aligned, collaborative, everything)["normalised_mse"]
-    metrics["is_alignment_weak"] = float(is_weak(validation["mse"], validation["normalised_mse"], settings))
+    metrics["is_alignment_weak"] = float(is_weak(metrics["validation_mse"], metrics["validation_normalised_mse"], settings))
     return AdapterFit(model, metrics, losses, validation_losses)
+
+
+def _measure(model: Adapter, semantic: Tensor, collaborative: Tensor, parts: ItemParts) -> dict[str, float]:
+    """Figures of a model by parts, see `AdapterFit`; sets its `residual_covariance`, which comes of the held-out items, too."""
+    device = semantic.device
+    held_out, validation = parts.held_out.to(device), parts.validation.to(device)
+    aligned = model(semantic)
+    residuals = collaborative[held_out] - aligned[held_out]
+    model.residual_covariance.copy_(residuals.T @ residuals / len(residuals))
+    everything = torch.arange(len(aligned), device=device)
+    return {
+        **{f"held_out_{name}": value for name, value in alignment_metrics(aligned, collaborative, held_out).items()},
+        **{f"validation_{name}": value for name, value in alignment_errors(aligned, collaborative, validation).items()},
+        "all_normalised_mse": alignment_errors(aligned, collaborative, everything)["normalised_mse"],
+    }
 
 
 def is_weak(mse: float, normalised_mse: float, settings: TrainAdapterSection) -> bool:
@@ -354,10 +361,19 @@ def load_adapter(folder: Path) -> tuple[Adapter, Manifest]:
     return model.eval().requires_grad_(False), manifest
 
 
-def _check_pairs(semantic: Tensor, collaborative: Tensor) -> None:
+def check_pairs(semantic: Tensor, collaborative: Tensor) -> None:
+    """Refuse what is not one row of each for every item.
+
+    Raises:
+        InputDataError: the two do not pair up.
+    """
     if semantic.ndim != 2 or collaborative.ndim != 2 or len(semantic) != len(collaborative):
         shapes = f"{list(semantic.shape)} and {list(collaborative.shape)}"
         raise InputDataError(f"Semantic and collaborative vectors are {shapes}; they must be [N, H] and [N, D], row by row.")
+
+
+def _check_vectors(semantic: Tensor, collaborative: Tensor) -> None:
+    check_pairs(semantic, collaborative)
     if len(semantic) < MIN_ITEMS:
         raise InputDataError(f"{len(semantic)} items have both vectors; an Adapter needs {MIN_ITEMS} or more.")
     if not (torch.isfinite(semantic).all() and torch.isfinite(collaborative).all()):

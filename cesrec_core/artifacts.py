@@ -136,7 +136,9 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path} cannot be read as a manifest ({error}). Train the artifact again.") from None
     if manifest.kind != kind:
-        raise ArtifactError(f"{folder} holds a {manifest.kind}, but a {kind} was asked for. Name a {kind} artifact.")
+        raise ArtifactError(
+            f"{folder} is an artifact of kind {manifest.kind}, where {kind} was asked for. Name one of that kind."
+        )
     return manifest
 
 

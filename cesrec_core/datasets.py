@@ -156,7 +156,10 @@ def _read(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> p
     if not path.exists():
         raise InputDataError(f"{path} is missing. A dataset folder holds interactions.parquet and items.parquet.")
     try:
-        table = _columns(pads.dataset(path, format="parquet"), path, required, optional)
+        dataset = pads.dataset(path, format="parquet")
+        if not dataset.files:
+            raise InputDataError(f"{path} is a folder without Parquet files. Put at least one there.")
+        table = _plain(_columns(dataset, path, required, optional), path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputDataError(f"{path} cannot be read as Parquet ({error}). Write it anew, or name another folder.") from None
     if table.num_rows == 0:
@@ -172,3 +175,20 @@ def _columns(dataset: pads.Dataset, path: Path, required: tuple[str, ...], optio
     if missing:
         raise SchemaError(f"{path} lacks the column {missing[0]!r}; it has {', '.join(dataset.schema.names)}.")
     return dataset.to_table(columns=[*required, *(name for name in optional if name in dataset.schema.names)])
+
+
+def _plain(table: pa.Table, path: Path) -> pa.Table:
+    """Values instead of the dictionaries that pandas writes for categories, and text in one of Arrow's three forms of it."""
+    for place, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            kind = pa.string()
+        if field.name in (c.USER_ID, c.ITEM_ID) and not (pa.types.is_string(kind) or _is_number(kind)):
+            raise SchemaError(f"{path}: `{field.name}` is {kind}; give text or numbers.")
+        if kind != field.type:
+            table = table.set_column(place, field.name, table.column(place).cast(kind))
+    return table
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))

@@ -40,11 +40,11 @@ class ReadHistories:
 class Scorer:
     """Encodes histories and matches words, over the items that the recommender knows.
 
-    Cold items, which the recommender has never seen, join its vocabulary, at the end, each with its aligned vector m: the
-    Adapter puts it where an item of such a text would be learned on average. But scores are exponents, and an item may well
-    lie off that average: for residuals with covariance S the expected exp(u . v) is exp(u . m + u S u / 2). The second term
-    is a bonus that all cold items share and that only the user's vector decides; it becomes one more dimension, 1 for cold
-    items and 0 for the rest.
+    Cold items, which the recommender has never seen, join its vocabulary, at the end, each with its aligned vector m, where it
+    has one: the Adapter puts it where an item of such a text would be learned on average. But scores are exponents, and an
+    item may well lie off that average: for residuals with covariance S the expected exp(u . v) is exp(u . m + u S u / 2). The
+    second term is a bonus that all cold items share and that only the user's vector decides; it becomes one more dimension, 1
+    for cold items and 0 for the rest.
 
     Args:
         include_cold_items: whether they join.
@@ -65,7 +65,8 @@ class Scorer:
         self.cold_item_bonus = cold_item_bonus
         code_of = features.catalogue.code_of
         known = set(recommender.item_ids)
-        cold = [item_id for item_id in features.catalogue.item_ids if include_cold_items and item_id not in known]
+        with_vector = [features.catalogue.item_ids[code] for code in np.flatnonzero(features.aligned.any(axis=1))]
+        cold = [item_id for item_id in with_vector if include_cold_items and item_id not in known]
         self.num_known = len(recommender.item_ids)
         self.vocabulary = Vocabulary([*recommender.item_ids, *cold])
         item_ids = self.vocabulary.item_ids

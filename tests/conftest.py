@@ -3,7 +3,12 @@
 `make test` runs two processes, since Spark keeps but one core busy here. What shares a world stays together.
 """
 
+import os
 from collections.abc import Iterator
+
+# Before torch is imported, here and in what tests start: threads that share a core wait for each other in a loop, and tensors
+# of this size are no work for two of them. On a busy machine that took four times as much of the processor.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from pyspark.sql import SparkSession

@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -23,10 +24,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cesrec_core.adapter import KIND, AdapterFit, Attempt, fit_until_aligned, write_adapter
+from cesrec_core.adapter import KIND, AdapterFit, Attempt, check_pairs, fit_until_aligned, write_adapter
 from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, load_config
-from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+from cesrec_core.errors import ArtifactError, CesrecError, ConfigError, InputDataError
 
 LEARNING_CURVE = "learning_curve.png"
 # What the manifest keeps of every attempt.
@@ -67,7 +68,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, object]:
-    """Train, publish the artifact, and return the summary that becomes the last line of output."""
+    """Train, publish the artifact, and return the summary that becomes the last line of output.
+
+    Raises:
+        ArtifactError: every training diverged.
+    """
     started = time.monotonic()
     config = load_config(arguments.config, arguments.overrides)
     arguments.out = arguments.out.resolve()
@@ -79,6 +84,11 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     attempts = fit_until_aligned(*vectors, config.train_adapter, config.run.seed, tell)
     best = min(range(len(attempts)), key=lambda number: attempts[number].error)
     settings, fitted = attempts[best].settings, attempts[best].fitted
+    if not math.isfinite(attempts[best].error):
+        raise ArtifactError(
+            f"None of {len(attempts)} trainings came to a finite error: the vectors are too large for float32, or "
+            "train_adapter.learning_rate is. Scale them, or lower it."
+        )
     metrics = {**fitted.metrics, "num_attempts": float(len(attempts)), "published_attempt": float(best + 1)}
     for number, attempt in enumerate(attempts, start=1):
         metrics |= {f"attempt_{number}_{name}": attempt.fitted.metrics[name] for name in RECORDED}
@@ -110,7 +120,7 @@ def read_features(path: Path) -> tuple[Tensor, Tensor]:
     """Semantic [N, H] and collaborative [N, D] vectors, float32, of the items that have both.
 
     Raises:
-        InputDataError: the file is missing or damaged, or lacks a tensor.
+        InputDataError: the file is missing or damaged, lacks a tensor, or its tensors do not pair up.
     """
     if not path.is_file():
         raise InputDataError(f"There is no file {path}. Name the safetensors file that the embedding stage exports.")
@@ -122,10 +132,15 @@ def read_features(path: Path) -> tuple[Tensor, Tensor]:
         if name not in tensors:
             raise InputDataError(f"{path} lacks the tensor {name!r}; it has {', '.join(sorted(tensors))}. Export it again.")
     semantic, collaborative = tensors["semantic"].float(), tensors["collaborative"].float()
-    if "has_collaborative" in tensors and len(semantic) == len(collaborative):
-        has_both = tensors["has_collaborative"].bool()
-        return semantic[has_both], collaborative[has_both]
-    return semantic, collaborative
+    check_pairs(semantic, collaborative)
+    if "has_collaborative" not in tensors:
+        return semantic, collaborative
+    has_both = tensors["has_collaborative"].bool()
+    if has_both.shape != semantic.shape[:1]:
+        raise InputDataError(
+            f"{path}: has_collaborative is {list(has_both.shape)} beside {len(semantic)} items; not one each. Export it again."
+        )
+    return semantic[has_both], collaborative[has_both]
 
 
 def parse_parents(pairs: Sequence[str]) -> dict[str, str]:

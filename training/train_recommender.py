@@ -133,7 +133,7 @@ def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
     """Read and check everything that a training depends on.
 
     Raises:
-        ConfigError: the artifact's folder is something else already, or cannot be written; or the precision is not to be had.
+        ConfigError: the artifact's folder is something else already, or cannot be written.
         InputDataError: the dataset cannot be read, or holds nothing to learn from or to validate with.
     """
     check_replaceable(arguments.out)
@@ -141,8 +141,6 @@ def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
         raise ConfigError(
             f"{arguments.dataset} lies in {arguments.out}, which the artifact would replace. Name another folder."
         )
-    if config.train_recommender.precision == "bfloat16" and not torch.cuda.is_available():
-        raise ConfigError("train_recommender.precision is bfloat16, which needs an accelerator. Set it to float32 here.")
     split = arguments.split or config.dataset.split
     dataset = read_dataset(arguments.dataset)
     cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split))

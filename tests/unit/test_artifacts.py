@@ -125,7 +125,7 @@ def test_unfinished_artifact(tmp_path: Path) -> None:
 
 def test_wrong_kind(tmp_path: Path) -> None:
     write_manifest(tmp_path, A_MANIFEST)
-    with pytest.raises(ArtifactError, match="holds a adapter, but a recommender was asked for"):
+    with pytest.raises(ArtifactError, match="artifact of kind adapter, where recommender was asked for"):
         read_manifest(tmp_path, "recommender")
 
 

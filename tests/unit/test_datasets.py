@@ -66,6 +66,31 @@ def test_a_folder_of_part_files_is_one_table(tmp_path: Path) -> None:
     assert histories_by_user(tmp_path) == {"u": ["a", "b"]}
 
 
+def test_a_folder_without_part_files(tmp_path: Path) -> None:
+    write_items(tmp_path, "a")
+    (tmp_path / "interactions.parquet").mkdir()
+    with pytest.raises(InputDataError, match=r"interactions\.parquet is a folder without Parquet files"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [pa.dictionary(pa.int32(), pa.string()), pa.large_string(), pa.string_view()], ids=str)
+def test_text_in_every_form(tmp_path: Path, kind: pa.DataType) -> None:
+    """pandas writes the first for a column of categories."""
+    write(tmp_path, "items", item_id=pa.array(["b", "a"], kind), title=pa.array(["B", "A"], kind))
+    moments = pa.array(["2024-01-02", "2024-01-01"], kind)
+    write(tmp_path, "interactions", user_id=pa.array(["u", "u"], kind), item_id=pa.array(["b", "a"], kind), timestamp=moments)
+    assert read_dataset(tmp_path).catalogue.titles == ["A", "B"]
+    assert histories_by_user(tmp_path) == {"u": ["a", "b"]}
+
+
+@pytest.mark.parametrize("user_ids", [[b"\xff", b"\xfe"], [[1], [2]], [True, False]])
+def test_ids_that_are_neither_text_nor_numbers_are_refused(tmp_path: Path, user_ids: list[object]) -> None:
+    write_items(tmp_path, "a", "b")
+    write(tmp_path, "interactions", user_id=user_ids, item_id=["a", "b"])
+    with pytest.raises(SchemaError, match=r"interactions\.parquet: `user_id` is .*; give text or numbers"):
+        read_dataset(tmp_path)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputDataError, match=r"items\.parquet is missing"):
         read_dataset(tmp_path)

@@ -103,6 +103,14 @@ def test_cold_items_join_with_their_aligned_vectors() -> None:
     assert sorted(scorer.top_items(scorer.read([[]]), 9)[0]) == sorted(every_item)
 
 
+def test_cold_items_whose_text_gave_no_vector_do_not_join() -> None:
+    """Vectors of zeros, and the bonus would lift them above all that people do not care for."""
+    features = tiny_features()
+    features.aligned[3] = 0.0
+    scorer = Scorer(LastItem(["i5", "i0", "i2", "i4"], 10, 4), features, include_cold_items=True)
+    assert scorer.vocabulary.item_ids == ["i5", "i0", "i2", "i4", "i1", "i6", "i7"]
+
+
 def test_the_bonus_of_cold_items_makes_up_for_what_their_vectors_may_be_off() -> None:
     """The whole of it gives the mean of exp(score) over vectors drawn about the aligned one; half of it, half the exponent."""
     generator = torch.Generator().manual_seed(0)

@@ -96,3 +96,30 @@ def test_file_without_the_vectors(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     save_file({"semantic": torch.zeros(3, 2)}, tmp_path / "features.safetensors")
     assert train(tmp_path / "features.safetensors", tmp_path / "adapter") == 3
     assert "lacks the tensor 'collaborative'; it has semantic" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"semantic": torch.zeros(300)}, "vectors are [300] and [300, 4]; they must be [N, H] and [N, D]"),
+        ({"semantic": torch.zeros(299, 8)}, "vectors are [299, 8] and [300, 4]"),
+        ({"has_collaborative": torch.ones(299)}, "has_collaborative is [299] beside 300 items"),
+    ],
+)
+def test_tensors_that_do_not_pair_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, torch.Tensor], message: str
+) -> None:
+    file = tmp_path / "features.safetensors"
+    save_file({**write_features(file, is_related=True), **changed}, file)
+    assert train(file, tmp_path / "adapter") == 3
+    assert message in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_an_adapter_that_diverged_is_not_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Squares of such vectors are beyond float32."""
+    file = tmp_path / "features.safetensors"
+    features = write_features(file, is_related=True)
+    save_file({name: features[name][:40] * (1e25 if name == "collaborative" else 1) for name in features}, file)
+    assert train(file, tmp_path / "adapter", "--set", "train_adapter.max_epochs=2") == 1
+    assert "None of 4 trainings came to a finite error" in json.loads(capsys.readouterr().out)["error"]
+    assert not (tmp_path / "adapter").exists()

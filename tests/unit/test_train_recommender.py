@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.processes import ProcessGroup
@@ -49,6 +50,12 @@ def train(dataset: Path, out: Path, *more: str) -> int:
     """In this process, since starting one costs seconds; `trained` below starts a real one."""
     exit_code: int = runpy.run_path(str(COMMAND))["main"](command_line(dataset, out, *more))
     return exit_code
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw a learning curve takes ten times as long as these trainings do; `trained`, a process of its own, draws them."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: None)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +141,7 @@ def test_split_leave_one_out_has_no_twin_and_the_same_seed_gives_the_same_weight
     ],
 )
 def test_every_model_and_every_loss_learns_the_ring(dataset: Path, tmp_path: Path, model: str, loss: str) -> None:
-    arguments = [f"model={model}", f"loss={loss}", "max_epochs=60", "patience_epochs=60", "num_negatives=4"]
+    arguments = [f"model={model}", f"loss={loss}", "max_epochs=60", "patience_epochs=20", "num_negatives=4"]
     overrides = [argument for value in arguments for argument in ("--set", f"train_recommender.{value}")]
     assert train(dataset, tmp_path / "out", *overrides, "--split", "leave_one_out") == 0
     metrics = load_recommender(tmp_path / "out")[1].metrics
@@ -177,6 +184,27 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         whole, parts = (load_recommender(tmp_path / name / folder)[0].state_dict() for name in ("whole", "parts"))
         assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert not (tmp_path / "parts.checkpoint").exists()
+
+
+@pytest.mark.parametrize("model", ["sasrec", "esasrec", "hstu", "gru4rec"])
+def test_mixed_precision_takes_nearly_the_same_steps(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, model: str
+) -> None:
+    """Forward passes are rounded to the three digits of bfloat16; weights and losses stay in float32."""
+    caplog.set_level("INFO")
+    curves = []
+    for precision in ("float32", "bfloat16"):
+        caplog.clear()
+        settings = [f"model={model}", "positions=rotary", "max_epochs=3", f"precision={precision}"]
+        values = [argument for setting in settings for argument in ("--set", f"train_recommender.{setting}")]
+        assert train(dataset, tmp_path / precision, "--split", "leave_one_out", *values) == 0
+        curves.append([record.args[1] for record in caplog.records if record.msg.startswith("epoch ")])
+        weights = load_recommender(tmp_path / precision)[0].state_dict()
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    whole, rounded = curves
+    assert len(whole) == 3
+    assert rounded == pytest.approx(whole, abs=0.05)
+    assert rounded != pytest.approx(whole, abs=1e-6)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
@@ -267,16 +295,16 @@ def test_what_two_processes_are_refused_is_said_once(dataset: Path, tmp_path: Pa
 
 def test_two_processes_take_the_steps_that_one_does(dataset: Path, tmp_path: Path) -> None:
     """Without dropout and draws of negatives both see the same batches, so that weights differ by rounding alone."""
-    metrics, weights = [], []
-    for num_processes in (1, 2):
-        out = tmp_path / str(num_processes)
-        arguments = ["--set", "train_recommender.max_epochs=4", "--split", "leave_one_out"]
-        parallel = ["--set", f"train_recommender.num_processes={num_processes}"]
-        command = [sys.executable, str(COMMAND), *command_line(dataset, out, *arguments, *parallel)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
-        metrics.append(json.loads(done.stdout.splitlines()[-1])["metrics"])
-        weights.append(load_recommender(out)[0].state_dict())
+    arguments = ["--set", "train_recommender.max_epochs=4", "--split", "leave_one_out"]
+    assert train(dataset, tmp_path / "1", *arguments) == 0
+    arguments += ["--set", "train_recommender.num_processes=2"]
+    command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "2", *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    artifacts = [load_recommender(tmp_path / number) for number in ("1", "2")]
+    assert json.loads(done.stdout.splitlines()[-1])["metrics"] == artifacts[1][1].metrics
+    metrics = [manifest.metrics for _, manifest in artifacts]
+    weights = [model.state_dict() for model, _ in artifacts]
     one, two = metrics
     assert two["validation_ndcg_at_10"] == pytest.approx(one["validation_ndcg_at_10"], abs=1e-6)
     assert two["popularity_ndcg_at_10"] == one["popularity_ndcg_at_10"]
