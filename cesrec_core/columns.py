@@ -69,9 +69,11 @@ FALLBACK_REASON = "fallback_reason"
 
 RANK = "rank"
 SCORE = "score"
+SCORES = "scores"
 BASE_SCORE = "base_score"
 FEEDBACK_SCORE = "feedback_score"
 CONSTRUCTOR_SCORE = "constructor_score"
+CHANGE = "change"
 
 STAGE = "stage"
 NAME = "name"
