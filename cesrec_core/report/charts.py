@@ -91,7 +91,10 @@ def _form_of(ticks: Sequence[float], form: str) -> str:
 
 def _bounds(points: Sequence[Point]) -> tuple[float, float]:
     values = [value for point in points for value in (point.low, point.value, point.high) if value is not None]
-    return min(values), max(values)
+    low, high = min(values), max(values)
+    # Nothing stands on an axis.
+    margin = 0.05 * (high - low)
+    return low - margin, high + margin
 
 
 def trend_chart(trend: Trend) -> Markup:
@@ -157,7 +160,8 @@ def interval_axis(points: Sequence[Point]) -> Markup:
     to_x, ticks = _interval_scale(points)
     drawing = Drawing(MARK_WIDTH, MARK_HEIGHT, None, "mark")
     form = _form_of(ticks, ".3f")
-    for tick in ticks:
+    # Five numbers would run into each other.
+    for tick in ticks if len(ticks) < 5 else ticks[::2]:
         anchor = "start" if tick == ticks[0] else "end" if tick == ticks[-1] else "middle"
         drawing.add("text", "tick", text=format(tick, form), x=to_x(tick), y=13, text_anchor=anchor)
     return drawing.markup()

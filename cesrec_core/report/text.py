@@ -8,13 +8,15 @@ from typing import Any
 
 # Line breaks and tabs become spaces; other controls are shown as such.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# They turn the direction of what follows, and none of it ends with the text that they came in.
+DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def shown(text: str, max_characters: int) -> str:
     """One line of at most `max_characters`, of which each can be written in UTF-8 and none commands a terminal or a page."""
     # Long before it is looked at character by character: a record may hold megabytes.
-    line = re.sub(r"\s+", " ", text[: 4 * max_characters]).strip()
-    clean = "".join(REPLACEMENT if unicodedata.category(mark) in ("Cc", "Cs", "Cn", "Co") else mark for mark in line)
+    line = DIRECTIONS.sub("", re.sub(r"\s+", " ", text[: 4 * max_characters])).strip()
+    clean = "".join(REPLACEMENT if unicodedata.category(mark) in ("Cc", "Cs", "Co") else mark for mark in line)
     is_cut = len(clean) > max_characters or len(text) > 4 * max_characters
     return clean[: max_characters - 1].rstrip() + "…" if is_cut else clean
 

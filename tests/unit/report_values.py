@@ -17,8 +17,10 @@ from cesrec_core.report.contents import (
     Trend,
 )
 
-HOSTILE = """</style><script>alert("x")</script><img src=https://evil.example/x onerror='y'>&lt; {{ 7*7 }} \N{RIGHT-TO-LEFT OVERRIDE}"""
-NIGHTS = 9
+HOSTILE = (
+    """</style><script>alert("x")</script><img src=https://evil.example/x onerror='y'>"""
+    "&lt; {{ 7*7 }} \N{RIGHT-TO-LEFT OVERRIDE}"
+)
 TODAY = dt.date(2026, 3, 9)
 MOMENT = dt.datetime(2026, 3, 10, 2, 0, tzinfo=dt.UTC)
 
@@ -36,7 +38,9 @@ def stage_lines() -> tuple[StageLine, ...]:
     return (
         StageLine("ingest", "ran", "changed: interactions (17 -> 18)", 21.3, 20.0, {"items": 1682, "interactions": 100_412}),
         StageLine("build_sequences", "ran", "changed: interactions (17 -> 18)", 3.1, 2.8, {"users": 943, "users_rebuilt": 58}),
-        StageLine("train_recommender", "skipped", "kept: 8 days old (limit 30), 2.1% of interactions are new to it (limit 10%)"),
+        StageLine(
+            "train_recommender", "skipped", "kept: 8 days old (limit 30), 2.1% of interactions are new to it (limit 10%)"
+        ),
         StageLine("embed_items", "skipped", "nothing it reads changed since run 487c5d87ce03d67e"),
         StageLine("understand_feedback", "ran", "every run writes its own rows", 4.0, 3.9, {"understood": 211}, 5120),
         StageLine("construct_pseudo_sequences", "ran", "every run writes its own rows", 184.0, 20.2, {"rounds": 211}, 81_930),
@@ -105,7 +109,10 @@ def good_night(**changes: object) -> Report:
             Rewrite(HOSTILE, 2, (Replacement(HOSTILE, HOSTILE, 0.05, HOSTILE), Replacement("Gone", None))),
         ),
         "num_rewrites": 193,
-        "fallbacks": (Tally("vague_feedback", 14, "The words name nothing."), Tally("invalid_rewrite", 0, "A rule was broken.")),
+        "fallbacks": (
+            Tally("vague_feedback", 14, "The words name nothing."),
+            Tally("invalid_rewrite", 0, "A rule was broken."),
+        ),
         "clarifications": (Tally("vague_feedback", 14, examples=(f"{HOSTILE} → Would you rather have drama or comedy?",)),),
         "quarantine": (Tally("interactions: unknown_item", 7, examples=('{"user_id": "xxx-99", "item_id": "no such item"}',)),),
         "input_versions": {"interactions": "18", "feedback_table": "41"},
