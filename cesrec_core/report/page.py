@@ -16,9 +16,6 @@ from cesrec_core.report import charts
 from cesrec_core.report.contents import Evaluation, Point, Report, Trend
 from cesrec_core.report.verdict import verdict
 
-MAX_UTTERANCE_CHARACTERS = 280
-MAX_TITLE_CHARACTERS = 120
-
 
 def render(report: Report) -> str:
     """The whole page as HTML."""

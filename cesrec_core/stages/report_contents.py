@@ -4,7 +4,6 @@ import datetime as dt
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import all_runs, latest_published
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ArtifactError
-from cesrec_core.frames.raw import RAW_COLUMNS
+from cesrec_core.frames.raw import BRAND, RAW_COLUMNS, RELEASE_YEAR, TIMESTAMP
 from cesrec_core.frames.recommendation_lists import RESCORED, changed_lists, ranked_lists
 from cesrec_core.report.bins import COSINES, NUM_FINE_BINS, fine_bins, histogram_of
 from cesrec_core.report.contents import (
@@ -36,6 +35,7 @@ from cesrec_core.report.contents import (
     Tally,
     Trend,
 )
+from cesrec_core.report.measures import QUALITY, TILES, Measure
 from cesrec_core.report.rewrites import replacements
 from cesrec_core.report.text import record_without_people, shown
 from cesrec_core.rewriting import DRIFT, INVALID_REWRITE, NOTHING_MASKED, SAME_WORDS, VAGUE_FEEDBACK
@@ -70,9 +70,9 @@ HARMLESS = {
     c.ITEM_TEXT,
     c.RATING,
     c.RULE,
-    "timestamp",
-    "release_year",
-    "brand",
+    TIMESTAMP,
+    RELEASE_YEAR,
+    BRAND,
 }
 HARMLESS_FIELDS = frozenset(
     name
@@ -89,88 +89,6 @@ FALLBACKS = {
     DRIFT: "The items that stayed had become too unlikely (construct_pseudo_sequences.max_likelihood_drop).",
 }
 UNCHANGED = "nothing better"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A number of the table `metrics` that the page shows over runs.
-
-    Attributes:
-        source: stage and name.
-        interval: names of its ends, of the same stage.
-    """
-
-    source: tuple[str, str]
-    title: str
-    meaning: str
-    form: str = ".3f"
-    is_better: int = 0
-    interval: tuple[str, str] | None = None
-
-
-TILES = (
-    Measure(("recommend", "users"), "People served", "", ",.0f", 1),
-    Measure(("audit", "rounds"), "Rounds of feedback", "", ",.0f", 1),
-    Measure(("audit", "users_rewritten"), "Histories rewritten", "", ",.0f", 1),
-    Measure(("audit", "fallback_share"), "Rewrites dropped", "", ".1%", -1),
-)
-QUALITY = (
-    Measure(
-        ("train_recommender", "validation_ndcg_at_10"),
-        "Base recommender, NDCG@10",
-        "On validation items, by full ranking, when it was trained.",
-        is_better=1,
-    ),
-    Measure(
-        ("audit", "ndcg_over_popularity"),
-        "Base recommender over popularity",
-        "Its validation NDCG@10 over that of the most popular items.",
-        ".2f",
-        1,
-    ),
-    Measure(
-        ("finetune_constructor", "words_worth"),
-        "Worth of words, inside histories",
-        "Recall@10 of masked places with a person's own words, minus that with another person's.",
-        "+.3f",
-        1,
-        ("words_worth_low", "words_worth_high"),
-    ),
-    Measure(
-        ("finetune_constructor", "next_place_words_worth"),
-        "Worth of words, next place",
-        "The same for the place after the history.",
-        "+.3f",
-        1,
-        ("next_place_words_worth_low", "next_place_words_worth_high"),
-    ),
-    Measure(
-        ("audit", "alignment_normalised_mse"),
-        "Alignment error",
-        "Squared error of aligned vectors over the variance of the recommender's; 1 is what their mean would score.",
-        is_better=-1,
-    ),
-    Measure(
-        ("audit", "alignment_median_rank_share"),
-        "Alignment rank",
-        "Where an item stands among all by its aligned vector; 0.5 is chance.",
-        is_better=-1,
-    ),
-    Measure(
-        ("audit", "aligned_coverage_share"), "Items with vectors", "Share of active items with an aligned vector.", ".1%", 1
-    ),
-    Measure(("audit", "users_masked_share"), "People with masked items", "Share of all people with a history.", ".1%"),
-    Measure(
-        ("audit", "mask_stability_share"),
-        "Masks that stayed",
-        "Of people with as many items as before, where nothing but the night changed.",
-        ".1%",
-        1,
-    ),
-    Measure(
-        ("audit", "catalogue_coverage_share"), "Catalogue recommended", "Share of active items in somebody's list.", ".1%", 1
-    ),
-)
 
 
 class RunReader:

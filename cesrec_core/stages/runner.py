@@ -395,6 +395,8 @@ def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
         config_hash=context.config.result_hash(),
         code_version=__version__,
         started_at=before.started_at if before is not None else started_at,
+        # What the audit refuses was made by these; a run that stops before it may not know all of its own yet.
+        artifact_ids={kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES} if status == "refused" else {},
     )
     finished_at = None if status == "running" else dt.datetime.now(dt.UTC)
     write_run(context.warehouse, dataclasses.replace(row, finished_at=finished_at))

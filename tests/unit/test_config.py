@@ -48,6 +48,7 @@ def test_base_yaml_spells_out_every_value() -> None:
         "finetune_constructor.model_path",
         "finetune_constructor.num_layers",
         "construct_pseudo_sequences.max_likelihood_drop",
+        "mlflow.tracking_uri",
     }
 
 
