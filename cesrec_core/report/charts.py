@@ -137,8 +137,9 @@ def histogram_chart(histogram: Histogram) -> Markup:
             if height > 0:
                 drawing.add("rect", f"bar series{number}", x=left, y=y, width=round(right - left, 2), height=height, hint=hint)
     drawing.axes(histogram.axis, "share")
-    for tick in np.linspace(histogram.edges[0], histogram.edges[-1], 5):
-        drawing.horizontal_tick(to_x(float(tick)), f"{tick:.1f}")
+    numbers = [tick for tick in ticks_between(histogram.edges[0], histogram.edges[-1]) if to_x.low <= tick <= to_x.high]
+    for tick in numbers:
+        drawing.horizontal_tick(to_x(tick), format(tick, _form_of(numbers, ".2f")))
     return drawing.markup()
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,13 @@ def write_report(warehouse: Warehouse, config: Config, run_id: str) -> Path:
     path = report_path(warehouse.path, run_id)
     page = render(RunReader(warehouse, config, run_id).contents())
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".unfinished")
-    scratch.write_text(page, encoding="utf-8")
-    scratch.replace(path)
+    # A name of its own: the page may be asked for while the job of the run writes it.
+    scratch = path.with_name(f"{run_id}.{uuid.uuid4().hex}.unfinished")
+    try:
+        scratch.write_text(page, encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
     return path
 
 

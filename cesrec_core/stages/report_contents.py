@@ -191,9 +191,10 @@ class RunReader:
         earlier = [self._records(run.run_id) for run in self.earlier]
         for stage in NIGHTLY:
             record, entry = records.get(stage.name), journal.get(stage.name)
-            if entry is None:
-                known = "ran" if record is not None else "not reached"
-                entry = Entry(known, "" if known == RAN else "the run did not come to it, or its records were dropped")
+            if record is not None and (entry is None or entry.outcome == SKIPPED):
+                entry = Entry(RAN, "ran before the run was interrupted")
+            elif entry is None:
+                entry = Entry("not reached", "the run did not come to it, or its records were dropped")
             seconds = record.seconds if record is not None and entry.outcome == RAN else None
             usual = [of_run[stage.name].seconds for of_run in earlier if stage.name in of_run]
             yield StageLine(

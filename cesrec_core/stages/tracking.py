@@ -74,13 +74,14 @@ def _record(warehouse: Warehouse, config: Config, run: Run) -> str:
         started = int(run.started_at.timestamp() * 1000)
         name = f"{run.run_date.isoformat()} {run.run_id[:8]}"
         recorded = str(client.create_run(experiment_id, started, {RUN_TAG: run.run_id}, name).info.run_id)
-    _send(client, recorded, tags_of(run), parameters_of(config), numbers_of(warehouse, run))
+    lineage = lineage_of(warehouse.path, run)
+    _send(client, recorded, tags_of(run, lineage), parameters_of(config), numbers_of(warehouse, run))
     with tempfile.TemporaryDirectory() as folder:
-        lineage = Path(folder) / "lineage.json"
-        lineage.write_text(json.dumps(lineage_of(warehouse.path, run), indent=1, sort_keys=True), encoding="utf-8")
-        client.log_artifact(recorded, str(lineage))
-    for file, place in files_of(warehouse.path, config, run):
-        client.log_artifact(recorded, str(file), place)
+        file = Path(folder) / "lineage.json"
+        file.write_text(json.dumps(lineage, indent=1, sort_keys=True), encoding="utf-8")
+        client.log_artifact(recorded, str(file))
+    for path, place in files_of(warehouse.path, config, run):
+        client.log_artifact(recorded, str(path), place)
     ended = None if run.finished_at is None else int(run.finished_at.timestamp() * 1000)
     client.set_terminated(recorded, STATUSES.get(run.status, "FAILED"), ended)
     return recorded
@@ -118,8 +119,8 @@ def _send(
         client.log_batch(recorded, metrics=metrics[start : start + MAX_PER_REQUEST])
 
 
-def tags_of(run: Run) -> dict[str, str]:
-    """What runs are searched by: status, code, and what the run was made from."""
+def tags_of(run: Run, lineage: Mapping[str, Any]) -> dict[str, str]:
+    """What runs are searched by: status, code, and what the run was made from; the extractor is a parent of the adapter."""
     tags = {
         RUN_TAG: run.run_id,
         "cesrec.run_date": run.run_date.isoformat(),
@@ -128,7 +129,10 @@ def tags_of(run: Run) -> dict[str, str]:
         "cesrec.config_hash": run.config_hash,
     }
     tags |= {f"cesrec.input.{name}": version for name, version in run.input_versions.items()}
-    return tags | {f"cesrec.artifact.{kind}": artifact_id for kind, artifact_id in run.artifact_ids.items()}
+    models = dict(run.artifact_ids)
+    for artifact in lineage["artifacts"].values():
+        models |= {kind: parent for kind, parent in artifact["parents"].items() if kind not in models}
+    return tags | {f"cesrec.artifact.{kind}": artifact_id for kind, artifact_id in models.items()}
 
 
 def parameters_of(config: Config) -> dict[str, str]:

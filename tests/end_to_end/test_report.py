@@ -145,6 +145,7 @@ def test_a_record_in_mlflow_holds_numbers_and_lineage_and_no_words(first_night: 
     assert recorded.data.tags["cesrec.run_id"] == summary["run_id"]
     for kind, artifact_id in run.artifact_ids.items():
         assert recorded.data.tags[f"cesrec.artifact.{kind}"] == artifact_id
+    assert recorded.data.tags["cesrec.artifact.extractor"].startswith("encoder")
     assert recorded.data.params["mask_outliers.num_masked"] == "1"
     assert recorded.data.params["embed_items.model_path"] == str(world.folder / "models" / "encoder")
     assert recorded.data.metrics["audit/users"] == NUM_USERS
