@@ -9,7 +9,7 @@ STAMP := $(VENV)/.set-up
 RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evaluate test lint check format wheel clean
+.PHONY: help setup demo evaluate test lint check format wheel browser-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ format: $(STAMP) ## put the code into the project's format
 
 wheel: $(STAMP) ## build dist/*.whl for executors and workers
 	@$(RUN) python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+browser-check: $(STAMP) ## the page of a run in Chromium, light and dark, phone and desktop; PAGE=FILE for one of your own
+	@$(RUN) python tests/browser/check_page.py $(PAGE)
 
 clean: ## remove build leftovers; keeps .venv and warehouse
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,8 @@ CORE = [
     "pyarrow>=17",
     "pydantic>=2.7,<3",
     "PyYAML>=6",
+    "Jinja2>=3.1",
+    "MarkupSafe>=2.1",
     "safetensors>=0.4.3",
     "scipy>=1.11",
     "tqdm>=4.66",
@@ -35,7 +37,10 @@ EXTRAS = {
     "demo": ["gguf>=0.10"],
     # `embed_items.engine: vllm`, on machines with GPUs.
     "vllm": ["vllm>=0.18"],
+    # `mlflow.is_enabled`. A store in a database file (sqlite://) needs the whole of mlflow.
+    "mlflow": ["mlflow-skinny>=3.1"],
     "dev": [
+        "mlflow-skinny>=3.1",
         # With 9.2 pytest-xdist 3.8 deals out single tests instead of groups, without a word (pytest-xdist issue 1386).
         "pytest>=8,<9.2",
         "pytest-timeout>=2.3",
@@ -58,6 +63,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["cesrec_core*", "training"]),
+    # The page of a run.
+    package_data={"cesrec_core.report": ["*.j2", "*.css"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

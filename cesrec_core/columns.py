@@ -86,11 +86,13 @@ REJECTED_TITLES = "rejected_titles"
 
 RANK = "rank"
 SCORE = "score"
+SCORES = "scores"
 BASE_SCORE = "base_score"
 FEEDBACK_SCORE = "feedback_score"
 ATTRIBUTE_SCORE = "attribute_score"
 ALIGNED_SCORE = "aligned_score"
 CONSTRUCTOR_SCORE = "constructor_score"
+CHANGE = "change"
 
 STAGE = "stage"
 NAME = "name"

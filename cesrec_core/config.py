@@ -333,6 +333,15 @@ class MaintainSection(Section):
     retention_hours: Annotated[int, Field(ge=168)] = 336
 
 
+class MlflowSection(Section):
+    """Where runs are recorded, if anywhere. `tracking_uri`: a folder, a server, or `databricks`; None as MLflow finds it."""
+
+    is_enabled: bool = False
+    tracking_uri: str | None = None
+    experiment: str = "cesrec"
+    log_report: bool = True
+
+
 class Config(Section):
     """The whole configuration; a section without values in YAML takes the defaults above."""
 
@@ -356,6 +365,7 @@ class Config(Section):
     audit: AuditSection = AuditSection()
     evaluate: EvaluateSection = EvaluateSection()
     maintain: MaintainSection = MaintainSection()
+    mlflow: MlflowSection = MlflowSection()
 
     @model_validator(mode="after")
     def _masks_are_within_reach(self) -> "Config":
@@ -386,11 +396,16 @@ class Config(Section):
     def result_hash(self) -> str:
         """Hash of every value that can change a result: where things live, how many workers there are, and what the audit
         allows do not. So a run that was refused goes on at its audit when a limit is raised."""
-        values = self.model_dump(mode="json", exclude={"warehouse", "spark", "ray", "audit", "evaluate", "maintain"})
+        return hashlib.sha256(json.dumps(self.values_of_results(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def values_of_results(self) -> dict[str, dict[str, Any]]:
+        """Those values, by section and key."""
+        elsewhere = {"warehouse", "spark", "ray", "audit", "evaluate", "maintain", "mlflow"}
+        values = self.model_dump(mode="json", exclude=elsewhere)
         values["run"].pop("run_date")
         values["run"].pop("publish")
         values["dataset"] = {"split": self.dataset.split}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        return values
 
 
 def load_config(path: str | Path | None, overrides: typing.Sequence[str] = ()) -> Config:

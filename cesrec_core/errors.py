@@ -2,6 +2,9 @@
 
 import errno
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -11,10 +14,12 @@ class CesrecError(Exception):
 
     Attributes:
         run_id: the run that was stopped by it, where one had begun.
+        told: where that can be read of, for the summary of the job.
     """
 
     exit_code = 1
     run_id: str | None = None
+    told: Mapping[str, Any] = MappingProxyType({})
 
 
 class ConfigError(CesrecError):

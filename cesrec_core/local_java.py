@@ -21,12 +21,12 @@ def main() -> int:
     what = "no Java" if found is None else f"Java {found}"
     package = next((name for name in PACKAGES if _is_available(name)), PACKAGES[0])
     install = f"apt-get update && apt-get install -y {package}"
-    as_root = _as_root()
-    if shutil.which("apt-get") and as_root is not None:
+    root = as_root()
+    if shutil.which("apt-get") and root is not None:
         print(f"Found {what}; Spark needs 17 or 21. Installing {package} ...", flush=True)
-        subprocess.run([*as_root, "apt-get", "update", "-qq"], check=False)
+        subprocess.run([*root, "apt-get", "update", "-qq"], check=False)
         package = next((name for name in PACKAGES if _is_available(name)), PACKAGES[0])
-        quietly = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", package]
+        quietly = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", package]
         done = subprocess.run(quietly, check=False)
         if done.returncode == 0 and java_version() in SUPPORTED:
             return 0
@@ -56,7 +56,7 @@ def parse_version(shown: str) -> int | None:
     return int(match.group(2) or 0) if major == 1 else major
 
 
-def _as_root() -> list[str] | None:
+def as_root() -> list[str] | None:
     """What to write before a command that only root may run; None where this user may not, or not without a password."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return []

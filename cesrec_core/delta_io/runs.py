@@ -3,7 +3,7 @@
 import datetime as dt
 from dataclasses import dataclass, field
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
@@ -31,8 +31,23 @@ class Run:
 
 def find_run(warehouse: Warehouse, run_id: str) -> Run | None:
     row = warehouse.read(RUNS).where(F.col(c.RUN_ID) == run_id).first()
-    if row is None:
+    return None if row is None else _run_of(row)
+
+
+def all_runs(warehouse: Warehouse) -> list[Run]:
+    """Every run that has ever begun here, oldest first."""
+    return [_run_of(row) for row in warehouse.read(RUNS).orderBy(c.STARTED_AT, c.RUN_ID).collect()]
+
+
+def newest_run(warehouse: Warehouse) -> str | None:
+    """The run that began last, whatever became of it."""
+    if not warehouse.exists(RUNS):
         return None
+    row = warehouse.read(RUNS).orderBy(F.col(c.STARTED_AT).desc(), c.RUN_ID).select(c.RUN_ID).first()
+    return None if row is None else str(row[0])
+
+
+def _run_of(row: Row) -> Run:
     # PySpark hands out times without a zone, in the zone of this process.
     in_utc = {name: value.astimezone(dt.UTC) for name, value in row.asDict().items() if isinstance(value, dt.datetime)}
     return Run(**{**row.asDict(), **in_utc})

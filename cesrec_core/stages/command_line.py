@@ -100,7 +100,7 @@ def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
     except CesrecError as error:
         log.error("%s", error)
         run = {"run_id": error.run_id} if error.run_id is not None else {}
-        summary = {**run, "status": "refused" if error.exit_code == 4 else "failed", "error": str(error)}
+        summary = {**run, "status": "refused" if error.exit_code == 4 else "failed", "error": str(error), **error.told}
         code = error.exit_code
     except Exception as error:
         reason = type(error).__name__

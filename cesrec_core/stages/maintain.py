@@ -1,4 +1,4 @@
-"""maintain: drop the rows and work folders of old runs, compact what is left, and delete files that nothing needs."""
+"""maintain: drop the rows, work folders and pages of old runs, compact what is left, and delete files that nothing needs."""
 
 import dataclasses
 import datetime as dt
@@ -16,6 +16,7 @@ from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError
 from cesrec_core.schemas import RUNS, TABLES
 from cesrec_core.stages.context import writing_to
+from cesrec_core.stages.report import report_path
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
         log.info("%s: compacted", table.name)
     for run_id in dropped:
         shutil.rmtree(warehouse.path / "work" / run_id, ignore_errors=True)
+        # Pages quote people, whose words go with the rows.
+        report_path(warehouse.path, run_id).unlink(missing_ok=True)
     return {"status": "done", "runs_kept": len(runs) - len(dropped), "runs_dropped": len(dropped)}
 
 

@@ -19,7 +19,7 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run, find_run, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import CesrecError, ConfigError, InputDataError, QualityGateError, StageError
+from cesrec_core.errors import BusyError, CesrecError, ConfigError, InputDataError, QualityGateError, StageError
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import FEEDBACK, RUNS, TABLES
 from cesrec_core.stages.context import (
@@ -35,6 +35,9 @@ from cesrec_core.stages.context import (
     writing_to,
 )
 from cesrec_core.stages.ingest import locate_sources, pin_sources
+from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, note
+from cesrec_core.stages.report import report_of_run
+from cesrec_core.stages.tracking import track_run
 
 log = logging.getLogger(__name__)
 
@@ -282,8 +285,10 @@ def _execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
         except CesrecError as error:
             # What the first stage refuses has changed nothing, and that shall stay so.
             if number > 1:
+                note(context, stage.name, FAILED, str(error))
                 _mark(context, started_at, "refused" if isinstance(error, QualityGateError) else "failed")
             raise
+        note(context, stage.name, RAN if decision.is_needed else SKIPPED, decision.reason)
         if decision.is_needed:
             log.info("      %s in %.1f s%s", stage.name, seconds[stage.name], _counts_as_text(context.results[stage.name]))
         else:
@@ -333,16 +338,36 @@ def run_job(config: Config, stages: Sequence[Stage], is_dry_run: bool, app_name:
     with RaySession(config.ray) as ray:
         context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
         if not is_dry_run:
-            try:
-                return execute(stages, context)
-            except CesrecError as error:
-                error.run_id = context.run_id
-                raise
+            return _execute_and_tell(stages, context)
         check_all(stages, context)
         decisions = plan(stages, context)
         print(describe_plan(decisions, context), flush=True)
         planned = [stage.name for stage, decision in decisions if decision.is_needed]
         return {"run_id": context.run_id, "status": "dry_run", "stages": planned}
+
+
+def _execute_and_tell(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
+    """The work, and after it, whether it was published or refused, the page about it and the tracking server's record."""
+    is_whole = stages[-1].name == "publish"
+    try:
+        summary = execute(stages, context)
+    except CesrecError as error:
+        error.run_id = context.run_id
+        # Of a run that is another process's work now, that process tells.
+        if not isinstance(error, BusyError) and (is_whole or isinstance(error, QualityGateError)):
+            error.told = tell_of_run(context)
+        raise
+    return summary | tell_of_run(context, keeps_page=summary["status"] == "nothing_to_do") if is_whole else summary
+
+
+def tell_of_run(context: RunContext, keeps_page: bool = False) -> dict[str, Any]:
+    """What comes after the last commit, and can fail the run no more.
+
+    Args:
+        keeps_page: a page that is there says all already.
+    """
+    page = report_of_run(context.warehouse, context.config, context.run_id, keeps_page)
+    return page | track_run(context.warehouse, context.config, context.run_id)
 
 
 def _recall(stage: Stage, context: RunContext) -> None:
@@ -370,6 +395,8 @@ def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
         config_hash=context.config.result_hash(),
         code_version=__version__,
         started_at=before.started_at if before is not None else started_at,
+        # What the audit refuses was made by these; a run that stops before it may not know all of its own yet.
+        artifact_ids={kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES} if status == "refused" else {},
     )
     finished_at = None if status == "running" else dt.datetime.now(dt.UTC)
     write_run(context.warehouse, dataclasses.replace(row, finished_at=finished_at))

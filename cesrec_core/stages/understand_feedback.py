@@ -26,13 +26,6 @@ from cesrec_core.stages.map_table import map_frame
 from cesrec_core.stages.simulate_feedback import SIMULATED
 
 NAME = "understand_feedback"
-HEARD = StructType(
-    [
-        *spark_schema(FEEDBACK),
-        StructField(c.ROUND, IntegerType()),
-        StructField(c.QUESTION_ATTRIBUTES, ArrayType(StringType())),
-    ]
-)
 
 
 def feedback_of_run(context: RunContext) -> DataFrame:
@@ -48,7 +41,9 @@ def heard_of_run(context: RunContext) -> DataFrame:
     folder = context.stage_path("heard_feedback")
     if not (folder / SUCCESS).exists():
         _heard(context).write.mode("overwrite").parquet(str(folder))
-    return context.spark.read.schema(HEARD).parquet(str(folder))
+    of_this_run = [StructField(c.ROUND, IntegerType()), StructField(c.QUESTION_ATTRIBUTES, ArrayType(StringType()))]
+    schema = StructType([*spark_schema(FEEDBACK), *of_this_run])
+    return context.spark.read.schema(schema).parquet(str(folder))
 
 
 def _heard(context: RunContext) -> DataFrame:

@@ -24,8 +24,17 @@ FOLDERS_OF_SCRIPTS = {"jobs", "training", "notebooks"}
 # Folders of the library with rules of their own, and the set-up command, which asks pyspark where it keeps its JARs.
 NOT_PURE = {"actors", "delta_io", "frames", "local_setup", "raw_sources", "stages"}
 STAGES_WITHOUT_VALUES = {"publish"}
-SECTIONS_OF_NO_STAGE = {"run", "dataset", "warehouse", "spark", "ray", "evaluate", "maintain"}
-JOBS_OF_NO_STAGE = {"nightly_refresh", "evaluate", "maintain", "roll_back", "explain_mask", "explain_recommendation"}
+SECTIONS_OF_NO_STAGE = {"run", "dataset", "warehouse", "spark", "ray", "evaluate", "maintain", "mlflow"}
+JOBS_OF_NO_STAGE = {
+    "nightly_refresh",
+    "evaluate",
+    "maintain",
+    "roll_back",
+    "explain_mask",
+    "explain_recommendation",
+    "report",
+    "export_recommendations",
+}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 

@@ -50,6 +50,7 @@ def test_base_yaml_spells_out_every_value() -> None:
         "construct_pseudo_sequences.max_likelihood_drop",
         "simulate_feedback.model_path",
         "simulate_feedback.revision",
+        "mlflow.tracking_uri",
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 from cesrec_core.config import Config
 from cesrec_core.stages import runner, training_process
 from cesrec_core.stages.context import RunContext, Stage, StageResult, StageState, write_state
+from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, note, read_journal
 from cesrec_core.stages.runner import decide, run_stage, was_overtaken
 from cesrec_core.stages.training_process import keep_reason
 
@@ -83,3 +84,20 @@ def test_a_model_is_kept_from_its_day_until_it_is_too_old(
     write_state(tmp_path, "train_recommender", StageState({}, "a", 1.0, {}, {}, "artifact", notes))
     reason = keep_reason(context_of(tmp_path, "b", date), "train_recommender", {"width": "64"}, 7, 0.1)
     assert (reason is not None) == is_kept
+
+
+def test_the_journal_keeps_why_a_stage_ran_and_drops_a_failure_that_was_mended(tmp_path: Path) -> None:
+    context = context_of(tmp_path, "a")
+    assert read_journal(context.work_path) == {}
+    note(context, "ingest", RAN, "changed: items (1 -> 2)")
+    note(context, "mask_outliers", FAILED, "the power went out")
+    note(context, "ingest", SKIPPED, "done already in this run")
+    note(context, "embed_items", SKIPPED, "nothing it reads changed since run z")
+    note(context, "mask_outliers", RAN, "every run writes its own rows")
+    assert read_journal(context.work_path) == {
+        "ingest": Entry(RAN, "changed: items (1 -> 2)"),
+        "mask_outliers": Entry(RAN, "every run writes its own rows"),
+        "embed_items": Entry(SKIPPED, "nothing it reads changed since run z"),
+    }
+    (context.work_path / "journal.json").write_text("[", encoding="utf-8")
+    assert read_journal(context.work_path) == {}

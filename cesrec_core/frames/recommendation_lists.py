@@ -1,0 +1,50 @@
+"""Recommendations as one row per user, and how the lists of two runs differ."""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from cesrec_core import columns as c
+
+ADDED, CHANGED, RESCORED, REMOVED = "added", "changed", "rescored", "removed"
+CHANGES = (ADDED, CHANGED, RESCORED, REMOVED)
+
+
+def ranked_lists(recommendations: DataFrame) -> DataFrame:
+    """user_id, round, item_ids and scores, best first.
+
+    Args:
+        recommendations: rows of one run.
+    """
+    ranked = F.sort_array(F.collect_list(F.struct(c.RANK, c.ITEM_ID, c.SCORE)))
+    grouped = recommendations.groupBy(c.USER_ID).agg(F.max(c.ROUND).alias(c.ROUND), ranked.alias("ranked"))
+    return grouped.select(
+        c.USER_ID,
+        c.ROUND,
+        F.col(f"ranked.{c.ITEM_ID}").alias(c.ITEM_IDS),
+        F.col(f"ranked.{c.SCORE}").alias(c.SCORES),
+    )
+
+
+def changed_lists(now: DataFrame, before: DataFrame) -> DataFrame:
+    """user_id, change, and the list as it is now (null where it was removed); no row for users whose list stayed the same.
+
+    `change` is `added` and `removed` for users whom one of the runs lacks, `changed` where items or their order differ, and
+    `rescored` where only scores do: who takes these rows over has the lists of `now`.
+
+    Args:
+        now, before: of `ranked_lists`.
+    """
+    old = before.select(c.USER_ID, *(F.col(name).alias(f"old_{name}") for name in (c.ROUND, c.ITEM_IDS, c.SCORES)))
+    both = now.join(old, on=c.USER_ID, how="full_outer")
+    change = (
+        F.when(F.col(f"old_{c.ITEM_IDS}").isNull(), ADDED)
+        .when(F.col(c.ITEM_IDS).isNull(), REMOVED)
+        .when(~_is_same(c.ITEM_IDS), CHANGED)
+        .when(~(_is_same(c.SCORES) & _is_same(c.ROUND)), RESCORED)
+    )
+    changed = both.withColumn(c.CHANGE, change).where(F.col(c.CHANGE).isNotNull())
+    return changed.select(c.USER_ID, c.CHANGE, c.ROUND, c.ITEM_IDS, c.SCORES)
+
+
+def _is_same(name: str) -> Column:
+    return F.col(name).eqNullSafe(F.col(f"old_{name}"))

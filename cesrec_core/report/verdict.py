@@ -1,0 +1,107 @@
+"""The ten seconds at 8 a.m.: was the night good, and if not, what is to be looked at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cesrec_core.report.contents import Report, Trend
+
+# A stage is slow when it took so many times what it usually takes, and so many seconds more.
+SLOW_FACTOR, SLOW_SECONDS = 2.0, 60.0
+# People, lists and rounds do not fall by this share from one run to the next without a reason.
+MAX_FALL_SHARE = 0.1
+# Above so many refused rows, and so many times as many as in the run before, somebody should see which.
+MIN_REFUSED_ROWS, REFUSED_FACTOR = 10, 2.0
+HEADLINES = {
+    "published": "Published",
+    "finished": "Finished, not published",
+    "partial": "Single stages, not published",
+    "refused": "Refused by the audit",
+    "failed": "Failed",
+    "running": "Not finished",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know. `level` is `bad` (nobody got this run), `look` or `note`."""
+
+    level: str
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`level` as of the worst finding, or `good`."""
+
+    level: str
+    headline: str
+    findings: tuple[Finding, ...]
+
+
+def verdict(report: Report) -> Verdict:
+    """What the page says first."""
+    findings = tuple(_findings(report))
+    num_to_look_at = sum(finding.level == "look" for finding in findings)
+    headline = HEADLINES.get(report.status, report.status)
+    if report.status in ("refused", "failed", "running"):
+        return Verdict("bad", headline, findings)
+    if not num_to_look_at:
+        return Verdict("good", f"{headline}. Nothing needs a look.", findings)
+    things = "One thing needs a look." if num_to_look_at == 1 else f"{num_to_look_at} things need a look."
+    return Verdict("look", f"{headline}. {things}", findings)
+
+
+def _findings(report: Report) -> Iterator[Finding]:
+    if report.error is not None:
+        yield Finding("bad", report.error, "stages")
+    if report.status == "published" and report.published_run_id != report.run_id:
+        yield Finding("note", f"Consumers read run {report.published_run_id} now.", "made-from")
+    elif report.status != "published":
+        yield Finding("note", f"Consumers read run {report.published_run_id or 'none'}.", "made-from")
+    for check in report.checks:
+        if check.is_near and check.value is not None:
+            measured, limit = check.text.format(check.form_of_value), f"limit {check.form_of_limit}, {check.setting}"
+            yield Finding("look", f"Close to its limit: {measured} ({limit}).", "checks")
+    yield from _slow_stages(report)
+    for tile in report.tiles:
+        fall = _fall_share(tile)
+        if tile.is_better > 0 and fall > MAX_FALL_SHARE:
+            yield Finding("look", f"{tile.title}: {fall:.0%} fewer than in the run before.", "top")
+    invalid = sum(tally.count for tally in report.fallbacks if tally.name == "invalid_rewrite")
+    if invalid:
+        yield Finding("look", f"{invalid} rewrites were dropped because they broke a rule.", "kept")
+    yield from _refused_rows(report)
+    if report.changed_since:
+        what = " and ".join(report.changed_since)
+        yield Finding("note", f"New since the run before: {what}. Figures may move with it.", "made-from")
+    for note in report.notes:
+        yield Finding("note", note, "top")
+
+
+def _slow_stages(report: Report) -> Iterator[Finding]:
+    for stage in report.stages:
+        if stage.seconds is None or stage.usual_seconds is None:
+            continue
+        if stage.seconds > SLOW_FACTOR * stage.usual_seconds and stage.seconds > stage.usual_seconds + SLOW_SECONDS:
+            took, usual = f"{stage.seconds:,.0f} s", f"{stage.usual_seconds:,.0f} s"
+            yield Finding("look", f"{stage.name} took {took}; it usually takes {usual}.", "stages")
+
+
+def _refused_rows(report: Report) -> Iterator[Finding]:
+    total = sum(tally.count for tally in report.quarantine)
+    if not total:
+        return
+    before = next(
+        (tile.points[-2].value for tile in report.tiles if tile.title == "Rows refused" and len(tile.points) > 1), 0.0
+    )
+    is_many = total > MIN_REFUSED_ROWS and total > REFUSED_FACTOR * before
+    most = max(report.quarantine, key=lambda tally: tally.count)
+    rows = "row was" if total == 1 else "rows were"
+    yield Finding("look" if is_many else "note", f"{total:,} {rows} refused, most of them: {most.name}.", "quarantine")
+
+
+def _fall_share(tile: Trend) -> float:
+    if len(tile.points) < 2 or tile.points[-2].value <= 0:
+        return 0.0
+    return 1.0 - tile.points[-1].value / tile.points[-2].value

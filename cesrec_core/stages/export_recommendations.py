@@ -1,0 +1,160 @@
+"""export_recommendations: the published lists, and what changed since an earlier run, as files for a serving store.
+
+Not part of the nightly run; jobs/export_recommendations.py calls it. Tables are read, and files are written.
+"""
+
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from cesrec_core import columns as c
+from cesrec_core.artifacts import publishing
+from cesrec_core.config import Config
+from cesrec_core.delta_io.runs import all_runs, latest_published
+from cesrec_core.delta_io.session import spark_session
+from cesrec_core.delta_io.warehouse import Warehouse
+from cesrec_core.errors import ConfigError, InputDataError
+from cesrec_core.frames.recommendation_lists import CHANGES, changed_lists, ranked_lists
+from cesrec_core.schemas import RECOMMENDATIONS, RUNS
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("parquet", "jsonl")
+MANIFEST = "manifest.json"
+CONTENTS = "published recommendations"
+LISTS, CHANGED = "recommendations", "changes"
+# People in one file; small enough to be loaded again alone.
+ROWS_PER_FILE = 500_000
+
+
+@dataclass(frozen=True)
+class ExportManifest:
+    """What an export holds: written last, and compared before the next one.
+
+    Attributes:
+        since_run_id: the run that `changes` starts from; None where there is none, and everybody is added.
+        counts: of users, of items in their lists, and of users by change.
+    """
+
+    run_id: str
+    since_run_id: str | None
+    formats: tuple[str, ...]
+    counts: dict[str, int]
+    contents: str = CONTENTS
+
+
+def run_export(config: Config, since: str | None, formats: Sequence[str], out: Path | None) -> dict[str, Any]:
+    """Export what consumers read now.
+
+    Args:
+        since: a run; None for the one published before.
+        out: a folder of its own; None for exports/recommendations under the warehouse.
+
+    Raises:
+        InputDataError: nothing has been published yet.
+        ConfigError: there is no run `since`, its rows are gone, or `out` holds something else.
+    """
+    warehouse = Warehouse(spark_session(config.spark, "cesrec export_recommendations"), config.warehouse)
+    return export_recommendations(warehouse, since, formats, out or warehouse.path / "exports" / "recommendations")
+
+
+def export_recommendations(warehouse: Warehouse, since: str | None, formats: Sequence[str], out: Path) -> dict[str, Any]:
+    """See `run_export`. Where the same export is there already, nothing is written."""
+    before = _read_manifest(out)
+    run_id = latest_published(warehouse) if warehouse.exists(RUNS) else None
+    if run_id is None:
+        raise InputDataError("No run has been published yet. Run jobs/nightly_refresh.py first.")
+    since = since if since is not None else _published_before(warehouse, run_id)
+    wanted = ExportManifest(run_id, since, tuple(sorted(set(formats))), {})
+    where = {"run_id": run_id, "since_run_id": since, "out": str(out)}
+    if before is not None and dataclasses.replace(before, counts={}) == wanted:
+        log.info("%s holds this export already. Nothing to do.", out)
+        return {**where, "status": "nothing_to_do", "counts": before.counts}
+    now = ranked_lists(warehouse.read_run(RECOMMENDATIONS, run_id)).persist()
+    changes = changed_lists(now, ranked_lists(_rows_since(warehouse, since))).persist()
+    try:
+        counts = _write(now, changes, wanted, out)
+    finally:
+        changes.unpersist()
+        now.unpersist()
+    return {**where, "status": "done", "counts": counts}
+
+
+def _published_before(warehouse: Warehouse, run_id: str) -> str | None:
+    """Of the runs that consumers have read, the last one before this that still has rows."""
+    read = [run for run in all_runs(warehouse) if run.published_at is not None and run.run_id != run_id]
+    with_rows = {row[0] for row in warehouse.read(RECOMMENDATIONS).select(c.RUN_ID).distinct().collect()}
+    newest_first = sorted(read, key=lambda run: (str(run.published_at), run.run_id), reverse=True)
+    return next((run.run_id for run in newest_first if run.run_id in with_rows), None)
+
+
+def _rows_since(warehouse: Warehouse, since: str | None) -> DataFrame:
+    if since is None:
+        return warehouse.read(RECOMMENDATIONS).limit(0)
+    rows = warehouse.read_run(RECOMMENDATIONS, since)
+    if rows.isEmpty():
+        raise ConfigError(
+            f"--since {since}: no recommendations of such a run are there (any more; see maintain.keep_runs). Name a newer "
+            "run, or load all of recommendations instead of the changes."
+        )
+    return rows
+
+
+def _write(now: DataFrame, changes: DataFrame, manifest: ExportManifest, out: Path) -> dict[str, int]:
+    by_change = {row[c.CHANGE]: row["count"] for row in changes.groupBy(c.CHANGE).count().collect()}
+    row = now.agg(F.count(F.lit(1)).alias("users"), F.coalesce(F.sum(F.size(c.ITEM_IDS)), F.lit(0)).alias("items")).collect()[0]
+    counts = {"users": row["users"], "items": row["items"], **{change: by_change.get(change, 0) for change in CHANGES}}
+    with publishing(out) as scratch:
+        for name, frame, num_rows in ((LISTS, now, row["users"]), (CHANGED, changes, sum(by_change.values()))):
+            num_files = max(1, -(-num_rows // ROWS_PER_FILE))
+            sharded = frame.repartition(num_files, c.USER_ID).sortWithinPartitions(c.USER_ID)
+            for format_ in manifest.formats:
+                _write_files(sharded, scratch / f"{name}.{format_}", format_)
+        text = json.dumps(dataclasses.asdict(dataclasses.replace(manifest, counts=counts)), indent=1)
+        (scratch / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return counts
+
+
+def _write_files(frame: DataFrame, folder: Path, format_: str) -> None:
+    """A folder of part-00000.<format>, part-00001.<format>, ...: names that depend on nothing but their number."""
+    parts = folder.with_name(f"{folder.name}.parts")
+    if format_ == "parquet":
+        frame.write.parquet(str(parts))
+    else:
+        frame.write.option("ignoreNullFields", "false").json(str(parts))
+    folder.mkdir()
+    for number, file in enumerate(sorted(file for file in parts.iterdir() if file.name.startswith("part-"))):
+        file.replace(folder / f"part-{number:05d}.{format_}")
+    shutil.rmtree(parts)
+
+
+def _read_manifest(out: Path) -> ExportManifest | None:
+    """Of the export that is there already; None where there is none.
+
+    Raises:
+        ConfigError: there is something else.
+    """
+    if ":/" in str(out):
+        raise ConfigError(f"--out {out} is a URI, but exports are ordinary files. Name a folder, such as a mounted volume.")
+    if out.is_file():
+        raise ConfigError(f"--out {out} is a file. Name a folder.")
+    if not out.is_dir() or not any(out.iterdir()):
+        return None
+    try:
+        values = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        manifest = ExportManifest(**{**values, "formats": tuple(values["formats"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        manifest = None
+    if manifest is None or manifest.contents != CONTENTS:
+        raise ConfigError(
+            f"--out {out} holds something that is no export of recommendations, and would be replaced. Name another."
+        )
+    return manifest

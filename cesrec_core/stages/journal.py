@@ -1,0 +1,39 @@
+"""What a run decided of each stage, and why. Kept beside its shards, for the page about the run; nothing else reads it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from cesrec_core.stages.context import RunContext
+
+FILE = "journal.json"
+RAN, SKIPPED, FAILED = "ran", "skipped", "failed"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The last word on one stage: its outcome, and the reason of the decision or the error that stopped it."""
+
+    outcome: str
+    reason: str
+
+
+def note(context: RunContext, stage: str, outcome: str, reason: str) -> None:
+    """Remember it. A stage that ran and is skipped when the run goes on keeps what was said when it ran."""
+    entries = read_journal(context.work_path)
+    if outcome == SKIPPED and entries.get(stage, Entry("", "")).outcome == RAN:
+        return
+    entries[stage] = Entry(outcome, reason)
+    context.work_path.mkdir(parents=True, exist_ok=True)
+    scratch = context.work_path / f"{FILE}.unfinished"
+    scratch.write_text(json.dumps({name: vars(entry) for name, entry in entries.items()}, indent=1), encoding="utf-8")
+    scratch.replace(context.work_path / FILE)
+
+
+def read_journal(work_path: Path) -> dict[str, Entry]:
+    """Entries by stage; none where the run was not noted, or its work folder has been dropped."""
+    try:
+        values = json.loads((work_path / FILE).read_text(encoding="utf-8"))
+        return {stage: Entry(**entry) for stage, entry in values.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

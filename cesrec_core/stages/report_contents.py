@@ -1,0 +1,391 @@
+"""Reads what the page of a run says from the tables, the records beside the shards, and the evaluations."""
+
+import datetime as dt
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import functions as F
+
+from cesrec_core import columns as c
+from cesrec_core.artifacts import read_manifest
+from cesrec_core.catalogue import CatalogueFeatures
+from cesrec_core.config import Config
+from cesrec_core.constructor.titles import NOT_A_CANDIDATE, TRUNCATED_ANSWER, WRONG_NUMBER_OF_TITLES
+from cesrec_core.delta_io.runs import all_runs, latest_published
+from cesrec_core.delta_io.warehouse import Warehouse
+from cesrec_core.errors import ArtifactError
+from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
+from cesrec_core.frames.raw import BRAND, RAW_COLUMNS, RELEASE_YEAR, TIMESTAMP
+from cesrec_core.frames.recommendation_lists import RESCORED, changed_lists, ranked_lists
+from cesrec_core.report.bins import COSINES, NUM_FINE_BINS, fine_bins, histogram_of
+from cesrec_core.report.contents import (
+    Artifact,
+    Check,
+    EvaluatedVariant,
+    Evaluation,
+    Histogram,
+    Point,
+    Report,
+    Rewrite,
+    StageLine,
+    Tally,
+    Trend,
+)
+from cesrec_core.report.measures import QUALITY, TILES, Measure
+from cesrec_core.report.rewrites import replacements
+from cesrec_core.report.text import record_without_people, shown
+from cesrec_core.rewriting import DRIFT, INVALID_REWRITE, NOTHING_MASKED, SAME_WORDS
+from cesrec_core.schemas import (
+    CLARIFICATIONS,
+    FEEDBACK,
+    ITEMS,
+    METRICS,
+    OUTLIER_MASKS,
+    PSEUDO_SEQUENCES,
+    QUARANTINE,
+    RECOMMENDATIONS,
+    Table,
+)
+from cesrec_core.stages import audit
+from cesrec_core.stages.context import StageState, read_record
+from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, read_journal
+from cesrec_core.stages.nightly import NIGHTLY
+
+# Earlier runs that figures are shown beside.
+NUM_EARLIER_RUNS = 13
+NUM_EARLIER_EVALUATIONS = 2
+NUM_REWRITES = 20
+NUM_EXAMPLES = 3
+MAX_UTTERANCE_CHARACTERS, MAX_TITLE_CHARACTERS, MAX_RECORD_CHARACTERS = 280, 120, 240
+# Fields of raw records that name no person; the others are shown as outlines.
+HARMLESS = {
+    c.ITEM_ID,
+    c.TITLE,
+    c.ATTRIBUTES,
+    c.DESCRIPTION,
+    c.ITEM_TEXT,
+    c.RATING,
+    c.RULE,
+    TIMESTAMP,
+    RELEASE_YEAR,
+    BRAND,
+}
+HARMLESS_FIELDS = frozenset(
+    name
+    for columns in RAW_COLUMNS.values()
+    for column in columns
+    if column.name in HARMLESS
+    for name in (column.name, *column.aliases)
+) | {c.ITEM_TEXT}
+FALLBACKS = {
+    VAGUE_FEEDBACK: "The words name nothing that could be acted on; the person is asked.",
+    CONFLICTING_FEEDBACK: "The words ask for what they turn down; the person is asked.",
+    OFF_TOPIC_FEEDBACK: "The words are about something else; the person is asked.",
+    NOTHING_MASKED: "No item of the history lies outside of the person's core taste.",
+    SAME_WORDS: "The same words had changed nothing in the round before.",
+    INVALID_REWRITE: "The Constructor's answer broke a rule: an item that does not exist, was turned down or was there before.",
+    NOT_A_CANDIDATE: "The language model wrote a title that no candidate has.",
+    WRONG_NUMBER_OF_TITLES: "The language model wrote more or fewer titles than there are masked items.",
+    TRUNCATED_ANSWER: "The language model's answer was cut off (construct_pseudo_sequences.max_title_tokens).",
+    DRIFT: "The items that stayed had become too unlikely (construct_pseudo_sequences.max_likelihood_drop).",
+}
+UNCHANGED = "nothing better"
+
+
+class RunReader:
+    """One run of a warehouse and the runs before it."""
+
+    def __init__(self, warehouse: Warehouse, config: Config, run_id: str) -> None:
+        self.warehouse = warehouse
+        self.config = config
+        runs = all_runs(warehouse)
+        self.run = next(run for run in runs if run.run_id == run_id)
+        done = [run for run in runs if run.status in ("published", "finished") and run.started_at < self.run.started_at]
+        self.earlier = sorted(done, key=lambda run: (run.started_at, run.run_id))[-NUM_EARLIER_RUNS:]
+        self.before = self.earlier[-1] if self.earlier else None
+
+    def contents(self) -> Report:
+        """Everything the page says."""
+        journal = read_journal(self._work_of(self.run.run_id))
+        artifacts = tuple(self._artifacts())
+        histograms = tuple(found for found in (self._of_masks(), self._of_alignment(artifacts)) if found is not None)
+        num_rewrites, fallbacks = self._rounds()
+        return Report(
+            run_id=self.run.run_id,
+            run_date=self.run.run_date,
+            status=self.run.status,
+            started_at=self.run.started_at,
+            finished_at=self.run.finished_at,
+            code_version=self.run.code_version,
+            config_hash=self.run.config_hash,
+            published_run_id=latest_published(self.warehouse),
+            error=next((entry.reason for entry in journal.values() if entry.outcome == FAILED), None),
+            compared_with=None if self.before is None else self.before.run_id,
+            changed_people=self._changed_people(),
+            changed_since=tuple(self._changed_since()),
+            stages=tuple(self._stages(journal)),
+            checks=tuple(self._checks()),
+            tiles=tuple(self._tiles()),
+            quality=tuple(trend for trend in map(self._trend, QUALITY) if trend is not None),
+            evaluation=self._evaluation(),
+            histograms=histograms,
+            rewrites=tuple(self._rewrites()),
+            num_rewrites=num_rewrites,
+            fallbacks=fallbacks,
+            clarifications=tuple(self._clarifications()),
+            quarantine=tuple(self._quarantine()),
+            input_versions=self.run.input_versions,
+            output_versions=self.run.output_versions,
+            artifacts=artifacts,
+        )
+
+    def _work_of(self, run_id: str) -> Path:
+        return self.warehouse.path / "work" / run_id
+
+    def _rows(self, table: Table) -> DataFrame:
+        return self.warehouse.read_run(table, self.run.run_id)
+
+    @cached_property
+    def _numbers(self) -> dict[str, dict[tuple[str, str], float]]:
+        """Of this run and the earlier ones: value by stage and name."""
+        run_ids = [run.run_id for run in (*self.earlier, self.run)]
+        found: dict[str, dict[tuple[str, str], float]] = {run_id: {} for run_id in run_ids}
+        for row in self.warehouse.read(METRICS).where(F.col(c.RUN_ID).isin(run_ids)).collect():
+            found[row[c.RUN_ID]][row[c.STAGE], row[c.NAME]] = row[c.VALUE]
+        return found
+
+    def _trend(self, measure: Measure) -> Trend | None:
+        """None where this run has no such number: the last point of a trend is this run's."""
+        stage, name = measure.source
+        low, high = ((stage, end) for end in measure.interval) if measure.interval else (None, None)
+        points = [
+            Point(run.run_id, run.run_date, numbers[stage, name], numbers.get(low), numbers.get(high))  # type: ignore[arg-type]
+            for run in (*self.earlier, self.run)
+            if np.isfinite((numbers := self._numbers[run.run_id]).get((stage, name), np.nan))
+        ]
+        if not points or points[-1].run_id != self.run.run_id:
+            return None
+        return Trend(measure.title, measure.meaning, tuple(points), measure.form, measure.is_better)
+
+    def _tiles(self) -> Iterator[Trend]:
+        yield from (trend for trend in map(self._trend, TILES) if trend is not None)
+        refused = {row[c.RUN_ID]: row["count"] for row in self._of_runs(QUARANTINE).groupBy(c.RUN_ID).count().collect()}
+        yield self._of_every_run("Rows refused", {run.run_id: refused.get(run.run_id, 0) for run in (*self.earlier, self.run)})
+        seconds = {run.run_id: sum(s.seconds for s in self._records(run.run_id).values()) for run in (*self.earlier, self.run)}
+        yield self._of_every_run("Seconds of work", {run_id: total for run_id, total in seconds.items() if total})
+
+    def _of_runs(self, table: Table) -> DataFrame:
+        return self.warehouse.read(table).where(F.col(c.RUN_ID).isin([run.run_id for run in (*self.earlier, self.run)]))
+
+    def _of_every_run(self, title: str, values: Mapping[str, float]) -> Trend:
+        runs = [run for run in (*self.earlier, self.run) if run.run_id in values or run is self.run]
+        points = tuple(Point(run.run_id, run.run_date, float(values.get(run.run_id, 0.0))) for run in runs)
+        return Trend(title, "", points, ",.0f")
+
+    def _records(self, run_id: str) -> dict[str, StageState]:
+        """What stages that ran in a run remember of it; nothing where its work folder has been dropped."""
+        records = {stage.name: read_record(self._work_of(run_id) / stage.name / "done.json") for stage in NIGHTLY}
+        return {name: record for name, record in records.items() if record is not None}
+
+    def _stages(self, journal: Mapping[str, Entry]) -> Iterator[StageLine]:
+        records = self._records(self.run.run_id)
+        earlier = [self._records(run.run_id) for run in self.earlier]
+        for stage in NIGHTLY:
+            record, entry = records.get(stage.name), journal.get(stage.name)
+            if record is not None and (entry is None or entry.outcome == SKIPPED):
+                entry = Entry(RAN, "ran before the run was interrupted")
+            elif entry is None:
+                entry = Entry("not reached", "the run did not come to it, or its records were dropped")
+            seconds = record.seconds if record is not None and entry.outcome == RAN else None
+            usual = [of_run[stage.name].seconds for of_run in earlier if stage.name in of_run]
+            yield StageLine(
+                name=stage.name,
+                outcome=entry.outcome,
+                reason=entry.reason,
+                seconds=seconds,
+                usual_seconds=statistics.median(usual) if usual else None,
+                counts=record.counts if record is not None and entry.outcome != SKIPPED else {},
+                tokens=None if record is None else _tokens(record),
+            )
+
+    def _checks(self) -> Iterator[Check]:
+        """By the configuration that the page is made with: limits of the audit are no part of a run's name."""
+        measured = {name: value for (stage, name), value in self._numbers[self.run.run_id].items() if stage == audit.NAME}
+        if not measured:
+            return
+        for name, fault in audit.CHECKS.items():
+            yield Check(f"{{}} rows {fault}", measured.get(name), 0.0, False, ",.0f")
+        for limit in audit.LIMITS:
+            section, key = limit.setting.split(".")
+            allowed = float(getattr(getattr(self.config, section), key))
+            yield Check(limit.fault, measured.get(limit.name), allowed, limit.is_lowest, limit.form, limit.setting)
+
+    def _changed_since(self) -> Iterator[str]:
+        if self.before is None:
+            return
+        if self.before.code_version != self.run.code_version:
+            yield "code"
+        if self.before.config_hash != self.run.config_hash:
+            yield "configuration"
+        for kind, artifact_id in self.run.artifact_ids.items():
+            if self.before.artifact_ids.get(kind, artifact_id) != artifact_id:
+                yield kind
+
+    def _changed_people(self) -> float | None:
+        """Share of the people served whose items or their order are others than in the run before."""
+        if self.before is None:
+            return None
+        now = ranked_lists(self._rows(RECOMMENDATIONS))
+        before = ranked_lists(self.warehouse.read_run(RECOMMENDATIONS, self.before.run_id))
+        num_now, num_before = now.count(), before.count()
+        if not num_now or not num_before:
+            return None
+        others = changed_lists(now, before).where(F.col(c.ITEM_IDS).isNotNull() & (F.col(c.CHANGE) != RESCORED))
+        return float(others.count() / num_now)
+
+    def _artifacts(self) -> Iterator[Artifact]:
+        for kind, artifact_id in sorted(self.run.artifact_ids.items()):
+            try:
+                parents = read_manifest(self.warehouse.path / "artifacts" / kind / artifact_id, kind).parents
+            except ArtifactError:
+                parents = {"": "removed since"}
+            yield Artifact(kind, artifact_id, parents)
+
+    def _of_masks(self) -> Histogram | None:
+        """How similar the items of histories are to their core, masked ones apart."""
+        places = self._rows(OUTLIER_MASKS).select(c.MASKED_POSITIONS, F.posexplode(c.SIMILARITIES).alias("place", "cosine"))
+        places = places.where(F.col("cosine").isNotNull() & ~F.isnan("cosine"))
+        low, high = COSINES
+        number = F.floor((F.col("cosine") - low) / (high - low) * NUM_FINE_BINS).cast("int")
+        number = F.least(F.greatest(number, F.lit(0)), F.lit(NUM_FINE_BINS - 1))
+        is_masked = F.array_contains(c.MASKED_POSITIONS, F.col("place"))
+        counts = {"kept": np.zeros(NUM_FINE_BINS, np.int64), "masked": np.zeros(NUM_FINE_BINS, np.int64)}
+        for row in places.groupBy(number.alias("bin"), is_masked.alias("is_masked")).count().collect():
+            counts["masked" if row["is_masked"] else "kept"][row["bin"]] = row["count"]
+        return histogram_of(
+            counts,
+            "Items of histories: similarity to the core taste",
+            "Masked places are what the Constructor may replace. The farther left of the kept ones they lie, the better.",
+            "cosine to the mean of the history",
+        )
+
+    def _of_alignment(self, artifacts: Sequence[Artifact]) -> Histogram | None:
+        """How near aligned vectors lie to the recommender's; the same with another item's as what chance would give."""
+        adapter = next((artifact.artifact_id for artifact in artifacts if artifact.kind == "adapter"), None)
+        folder = self._work_of(self.run.run_id) / "catalogue" / str(adapter)
+        if not folder.is_dir():
+            return None
+        features = CatalogueFeatures.load(folder)
+        has_both = features.is_active & features.has_collaborative & features.aligned.any(axis=1)
+        aligned, collaborative = _directions(features.aligned[has_both]), _directions(features.collaborative[has_both])
+        others = np.roll(collaborative, 1, axis=0)
+        return histogram_of(
+            {
+                "another item's vector": fine_bins((aligned * others).sum(axis=1)),
+                "its own": fine_bins((aligned * collaborative).sum(axis=1)),
+            },
+            "Items: aligned vector and the recommender's vector",
+            "The farther its own lies to the right of another's, the more the Adapter knows of an item from its text.",
+            "cosine of the two vectors",
+        )
+
+    def _rounds(self) -> tuple[int, tuple[Tally, ...]]:
+        """Number of rounds that changed something, and the others by reason."""
+        rows = self._rows(PSEUDO_SEQUENCES)
+        reason = F.when(F.col(c.IS_FALLBACK), F.coalesce(c.FALLBACK_REASON, F.lit("not said")))
+        reason = reason.when(F.size(c.REPLACED_POSITIONS) == 0, UNCHANGED)
+        counts = {row["reason"]: row["count"] for row in rows.groupBy(reason.alias("reason")).count().collect()}
+        num_changed = counts.pop(None, 0)
+        meanings = FALLBACKS | {UNCHANGED: "The Constructor left every masked item where it was."}
+        names = [*meanings, *sorted(counts.keys() - meanings)]
+        return num_changed, tuple(Tally(name, counts.get(name, 0), meanings.get(name, "")) for name in names)
+
+    def _rewrites(self) -> Iterator[Rewrite]:
+        changed = self._rows(PSEUDO_SEQUENCES).where(~F.col(c.IS_FALLBACK) & (F.size(c.REPLACED_POSITIONS) > 0))
+        drawn = changed.orderBy(*_drawn(c.USER_ID, c.ROUND)).limit(NUM_REWRITES)
+        rows = drawn.join(self._words(), on=c.FEEDBACK_ID, how="left").orderBy(*_drawn(c.USER_ID, c.ROUND)).collect()
+        titles = self._titles(rows)
+        for row in rows:
+            yield Rewrite(_utterance(row), row[c.ROUND], replacements(row.asDict(), titles))
+
+    def _words(self) -> DataFrame:
+        return self.warehouse.read(FEEDBACK).select(c.FEEDBACK_ID, c.UTTERANCE)
+
+    def _titles(self, rows: Sequence[Row]) -> dict[str, str]:
+        """Of the items that left or came, and of their runners-up."""
+        needed = {item for row in rows for item in (*row[c.REPLACED_ITEM_IDS], *(row[c.RUNNER_UP_ITEM_IDS] or ()))}
+        needed |= {row[c.ITEM_IDS][place] for row in rows for place in row[c.REPLACED_POSITIONS]}
+        found = self.warehouse.read(ITEMS).where(F.col(c.ITEM_ID).isin(sorted(needed - {None}))).select(c.ITEM_ID, c.TITLE)
+        return {row[c.ITEM_ID]: shown(row[c.TITLE], MAX_TITLE_CHARACTERS) for row in found.collect()}
+
+    def _clarifications(self) -> Iterator[Tally]:
+        rows = self._rows(CLARIFICATIONS)
+        counts = {row[c.REASON]: row["count"] for row in rows.groupBy(c.REASON).count().collect()}
+        first = rows.orderBy(*_drawn(c.USER_ID)).limit(NUM_EXAMPLES).join(self._words(), on=c.FEEDBACK_ID, how="left").collect()
+        for reason in sorted(counts):
+            examples = [f"{_utterance(row)} → {shown(row[c.QUESTION], 200)}" for row in first if row[c.REASON] == reason]
+            yield Tally(reason, counts[reason], examples=tuple(sorted(examples)))
+
+    def _quarantine(self) -> Iterator[Tally]:
+        rows = self._rows(QUARANTINE)
+        of_reason = Window.partitionBy(c.SOURCE, c.REASON)
+        numbered = rows.withColumn("place", F.row_number().over(of_reason.orderBy(c.ROW)))
+        numbered = numbered.withColumn("rows", F.count(F.lit(1)).over(of_reason))
+        first = numbered.where(F.col("place") <= NUM_EXAMPLES).orderBy(F.desc("rows"), c.SOURCE, c.REASON, "place").collect()
+        found: dict[tuple[str, str], list[Row]] = {}
+        for row in first:
+            found.setdefault((row[c.SOURCE], row[c.REASON]), []).append(row)
+        for (source, reason), of_group in found.items():
+            examples = (record_without_people(row[c.RECORD], HARMLESS_FIELDS, MAX_RECORD_CHARACTERS) for row in of_group)
+            yield Tally(f"{source}: {reason}", of_group[0]["rows"], examples=tuple(examples))
+
+    def _evaluation(self) -> Evaluation | None:
+        """The newest evaluation of this run's artifacts, and the newest of others."""
+        if not self.run.artifact_ids:
+            return None
+        files = (self.warehouse.path / "evaluations").glob("*/evaluation.json")
+        newest_first = sorted(files, key=lambda file: (-file.stat().st_mtime, file.parent.name))
+        found = [(file.parent.name, json.loads(file.read_text(encoding="utf-8"))) for file in newest_first]
+        own = [entry for entry in found if entry[1]["artifacts"] == self.run.artifact_ids][:1]
+        if not own:
+            return None
+        others = [entry for entry in found if entry[1]["artifacts"] != self.run.artifact_ids][:NUM_EARLIER_EVALUATIONS]
+        columns = [_ndcg_by_variant(run_id, self.run.run_date, figures) for run_id, figures in (*own, *others)]
+        variants = tuple(EvaluatedVariant(name, tuple(column.get(name) for column in columns)) for name in columns[0])
+        return Evaluation(tuple(run_id for run_id, _ in (*own, *others)), own[0][1]["num_users"], variants)
+
+
+def _ndcg_by_variant(run_id: str, run_date: dt.date, figures: Mapping[str, Any]) -> dict[str, Point]:
+    result = {}
+    for row in figures["rows"]:
+        interval = row["intervals"]["full"]["NDCG@10"]
+        result[row["variant"]["name"]] = Point(run_id, run_date, interval["mean"], interval["low"], interval["high"])
+    return result
+
+
+def _drawn(*keys: str) -> list[Any]:
+    """An order that is nobody's choice and always the same."""
+    return [F.xxhash64(c.RUN_ID, *keys), *(F.col(key) for key in keys)]
+
+
+def _utterance(row: Row) -> str:
+    return shown(row[c.UTTERANCE] or "(these words are not in the table feedback any more)", MAX_UTTERANCE_CHARACTERS)
+
+
+def _directions(vectors: np.ndarray) -> np.ndarray:
+    """float32 [N, D] of length 1; zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    result: np.ndarray = vectors / np.where(lengths > 0, lengths, 1.0)
+    return result
+
+
+def _tokens(record: StageState) -> int | None:
+    """Of counts and metrics, all that count tokens."""
+    found = [int(value) for name, value in {**record.metrics, **record.counts}.items() if f"_{name}".endswith("_tokens")]
+    return sum(found) if found else None

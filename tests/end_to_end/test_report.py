@@ -1,0 +1,262 @@
+"""The page about the tiny world's night, MLflow's record of it, and the files that a serving store would load."""
+
+import dataclasses
+import json
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as pads
+import pytest
+from conftest import World
+from pyspark.sql import functions as F
+from tiny_world import NUM_USERS
+
+from cesrec_core.config import load_config
+from cesrec_core.delta_io.runs import find_run, write_run
+from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
+from cesrec_core.schemas import TABLES
+from cesrec_core.stages import report, runner
+from cesrec_core.stages.context import StageResult
+from cesrec_core.stages.export_recommendations import export_recommendations, run_export
+from cesrec_core.stages.nightly import NIGHTLY
+from cesrec_core.stages.report import report_of_run, run_report
+from cesrec_core.stages.tracking import metric_name, track_run
+
+Night = tuple[World, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def page(first_night: Night) -> str:
+    world, summary = first_night
+    told = run_report(load_config(world.config_path), summary["run_id"])
+    path = world.warehouse_path / "reports" / f"{summary['run_id']}.html"
+    assert told == {"run_id": summary["run_id"], "status": "done", "report": str(path)}
+    return path.read_text(encoding="utf-8")
+
+
+def text_of(page: str) -> str:
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", body)))
+
+
+def test_the_page_tells_of_the_night(first_night: Night, page: str) -> None:
+    world, summary = first_night
+    text = text_of(page)
+    assert "Monday, 2 March 2026" in text and "Published" in text and summary["run_id"] in text
+    for stage in NIGHTLY:
+        assert re.search(rf"{stage.name} ran", text), stage.name
+    assert "has not run in this warehouse yet" in text
+    assert f"People served {NUM_USERS} " in text
+    assert "540 interactions" in text and f"{NUM_USERS * 10} recommendations" in text
+    ndcg = summary["metrics"]["train_recommender"]["validation_ndcg_at_10"]
+    assert f"Base recommender, NDCG@10 On validation items, by full ranking, when it was trained. {ndcg:.3f}" in text
+    for artifact_id in find_run(world.warehouse, summary["run_id"]).artifact_ids.values():
+        assert artifact_id in text
+
+
+def test_the_page_counts_masks_as_the_table_does(first_night: Night, page: str) -> None:
+    world, summary = first_night
+    masks = world.table("outlier_masks", summary["run_id"]).select(
+        F.sum(F.size("masked_positions")), F.sum(F.size("similarities"))
+    )
+    num_masked, num_places = masks.first()
+    assert f"kept ({num_places - num_masked:,})" in text_of(page)
+    assert f"masked ({num_masked})" in text_of(page)
+
+
+def test_the_page_shows_rewrites_with_their_words_and_names_nobody(first_night: Night, page: str) -> None:
+    world, summary = first_night
+    text = text_of(page)
+    words = {row["feedback_id"]: row["utterance"] for row in world.table("feedback").collect()}
+    titles = {row["item_id"]: row["title"] for row in world.table("items").collect()}
+    rows = [row for row in world.table("pseudo_sequences", summary["run_id"]).collect() if row["replaced_positions"]]
+    assert len(rows) <= 20 and f"{len(rows)} of {len(rows)} rounds" in text
+    for row in rows:
+        after = titles[row["item_ids"][row["replaced_positions"][0]]]
+        swap = f"{titles[row['replaced_item_ids'][0]]} → {after} {100 * row['probabilities'][0]:.0f}% likely"
+        assert words[row["feedback_id"]] in text and swap in text
+    assert "person-" not in page
+
+
+def test_the_newest_run_is_reported_where_none_is_named(first_night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, summary = first_night
+    config = load_config(world.config_path)
+    monkeypatch.setattr(report, "write_report", lambda warehouse, config, run_id: run_id)
+    assert run_report(config, None)["report"] == summary["run_id"]
+    with pytest.raises(ConfigError, match="There is no run nobody's"):
+        run_report(config, "nobody's")
+
+
+def test_a_warehouse_without_runs_has_nothing_to_report_or_export(first_night: Night, tmp_path: Path) -> None:
+    config = load_config(first_night[0].config_path, [f"warehouse.path={tmp_path}"])
+    with pytest.raises(InputDataError, match="No run has begun"):
+        run_report(config, None)
+    with pytest.raises(InputDataError, match="No run has been published"):
+        run_export(config, None, ["parquet"], None)
+
+
+def test_a_page_that_cannot_be_written_fails_no_run_and_is_told(
+    first_night: Night, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, summary = first_night
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "ada@example.org said so")
+
+    monkeypatch.setattr(report, "write_report", fail)
+    with caplog.at_level("WARNING"):
+        told = report_of_run(world.warehouse, load_config(world.config_path), summary["run_id"])
+    assert told["report"] is None
+    assert told["report_error"].startswith("OSError at ")
+    assert "jobs/report.py" in caplog.text and "ada@" not in caplog.text + json.dumps(told)
+
+
+def test_a_refused_run_has_a_page_that_says_why(copied_world: World) -> None:
+    """As the nightly job ends when the audit refuses: from a run of which everything else is done."""
+
+    def refuse(context: runner.RunContext) -> StageResult:
+        raise QualityGateError("12 rows recommend items that the user has had")
+
+    auditing = [dataclasses.replace(stage, run=refuse) for stage in NIGHTLY if stage.name == "audit"]
+    context = copied_world.open("run.run_date='2026-03-03'")
+    # A stage before it, since what the first one refuses leaves no trace.
+    resting = dataclasses.replace(NIGHTLY[0], run=lambda context: StageResult(), fingerprint=None)
+    with pytest.raises(QualityGateError) as caught:
+        runner._execute_and_tell([resting, *auditing], context)
+    text = text_of(Path(caught.value.told["report"]).read_text(encoding="utf-8"))
+    assert "Refused by the audit 12 rows recommend" in text.replace("✕ ", "")
+    assert "recommend not reached" in text
+
+
+def test_a_record_in_mlflow_holds_numbers_and_lineage_and_no_words(first_night: Night, page: str, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    world, summary = first_night
+    config = load_config(world.config_path, ["mlflow.is_enabled=true", f"mlflow.tracking_uri={tmp_path / 'store'}"])
+    told = track_run(world.warehouse, config, summary["run_id"])
+    again = track_run(world.warehouse, config, summary["run_id"])
+    assert told == again and told["mlflow"]
+
+    client = mlflow.MlflowClient(tracking_uri=str(tmp_path / "store"))
+    [recorded] = client.search_runs([client.get_experiment_by_name("cesrec").experiment_id])
+    run = find_run(world.warehouse, summary["run_id"])
+    assert recorded.info.run_id == told["mlflow"] and recorded.info.status == "FINISHED"
+    assert recorded.data.tags["cesrec.run_id"] == summary["run_id"]
+    for kind, artifact_id in run.artifact_ids.items():
+        assert recorded.data.tags[f"cesrec.artifact.{kind}"] == artifact_id
+    assert recorded.data.tags["cesrec.artifact.extractor"].startswith("encoder")
+    assert recorded.data.params["mask_outliers.num_masked"] == "1"
+    assert recorded.data.params["embed_items.model_path"] == str(world.folder / "models" / "encoder")
+    assert recorded.data.metrics["audit/users"] == NUM_USERS
+    assert recorded.data.metrics["seconds/recommend"] == pytest.approx(summary["seconds"]["recommend"], abs=0.02)
+
+    files = {entry.path for entry in client.list_artifacts(told["mlflow"])}
+    assert {"lineage.json", f"{summary['run_id']}.html", "recommender", "adapter", "constructor"} <= files
+    assert "adapter/manifest.json" in {entry.path for entry in client.list_artifacts(told["mlflow"], "adapter")}
+    [lineage] = (tmp_path / "store").rglob("lineage.json")
+    built = json.loads(lineage.read_text())["artifacts"]
+    assert built["constructor"]["parents"]["adapter"] == run.artifact_ids["adapter"]
+
+    sent = json.dumps([recorded.data.tags, recorded.data.params])
+    assert "person-" not in sent
+    assert not [row["utterance"] for row in world.table("feedback").collect() if row["utterance"] in sent]
+
+
+def test_a_tracking_server_that_is_down_fails_no_run_and_is_told(
+    first_night: Night, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    world, summary = first_night
+    assert track_run(world.warehouse, load_config(world.config_path), summary["run_id"]) == {}
+    # Nothing listens on port 9, and nobody shall wait for it.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    config = load_config(world.config_path, ["mlflow.is_enabled=true", "mlflow.tracking_uri=http://127.0.0.1:9"])
+    with caplog.at_level("WARNING"):
+        told = track_run(world.warehouse, config, summary["run_id"])
+    assert told["mlflow"] is None and told["mlflow_error"].startswith("MlflowException at ")
+    assert "could not be recorded in MLflow" in caplog.text
+
+
+def test_names_of_metrics_are_such_as_mlflow_takes() -> None:
+    assert metric_name("evaluate/CESRec + re-rank | full | NDCG@10") == "evaluate/CESRec and re-rank _ full _ NDCG_at_10"
+
+
+def lists_in(folder: Path) -> dict[str, tuple[list[str], list[float]]]:
+    table = pads.dataset(folder, format="parquet").to_table().to_pylist()
+    return {row["user_id"]: (row["item_ids"], row["scores"]) for row in table}
+
+
+@pytest.fixture
+def two_runs(copied_world: World) -> tuple[World, str, str]:
+    """The first night's run, and one published after it in which one person came, one left, one has another order and one
+    other scores."""
+    world = copied_world
+    first = world.open().run_id
+    rows = world.table("recommendations", first).withColumn("run_id", F.lit("second"))
+    user, score = F.col("user_id"), F.col("score")
+    rows = rows.where(user != "person-00").withColumn("user_id", F.when(user == "person-01", "newcomer").otherwise(user))
+    swapped = F.when((user == "person-02") & (F.col("rank") <= 2), 3 - F.col("rank")).otherwise(F.col("rank"))
+    rows = rows.withColumn("rank", swapped).withColumn("score", F.when(user == "person-03", score + 1).otherwise(score))
+    world.warehouse.replace_run(TABLES["recommendations"], rows, "second")
+    run = find_run(world.warehouse, first)
+    later = {name: getattr(run, name).replace(year=2027) for name in ("started_at", "published_at")}
+    write_run(world.warehouse, dataclasses.replace(run, run_id="second", **later))
+    return world, first, "second"
+
+
+def test_an_export_brings_a_store_from_one_run_to_the_next(two_runs: tuple[World, str, str], tmp_path: Path) -> None:
+    world, first, second = two_runs
+    out = tmp_path / "out"
+    told = export_recommendations(world.warehouse, None, ["jsonl", "parquet"], out)
+    counts = {"users": 59, "items": 590, "added": 1, "changed": 1, "rescored": 1, "removed": 2}
+    assert told == {"run_id": second, "since_run_id": first, "out": str(out), "status": "done", "counts": counts}
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["run_id"], manifest["since_run_id"], manifest["counts"]) == (second, first, counts)
+
+    # The lists are the table's, and the same in both formats.
+    wanted: dict[str, tuple[list[str], list[float]]] = {}
+    for row in world.table("recommendations", second).orderBy("user_id", "rank").collect():
+        ids, scores = wanted.setdefault(row["user_id"], ([], []))
+        ids.append(row["item_id"])
+        scores.append(row["score"])
+    assert lists_in(out / "recommendations.parquet") == wanted
+    lines = [json.loads(line) for line in (out / "recommendations.jsonl" / "part-00000.jsonl").read_text().splitlines()]
+    assert {line["user_id"]: line["item_ids"] for line in lines} == {user: ids for user, (ids, _) in wanted.items()}
+
+    # A store that held the first run and takes the changes over holds the second.
+    store = {}
+    for row in world.table("recommendations", first).orderBy("user_id", "rank").collect():
+        ids, scores = store.setdefault(row["user_id"], ([], []))
+        ids.append(row["item_id"])
+        scores.append(row["score"])
+    changes = pads.dataset(out / "changes.parquet", format="parquet").to_table().to_pylist()
+    assert {row["user_id"]: row["change"] for row in changes} == {
+        "newcomer": "added",
+        "person-00": "removed",
+        "person-01": "removed",
+        "person-02": "changed",
+        "person-03": "rescored",
+    }
+    for row in changes:
+        store.pop(row["user_id"], None)
+        if row["change"] != "removed":
+            store[row["user_id"]] = (row["item_ids"], row["scores"])
+    assert store == wanted
+
+
+def test_an_export_is_not_made_twice_and_replaces_nothing_else(two_runs: tuple[World, str, str], tmp_path: Path) -> None:
+    world, first, second = two_runs
+    out = tmp_path / "out"
+    export_recommendations(world.warehouse, second, ["jsonl"], out)
+    written = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    assert written and (out / "changes.jsonl" / "part-00000.jsonl").read_text() == ""
+    assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "nothing_to_do"
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == written
+    with pytest.raises(ConfigError, match="--since long ago"):
+        export_recommendations(world.warehouse, "long ago", ["jsonl"], out)
+    (tmp_path / "taxes").mkdir()
+    (tmp_path / "taxes" / "2025.txt").touch()
+    with pytest.raises(ConfigError, match="no export of recommendations"):
+        export_recommendations(world.warehouse, first, ["jsonl"], tmp_path / "taxes")
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == written
