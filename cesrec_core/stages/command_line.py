@@ -41,8 +41,7 @@ files:
 
 # Of stages after the first, in the description of their jobs.
 WITHIN_A_RUN = (
-    "; goes on with the unfinished run of the same date and configuration, and with what that run began with, even where "
-    "inputs have changed since"
+    "; goes on with the unfinished run of the same date and configuration, even where inputs have changed since that began"
 )
 
 

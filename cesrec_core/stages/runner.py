@@ -58,7 +58,7 @@ def open_run(
 
     Args:
         goes_on_with_begun: for the jobs of later stages. Where inputs have changed since an unfinished run of this date,
-            configuration and code began, go on with that one and its pins: what is new waits for the next run.
+            configuration and code began, go on with that one and its pins.
 
     Raises:
         ConfigError, InputDataError: a source is not configured, missing, or cannot be pinned; or the warehouse's folder cannot
@@ -80,7 +80,7 @@ def open_run(
         moved = sorted(
             name for name in begun.input_versions.keys() | inputs if begun.input_versions.get(name) != inputs.get(name)
         )
-        log.info("Run %s began before %s changed, and goes on with what it began with.", begun.run_id, ", ".join(moved))
+        log.info("Run %s began before %s changed: this job goes on with it.", begun.run_id, ", ".join(moved))
         run_id, inputs = begun.run_id, begun.input_versions
     logs.enter_run(run_id)
     return RunContext(config, spark, warehouse, ray, run_id, run_date, sources, inputs)

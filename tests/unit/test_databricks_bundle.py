@@ -49,7 +49,7 @@ def test_jobs_schemas_and_volumes_are_what_databricks_knows(resources: dict[str,
         for value in resources[kind].values():
             # What the model does not carry back out, it did not understand.
             assert set(model.from_dict(value).as_dict()) == set(value)
-    with pytest.raises(ValueError, match="Unexpected field .unheard_of_parameter."):
+    with pytest.raises(ValueError, match="Unexpected field"):
         Job.from_dict({**resources["jobs"]["cesrec_nightly"], "unheard_of_parameter": 1})
 
 
