@@ -58,6 +58,9 @@ def load_dags() -> dict:
 
 
 def run_nightly(dag) -> None:
+    for task in dag.tasks:
+        # What fails here would fail again.
+        task.retries = 0
     run = dag.test(logical_date=RUN_DATE)
     states = {task.task_id: str(task.state) for task in run.get_task_instances()}
     assert str(run.state) == "success", states
