@@ -4,12 +4,14 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
+# Airflow's dependencies are none of the project's.
+AIRFLOW := .venv-airflow
 STAMP := $(VENV)/.set-up
 # Ray, Spark and DeepSpeed look for their tools on the path; transformers shall not try to reach a hub.
 RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evaluate test lint check format wheel browser-check clean
+.PHONY: help setup demo evaluate test lint check format wheel browser-check standalone airflow clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,5 +54,18 @@ wheel: $(STAMP) ## build dist/*.whl for executors and workers
 browser-check: $(STAMP) ## the page of a run in Chromium, light and dark, phone and desktop; PAGE=FILE for one of your own
 	@$(RUN) python tests/browser/check_page.py $(PAGE)
 
-clean: ## remove build leftovers; keeps .venv and warehouse
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+standalone: $(STAMP) ## the nightly job from the wheel on a Spark master and two workers of this machine, on a tiny world
+	@$(RUN) python tests/orchestration/standalone.py
+
+airflow: $(STAMP) $(AIRFLOW)/.set-up ## conf/airflow in a real Airflow: the DAGs load, and a night of single stages is run there
+	@$(RUN) ruff check --select AIR3 conf/airflow
+	@$(RUN) $(AIRFLOW)/bin/python tests/orchestration/run_dags.py
+
+$(AIRFLOW)/.set-up: conf/airflow/requirements.txt
+	@$(PYTHON) -m venv --clear $(AIRFLOW)
+	@echo "Installing Airflow into $(AIRFLOW) ..."
+	@$(AIRFLOW)/bin/python -m pip install --quiet --disable-pip-version-check --requirement conf/airflow/requirements.txt
+	@touch $@
+
+clean: ## remove build leftovers and .venv-airflow; keeps .venv and warehouse
+	rm -rf build dist .venv-airflow *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

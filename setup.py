@@ -35,6 +35,8 @@ EXTRAS = {
     "training": ["deepspeed>=0.18"],
     # The demo's language model is a GGUF file; see cesrec_core/local_setup.py. `embed_items.model_path` may name one, too.
     "demo": ["gguf>=0.10"],
+    # `ray.address: spark`: the head of a Ray cluster on Spark nodes serves Ray's client protocol, too.
+    "ray_on_spark": ["ray[client]>=2.50"],
     # `embed_items.engine: vllm`, on machines with GPUs.
     "vllm": ["vllm>=0.18"],
     # `mlflow.is_enabled`. A store in a database file (sqlite://) needs the whole of mlflow.
@@ -47,6 +49,8 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "import-linter>=2.1",
+        # Databricks' own model of what resources/*.yml may hold; no dependencies.
+        "databricks-bundles>=1.0",
         "pytrec-eval-terrier>=0.5.7",
         "mypy>=1.11",
         "ruff>=0.6",
@@ -62,9 +66,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
-    packages=find_packages(include=["cesrec_core*", "training"]),
-    # The page of a run.
-    package_data={"cesrec_core.report": ["*.j2", "*.css"]},
+    packages=[*find_packages(include=["cesrec_core*", "training"]), "cesrec_core.conf", "cesrec_core.conf.deepspeed"],
+    # In a wheel the configurations lie inside of the library; cesrec_core/shipped.py finds them here and there.
+    package_dir={"cesrec_core.conf": "conf"},
+    package_data={"": ["*.yaml", "*.json"], "cesrec_core.report": ["*.j2", "*.css"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

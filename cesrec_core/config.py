@@ -19,6 +19,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from cesrec_core.errors import ConfigError
+from cesrec_core.logs import LogFormat
+from cesrec_core.shipped import find_file
 
 TableName = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+){0,2}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -37,11 +39,12 @@ class Section(BaseModel):
 
 
 class RunSection(Section):
-    """What a run is: its date, its seed, and whether consumers shall see it."""
+    """What a run is: its date, its seed, whether consumers shall see it, and how it logs."""
 
     run_date: str | None = None
     seed: Seed = 20_240_909
     publish: bool = True
+    log_format: LogFormat = "text"
 
     @field_validator("run_date")
     @classmethod
@@ -82,6 +85,9 @@ class RaySection(Section):
     num_actors: Count = 1
     num_cpus_per_actor: Annotated[float, Field(gt=0)] = 1.0
     num_gpus_per_actor: Annotated[float, Field(ge=0)] = 0.0
+    spark_nodes: Count | None = None
+    cpus_per_spark_node: Count | None = None
+    gpus_per_spark_node: WholeNumber = 0
     object_store_mib: Count = 1024
     rows_per_shard: Count = 50_000
     max_attempts_per_shard: Count = 3
@@ -377,6 +383,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _ray_leaves_spark_room(self) -> "Config":
+        ray = self.ray
+        if ray.address == "spark" and ray.spark_nodes is None and ray.cpus_per_spark_node is None:
+            raise ValueError(
+                "ray.address spark would take every core that Spark has, and Spark would wait for ever: set "
+                "ray.cpus_per_spark_node below the cores of a Spark worker, or ray.spark_nodes below their number"
+            )
+        if ray.gpus_per_spark_node and ray.cpus_per_spark_node is None:
+            raise ValueError("ray.gpus_per_spark_node needs ray.cpus_per_spark_node beside it")
+        return self
+
+    @model_validator(mode="after")
     def _vllm_has_what_it_needs(self) -> "Config":
         if self.embed_items.engine == "vllm" and self.ray.num_gpus_per_actor == 0:
             raise ValueError("embed_items.engine vllm needs a GPU or a share of one: set ray.num_gpus_per_actor")
@@ -404,6 +422,7 @@ class Config(Section):
         values = self.model_dump(mode="json", exclude=elsewhere)
         values["run"].pop("run_date")
         values["run"].pop("publish")
+        values["run"].pop("log_format")
         values["dataset"] = {"split": self.dataset.split}
         return values
 
@@ -411,13 +430,14 @@ class Config(Section):
 def load_config(path: str | Path | None, overrides: typing.Sequence[str] = ()) -> Config:
     """Read a YAML file, the files it extends, then `section.key=value` overrides (values parsed as YAML).
 
-    Without a file the overrides stand on the built-in defaults.
+    Of a file conf/NAME that is not there, the one that ships with the library is read (`shipped.find_file`). Without a file
+    the overrides stand on the built-in defaults.
 
     Raises:
         ConfigError: a file is missing or not YAML, a key is unknown (the nearest valid one is named), or a value
             has the wrong type or is out of range.
     """
-    values: dict[str, Any] = _read_with_parents(Path(path), ()) if path is not None else {}
+    values: dict[str, Any] = _read_with_parents(find_file(Path(path)), ()) if path is not None else {}
     overridden = {_apply_override(values, override) for override in overrides}
     return parse_config(values, str(path or "--set"), overridden)
 

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 TRAINING_LOCK = "lock"
 # What file systems say that know no such locks, as some mounted object stores do.
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+NO_LOCKS = "%s lies on a file system without locks: see to it that %s by one process at a time"
 
 
 def take_lock(file: Path, busy_with: str) -> IO[str]:
@@ -30,7 +31,14 @@ def take_lock(file: Path, busy_with: str) -> IO[str]:
         BusyError: another process holds it.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = file.open("a+", encoding="utf-8")
+    try:
+        lock = file.open("a+", encoding="utf-8")
+    except OSError as error:
+        # A volume of an object store may not even know how to append.
+        if error.errno not in UNSUPPORTED:
+            raise
+        log.warning(NO_LOCKS, file, busy_with)
+        return Path(os.devnull).open("a+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -42,7 +50,7 @@ def take_lock(file: Path, busy_with: str) -> IO[str]:
         if error.errno not in UNSUPPORTED:
             lock.close()
             raise
-        log.warning("%s lies on a file system without locks: see to it that %s by one process at a time", file, busy_with)
+        log.warning(NO_LOCKS, file, busy_with)
         return lock
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from tqdm import tqdm
 
+from cesrec_core.logs import has_bars
+
 log = logging.getLogger("cesrec.progress")
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -22,7 +24,7 @@ class Advance(Protocol):
 @contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
     """Yield a function that is told how many more units are done."""
-    if sys.stderr.isatty():
+    if has_bars():
         # Some pseudo-terminals say that they have no columns, and tqdm then draws nothing; here that means 80.
         columns = shutil.get_terminal_size().columns
         with tqdm(total=total, desc=label, unit=unit, file=sys.stderr, ncols=columns) as bar:

@@ -16,9 +16,10 @@ bootstrap interval over users. Needs models trained with dataset.split leave_one
 
 With --dataset and --artifact: measure one recommender that training/train_recommender.py wrote, on the items its split
 held back, in whole and by history length, popularity and taste; with --against, test it against another on the same users."""
+EXAMPLES = ["", "--dataset FOLDER --artifact FOLDER/sasrec --against FOLDER/markov"]
 
 if __name__ == "__main__":
-    parser = parser_for(DESCRIPTION)
+    parser = parser_for(DESCRIPTION, EXAMPLES)
     add_arguments(parser)
     options = parser.parse_args()
     if evaluates_recommender(parser, options):

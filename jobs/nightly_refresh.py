@@ -9,6 +9,12 @@ DESCRIPTION = """\
 Read people's histories and what they said, rewrite the few items that contradict their words, recommend from the
 rewritten histories, and publish pseudo-sequences and recommendations to Delta tables. Trains what is missing or too old.
 Running it again with nothing changed does nothing; starting it again after a crash resumes where it stopped."""
+EXAMPLES = [
+    " # the demo",
+    "--dry-run  # what would run, and why",
+    "--config conf/databricks.yaml --run-date 2026-03-02",
+    "--set dataset.path=FOLDER --set warehouse.path=FOLDER/warehouse",
+]
 
 if __name__ == "__main__":
-    sys.exit(run_stages("nightly_refresh", DESCRIPTION, NIGHTLY))
+    sys.exit(run_stages("nightly_refresh", DESCRIPTION, NIGHTLY, EXAMPLES))

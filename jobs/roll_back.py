@@ -9,7 +9,7 @@ DESCRIPTION = """\
 Publish an older run again, by one commit to the table runs. Its rows must still be there (see maintain.keep_runs)."""
 
 if __name__ == "__main__":
-    parser = parser_for(DESCRIPTION)
+    parser = parser_for(DESCRIPTION, ["--run-id a75b452b6d810805"])
     parser.add_argument("--run-id", required=True, help="a run of the table runs whose status is published or finished")
     arguments = parser.parse_args()
     sys.exit(finish("roll_back", lambda: roll_back(configuration(arguments), arguments.run_id)))

@@ -50,6 +50,7 @@ from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.processes import restart_under_torchrun, share_cores
 from cesrec_core.sequences import input_and_target, training_part
+from cesrec_core.shipped import find_file
 
 log = logging.getLogger("finetune_constructor")
 
@@ -299,7 +300,7 @@ def rate_share(step: int, section: FinetuneConstructorSection) -> float:
 
 
 def deepspeed_config(section: FinetuneConstructorSection) -> dict[str, Any]:
-    path = Path(section.deepspeed_config)
+    path = find_file(Path(section.deepspeed_config))
     if not path.is_file():
         raise ConfigError(f"There is no DeepSpeed configuration {path}. Set finetune_constructor.deepspeed_config to one.")
     try:

@@ -1,4 +1,7 @@
-"""Ray for the length of a job: started when the first stage needs it, shut down when the job ends."""
+"""Ray for the length of a job: started when the first stage needs it, shut down when the job ends.
+
+It runs on this machine, on a cluster that is there, or on the nodes of the Spark cluster that the job runs on.
+"""
 
 import logging
 import os
@@ -7,8 +10,12 @@ from types import TracebackType
 import ray
 
 from cesrec_core.config import RaySection
+from cesrec_core.shipped import library_root
 
 log = logging.getLogger(__name__)
+
+# A value of ray.address.
+ON_SPARK = "spark"
 
 
 class RaySession:
@@ -17,13 +24,22 @@ class RaySession:
     def __init__(self, section: RaySection) -> None:
         self.section = section
         self._is_started = False
+        self._is_on_spark = False
 
     def __enter__(self) -> "RaySession":
         return self
 
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._is_started:
-            ray.shutdown()
+        try:
+            if self._is_started:
+                ray.shutdown()
+        finally:
+            if self._is_on_spark:
+                # Not for every actor, whose processes import this module, too.
+                from ray.util.spark import shutdown_ray_cluster
+
+                shutdown_ray_cluster()
+                self._is_on_spark = False
 
     def start(self) -> None:
         if ray.is_initialized():
@@ -33,7 +49,8 @@ class RaySession:
         # Workers inherit it. Threads that spin while they wait slow a shared machine down several times.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if self.section.address:
-            ray.init(address=self.section.address, log_to_driver=False, logging_level=logging.ERROR)
+            address = self._start_on_spark() if self.section.address == ON_SPARK else self.section.address
+            ray.init(address=address, runtime_env=shipped_code(), log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
                 # Fractions of CPUs are asked for by actors; a machine with fewer cores than actors must not hang.
@@ -45,3 +62,27 @@ class RaySession:
             )
         self._is_started = True
         log.info("Ray is up with %d workers at most", self.section.num_actors)
+
+    def _start_on_spark(self) -> str:
+        """Ray nodes as tasks of a Spark job that runs until `__exit__`; returns the address of their head, on this machine."""
+        from ray.util.spark import MAX_NUM_WORKER_NODES, setup_ray_cluster
+
+        section = self.section
+        bytes_of_objects = section.object_store_mib * 1024 * 1024
+        # Where this fails, Ray takes down what it has started.
+        address, _ = setup_ray_cluster(
+            max_worker_nodes=section.spark_nodes or MAX_NUM_WORKER_NODES,
+            # Ray wants both of these or neither.
+            num_cpus_worker_node=section.cpus_per_spark_node,
+            num_gpus_worker_node=section.gpus_per_spark_node if section.cpus_per_spark_node is not None else None,
+            object_store_memory_worker_node=bytes_of_objects,
+            object_store_memory_head_node=bytes_of_objects,
+            head_node_options={"include_dashboard": "false"},
+        )
+        self._is_on_spark = True
+        return str(address)
+
+
+def shipped_code() -> dict[str, list[str]]:
+    """A runtime environment that gives workers on other machines the very code that this process runs."""
+    return {"py_modules": [str(library_root() / "cesrec_core")]}

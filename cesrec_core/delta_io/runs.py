@@ -1,6 +1,7 @@
 """The table `runs`: what a run was made of, whether consumers see it, and which one they see now."""
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame, Row
@@ -65,6 +66,18 @@ def latest_published(warehouse: Warehouse) -> str | None:
     published = warehouse.read(RUNS).where(F.col(c.PUBLISHED_AT).isNotNull())
     row = published.orderBy(F.col(c.PUBLISHED_AT).desc(), F.col(c.RUN_ID)).select(c.RUN_ID).first()
     return None if row is None else str(row[0])
+
+
+def latest_begun(
+    warehouse: Warehouse, run_date: dt.date, config_hash: str, code_version: str, done: Collection[str]
+) -> Run | None:
+    """Of the runs of this date, configuration and code whose status is none of `done`, the one that began last."""
+    same = (
+        (F.col(c.RUN_DATE) == F.lit(run_date)) & (F.col(c.CONFIG_HASH) == config_hash) & (F.col(c.CODE_VERSION) == code_version)
+    )
+    unfinished = warehouse.read(RUNS).where(same & ~F.col(c.STATUS).isin(*done))
+    row = unfinished.orderBy(F.col(c.STARTED_AT).desc(), F.col(c.RUN_ID)).first()
+    return None if row is None else _run_of(row)
 
 
 def read_published(warehouse: Warehouse, name: str) -> DataFrame:

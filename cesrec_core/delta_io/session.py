@@ -1,12 +1,12 @@
 """The Spark session of a job."""
 
 import os
-import sys
 
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
 from cesrec_core.config import SparkSection
+from cesrec_core.logs import has_bars
 
 # What spark-submit fills in where nobody named a master.
 DEFAULT_MASTER = "local[*]"
@@ -28,7 +28,7 @@ def spark_session(section: SparkSection, app_name: str) -> SparkSession:
         # Listing the few folders of a table takes no thousands of tasks, which is what VACUUM would start.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(section.shuffle_partitions),
         # On a terminal Spark's own bar shows how far the long queries of ingest, build_sequences and audit are.
-        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
+        "spark.ui.showConsoleProgress": str(has_bars()).lower(),
         "spark.ui.enabled": str(section.is_ui_enabled).lower(),
     }
     for key, value in settings.items():

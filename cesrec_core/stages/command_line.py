@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 
 from cesrec_core.config import Config, load_config
 from cesrec_core.errors import CesrecError, is_disk_full
+from cesrec_core.logs import write_logs_as
 from cesrec_core.stages.context import Stage
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import run_job
@@ -21,15 +23,26 @@ log = logging.getLogger("cesrec")
 
 DEFAULT_CONFIG = "conf/local.yaml"
 EXIT_CODES = """\
-exit codes:
+exit status:
   0  done, or nothing to do
   2  configuration or command line cannot be used
   3  input data refused; where ingest refused it, no table was changed
   4  a quality gate refused to publish; consumers go on reading the run before
   1  anything else
 
-The last line of standard output is one JSON object; plans and tables stand before it. Everything else goes to standard
-error."""
+output:
+  The last line of standard output is one JSON object; plans and tables stand before it. Everything else goes to standard
+  error: as text, or with --set run.log_format=json as JSON lines that name run and stage.
+
+files:
+  conf/base.yaml explains every value of the configuration; CLUSTER.md how to run on Spark standalone, YARN, Kubernetes,
+  Databricks and from Airflow. CESREC_DEBUG=1 in the environment shows the whole of an unforeseen error."""
+
+
+# Of stages after the first, in the description of their jobs.
+WITHIN_A_RUN = (
+    "; goes on with the unfinished run of the same date and configuration, even where inputs have changed since that began"
+)
 
 
 class JobParser(argparse.ArgumentParser):
@@ -43,28 +56,47 @@ class JobParser(argparse.ArgumentParser):
         self.exit(2)
 
 
-def parser_for(description: str) -> argparse.ArgumentParser:
+def parser_for(description: str, examples: Sequence[str] = ("",)) -> argparse.ArgumentParser:
+    """The arguments of every job.
+
+    Args:
+        examples: what may stand behind the job's name, each with a remark after two spaces and #.
+    """
+    prog = f"spark-submit jobs/{Path(sys.argv[0]).name}"
+    shown = "\n".join(f"  {prog} {example}".rstrip() for example in examples)
     parser = JobParser(
-        description=description, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=prog,
+        description=description,
+        epilog=f"examples:\n{shown}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help="YAML configuration (default: %(default)s)")
-    parser.add_argument("--run-date", metavar="YYYY-MM-DD", help="date the run stands for (default: today in UTC)")
+    parser.add_argument("--config", metavar="FILE", default=DEFAULT_CONFIG, help="YAML configuration (default: %(default)s)")
+    parser.add_argument(
+        "--run-date",
+        metavar="YYYY-MM-DD",
+        help="date the run stands for: nothing later is used (default: today in UTC); give it wherever a run is retried or "
+        "made up for, since another date is another run",
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
         metavar="SECTION.KEY=VALUE",
         action="append",
         default=[],
-        help="override one value of the configuration; may be repeated",
+        help="override one value of the configuration, such as warehouse.path=/mnt/warehouse; may be repeated",
     )
     return parser
 
 
 def configuration(arguments: argparse.Namespace) -> Config:
+    """What the command line asks for; from here on the job logs as it says."""
     overrides = list(arguments.overrides)
     if arguments.run_date is not None:
         overrides.append(f"run.run_date='{arguments.run_date}'")
-    return load_config(Path(arguments.config), overrides)
+    config = load_config(Path(arguments.config), overrides)
+    write_logs_as(config.run.log_format)
+    return config
 
 
 def reclaim_standard_error() -> None:
@@ -88,12 +120,7 @@ def reclaim_standard_error() -> None:
 def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
     """Run `work()`, print its summary as the last line, and turn errors into messages and exit codes."""
     reclaim_standard_error()
-    # Libraries log to the root: Py4J a traceback whenever an idle connection is opened anew.
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
-    )
-    for own in ("cesrec", "cesrec_core"):
-        logging.getLogger(own).setLevel(logging.INFO)
+    write_logs_as("text")
     try:
         summary = work()
         code = 0
@@ -114,7 +141,7 @@ def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
                 "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.", reason, place.filename, place.lineno
             )
         if _is_debugging():
-            traceback.print_exc()
+            log.error("All of it:", exc_info=True)
         summary, code = {"status": "failed", "error": reason}, 1
     print(json.dumps(_without_nan({"job": job, **summary}), default=str), flush=True)
     return code
@@ -129,19 +156,46 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def run_stages(job: str, description: str, stages: Sequence[Stage]) -> int:
+def run_stages(
+    job: str, description: str, stages: Sequence[Stage], examples: Sequence[str] = ("",), earlier: Sequence[Stage] = ()
+) -> int:
     """The whole of a stage job."""
-    parser = parser_for(description)
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    parser = parser_for(description, examples)
+    parser.add_argument("--dry-run", action="store_true", help="print what would run and why, and change nothing")
     arguments = parser.parse_args()
-    return finish(job, lambda: run_job(configuration(arguments), stages, arguments.dry_run, f"cesrec {job}"))
+    app_name = f"cesrec {job}"
+    return finish(job, lambda: run_job(configuration(arguments), stages, arguments.dry_run, app_name, earlier))
 
 
 def run_one_stage(name: str) -> int:
     """The job of a single stage, so that a scheduler can retry it alone."""
-    stage = next(stage for stage in NIGHTLY if stage.name == name)
-    reads, writes = ", ".join(stage.reads) or "the sources of the dataset", ", ".join(stage.writes)
-    return run_stages(name, f"Run the stage {name} of the nightly job. Reads: {reads}. Writes: {writes}.", [stage])
+    place = next(number for number, stage in enumerate(NIGHTLY) if stage.name == name)
+    examples = ["", "--run-date 2026-03-02", "--run-date 2026-03-02 --dry-run"]
+    return run_stages(name, describe_stage(NIGHTLY[place], place), [NIGHTLY[place]], examples, NIGHTLY[:place])
+
+
+def describe_stage(stage: Stage, place: int) -> str:
+    """What a stage is for, reads, writes and can be told, as the description of its job.
+
+    Args:
+        place: of the stage in the nightly job, from 0.
+    """
+    module = sys.modules[stage.run.__module__]
+    purpose = " ".join((module.__doc__ or "").split("\n\n")[0].split())
+    keys = list(type(section).model_fields) if (section := getattr(Config(), stage.name, None)) is not None else []
+    when = (
+        "where something that it reads, or its configuration, has changed since it ran last"
+        if stage.fingerprint is not None
+        else "once in every run"
+    )
+    paragraphs = {
+        "": f"Stage {place + 1} of {len(NIGHTLY)} of the nightly job, alone. {purpose}",
+        "reads: ": ", ".join(stage.reads) or "the sources of the dataset",
+        "writes: ": ", ".join(stage.writes),
+        "runs: ": f"{when}; started again after a crash, where it stopped" + (WITHIN_A_RUN if place else ""),
+        f"configuration, section {stage.name}: ": ", ".join(keys) or "none",
+    }
+    return "\n\n".join(textwrap.fill(title + text, width=110, break_on_hyphens=False) for title, text in paragraphs.items())
 
 
 def _is_debugging() -> bool:

@@ -6,17 +6,17 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from cesrec_core import __version__
+from cesrec_core import __version__, logs
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import Config
-from cesrec_core.delta_io.runs import Run, find_run, latest_published, write_run
+from cesrec_core.delta_io.runs import Run, find_run, latest_begun, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import BusyError, CesrecError, ConfigError, InputDataError, QualityGateError, StageError
@@ -54,8 +54,14 @@ class Decision:
     reason: str
 
 
-def open_run(config: Config, spark: SparkSession, ray: RaySession, today: dt.date) -> RunContext:
-    """Pin the inputs and name the run. Nothing is written.
+def open_run(
+    config: Config, spark: SparkSession, ray: RaySession, today: dt.date, goes_on_with_begun: bool = False
+) -> RunContext:
+    """Pin the inputs and name the run. Nothing is written. What is logged from here on names the run, too.
+
+    Args:
+        goes_on_with_begun: for the jobs of later stages. Where inputs have changed since an unfinished run of this date,
+            configuration and code began, go on with that one and its pins.
 
     Raises:
         ConfigError, InputDataError: a source is not configured, missing, or cannot be pinned; or the warehouse's folder cannot
@@ -73,7 +79,21 @@ def open_run(config: Config, spark: SparkSession, ray: RaySession, today: dt.dat
         ) from None
     inputs["feedback_table"] = str(warehouse.version_by_others(FEEDBACK) if warehouse.exists(FEEDBACK) else 0)
     run_id = short_hash([run_date.isoformat(), inputs, config.result_hash(), __version__])
+    if goes_on_with_begun and (begun := _begun_before(warehouse, config, run_id, run_date)) is not None:
+        moved = sorted(
+            name for name in begun.input_versions.keys() | inputs if begun.input_versions.get(name) != inputs.get(name)
+        )
+        log.info("Run %s began before %s changed: this job goes on with it.", begun.run_id, ", ".join(moved))
+        run_id, inputs = begun.run_id, begun.input_versions
+    logs.enter_run(run_id)
     return RunContext(config, spark, warehouse, ray, run_id, run_date, sources, inputs)
+
+
+def _begun_before(warehouse: Warehouse, config: Config, run_id: str, run_date: dt.date) -> Run | None:
+    """The unfinished run that began last, unless the run `run_id` has begun itself."""
+    if not warehouse.exists(RUNS) or find_run(warehouse, run_id) is not None:
+        return None
+    return latest_begun(warehouse, run_date, config.result_hash(), __version__, DONE)
 
 
 def check_warehouse_folder(path: Path) -> None:
@@ -249,18 +269,22 @@ def run_stage(stage: Stage, context: RunContext) -> float:
     return seconds
 
 
-def execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
+def execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Stage] = ()) -> dict[str, Any]:
     """Run the stages that have to run, and return the summary that a job prints last.
+
+    Args:
+        earlier: stages of the nightly job before these, which jobs of their own have run.
 
     Raises:
         BusyError: another run is writing to this warehouse.
+        InputDataError: an earlier stage whose rows belong to this run has not been run.
         CesrecError: a stage failed; the run can be started again and resumes there.
     """
     with writing_to(context.warehouse.path):
-        return _execute(stages, context)
+        return _execute(stages, context, earlier)
 
 
-def _execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
+def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Stage]) -> dict[str, Any]:
     started = time.monotonic()
     lost = lost_outputs(stages, context)
     if stages[-1].name == "publish" and not lost and _is_done(context):
@@ -272,10 +296,15 @@ def _execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
     if was_overtaken(context):
         log.warning("Another run has written to this warehouse since run %s was interrupted. It begins anew.", context.run_id)
         shutil.rmtree(context.work_path)
+    _recall_earlier(earlier, stages, context)
     seconds: dict[str, float] = {}
     skipped: dict[str, str] = {}
     started_at = dt.datetime.now(dt.UTC)
+    has_begun = bool(earlier)
+    if has_begun:
+        _mark(context, started_at, "running")
     for number, stage in enumerate(stages, start=1):
+        logs.enter_stage(stage.name)
         try:
             decision = decide(stage, context, is_resuming=not seconds)
             verb = "run " if decision.is_needed else "skip"
@@ -283,19 +312,23 @@ def _execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
             if decision.is_needed:
                 seconds[stage.name] = round(run_stage(stage, context), 2)
         except CesrecError as error:
-            # What the first stage refuses has changed nothing, and that shall stay so.
-            if number > 1:
+            # What the first stage of all refuses has changed nothing, and that shall stay so.
+            if has_begun:
                 note(context, stage.name, FAILED, str(error))
                 _mark(context, started_at, "refused" if isinstance(error, QualityGateError) else "failed")
             raise
         note(context, stage.name, RAN if decision.is_needed else SKIPPED, decision.reason)
         if decision.is_needed:
-            log.info("      %s in %.1f s%s", stage.name, seconds[stage.name], _counts_as_text(context.results[stage.name]))
+            counts = context.results[stage.name].counts
+            fields = {"seconds": seconds[stage.name], "counts": dict(counts)}
+            log.info("      %s in %.1f s%s", stage.name, seconds[stage.name], _as_text(counts), extra={"fields": fields})
         else:
             skipped[stage.name] = decision.reason
             _recall(stage, context)
-        if number == 1:
+        if not has_begun:
             _mark(context, started_at, "running")
+            has_begun = True
+    logs.enter_stage(None)
     if stages[-1].name != "publish":
         _mark(context, started_at, "partial")
     seconds["total"] = round(time.monotonic() - started, 2)
@@ -305,7 +338,7 @@ def _execute(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
         "counts": {name: dict(result.counts) for name, result in context.results.items() if result.counts and name in seconds},
         "skipped": skipped,
         "seconds": seconds,
-        "metrics": {name: dict(result.metrics) for name, result in context.results.items() if result.metrics},
+        "metrics": {stage.name: dict(of.metrics) for stage in stages if (of := context.results[stage.name]).metrics},
     }
 
 
@@ -332,13 +365,19 @@ def _is_published(context: RunContext, stages: Sequence[Stage]) -> bool:
     return stages[-1].name == "publish" and result is not None and bool(result.counts.get("published"))
 
 
-def run_job(config: Config, stages: Sequence[Stage], is_dry_run: bool, app_name: str) -> dict[str, Any]:
-    """A whole job: session, plan, work, summary. Ray is shut down in any case."""
+def run_job(
+    config: Config, stages: Sequence[Stage], is_dry_run: bool, app_name: str, earlier: Sequence[Stage] = ()
+) -> dict[str, Any]:
+    """A whole job: session, plan, work, summary. Ray is shut down in any case.
+
+    Args:
+        earlier: stages of the nightly job before these; see `execute`.
+    """
     spark = spark_session(config.spark, app_name)
     with RaySession(config.ray) as ray:
-        context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
+        context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date(), goes_on_with_begun=bool(earlier))
         if not is_dry_run:
-            return _execute_and_tell(stages, context)
+            return _execute_and_tell(stages, context, earlier)
         check_all(stages, context)
         decisions = plan(stages, context)
         print(describe_plan(decisions, context), flush=True)
@@ -346,11 +385,11 @@ def run_job(config: Config, stages: Sequence[Stage], is_dry_run: bool, app_name:
         return {"run_id": context.run_id, "status": "dry_run", "stages": planned}
 
 
-def _execute_and_tell(stages: Sequence[Stage], context: RunContext) -> dict[str, Any]:
+def _execute_and_tell(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Stage]) -> dict[str, Any]:
     """The work, and after it, whether it was published or refused, the page about it and the tracking server's record."""
     is_whole = stages[-1].name == "publish"
     try:
-        summary = execute(stages, context)
+        summary = execute(stages, context, earlier)
     except CesrecError as error:
         error.run_id = context.run_id
         # Of a run that is another process's work now, that process tells.
@@ -377,7 +416,31 @@ def _recall(stage: Stage, context: RunContext) -> None:
         raise StageError(
             f"Stage {stage.name} was skipped, but nothing is known of its last run. Remove the state folder and run again."
         )
-    context.results[stage.name] = StageResult(state.counts, state.metrics, state.artifact_id, state.notes)
+    context.results[stage.name] = _result_of(state)
+
+
+def _result_of(state: StageState) -> StageResult:
+    return StageResult(state.counts, state.metrics, state.artifact_id, state.notes)
+
+
+def _recall_earlier(earlier: Sequence[Stage], stages: Sequence[Stage], context: RunContext) -> None:
+    """Let the stages see what those before them measured, in jobs of their own.
+
+    Raises:
+        InputDataError: one of those writes rows of its run that these read, and has not been run in this one.
+    """
+    read = {name for stage in stages for name in stage.reads}
+    for stage in earlier:
+        state = read_record(context.stage_path(stage.name) / "done.json")
+        if state is None and stage.fingerprint is not None:
+            state = read_state(context.warehouse.path, stage.name)
+        if state is not None:
+            context.results[stage.name] = _result_of(state)
+        elif stage.fingerprint is None and not read.isdisjoint(stage.writes):
+            raise InputDataError(
+                f"Run {context.run_id} of {context.run_date.isoformat()} has not been through {stage.name}, which "
+                f"{stages[0].name} needs. Run jobs/{stage.name}.py with the same date and configuration first."
+            )
 
 
 def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
@@ -402,6 +465,6 @@ def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
     write_run(context.warehouse, dataclasses.replace(row, finished_at=finished_at))
 
 
-def _counts_as_text(result: StageResult) -> str:
-    text = ", ".join(f"{count} {name}" for name, count in result.counts.items())
+def _as_text(counts: Mapping[str, int]) -> str:
+    text = ", ".join(f"{count} {name}" for name, count in counts.items())
     return f" ({text})" if text else ""

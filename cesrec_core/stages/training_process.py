@@ -6,24 +6,24 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from pyspark.sql import functions as F
 
-import cesrec_core
 from cesrec_core import columns as c
+from cesrec_core import logs
 from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.frames.sequences import explode_sequences
 from cesrec_core.schemas import ITEMS, USER_SEQUENCES
+from cesrec_core.shipped import library_root, shipped_folder
 from cesrec_core.stages.context import RunContext, read_state
 
 log = logging.getLogger(__name__)
-
-# Beside the library in a checkout and in an installed wheel alike.
-TRAINING_SCRIPTS = Path(cesrec_core.__file__).parent.parent / "training"
 
 
 def export_dataset(context: RunContext) -> Path:
@@ -50,13 +50,19 @@ def run_training(context: RunContext, script: str, arguments: Sequence[str], tim
         StageError: it failed otherwise, ran out of time, or printed no summary.
     """
     config_path = _write_config(context)
-    command = [sys.executable, str(TRAINING_SCRIPTS / script), "--config", str(config_path), *arguments]
+    command = [sys.executable, str(shipped_folder("training") / script), "--config", str(config_path), *arguments]
     log.info("      training/%s in its own process", script)
     try:
-        # Its progress goes straight to this job's standard error.
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, text=True, check=False, timeout=timeout_minutes * 60, env=_environment()
-        )
+        with _standard_error() as messages:
+            done = subprocess.run(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                text=True,
+                check=False,
+                timeout=timeout_minutes * 60,
+                env=_environment(),
+            )
     except subprocess.TimeoutExpired:
         raise StageError(
             f"training/{script} was still running after {timeout_minutes} minutes and was stopped. Raise its timeout."
@@ -74,6 +80,30 @@ def run_training(context: RunContext, script: str, arguments: Sequence[str], tim
         raise StageError(f"training/{script} ended without a summary line. Its messages stand above.") from None
     measured = summary.get("metrics", summary)
     return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
+
+
+@contextmanager
+def _standard_error() -> Iterator[int | None]:
+    """Where a training's messages go: straight to this job's standard error or, where that holds JSON, line by line into the
+    log."""
+    if not logs.are_json():
+        yield None
+        return
+    reader, writer = os.pipe()
+    relay = threading.Thread(target=_relay, args=(reader,), daemon=True)
+    relay.start()
+    try:
+        yield writer
+    finally:
+        os.close(writer)
+        # A process that training left behind may keep the pipe open for as long as it likes.
+        relay.join(timeout=5)
+
+
+def _relay(reader: int) -> None:
+    with os.fdopen(reader, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            log.info("%s", line.rstrip())
 
 
 def keep_reason(
@@ -106,8 +136,12 @@ def training_notes(context: RunContext, settings: dict[str, str]) -> dict[str, o
 
 
 def _environment() -> dict[str, str]:
-    """Threads that spin while they wait make a step several times slower as soon as anything else wants the same cores."""
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    """The library that this process runs is the one that training imports, wherever spark-submit has put it.
+
+    Threads that spin while they wait make a step several times slower as soon as anything else wants the same cores.
+    """
+    paths = [str(library_root()), os.environ.get("PYTHONPATH", "")]
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _write_config(context: RunContext) -> Path:

@@ -1,5 +1,6 @@
 import errno
 import json
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -151,8 +152,24 @@ def test_help_tells_reads_writes_and_exit_codes(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(SystemExit):
         run_one_stage("recommend")
     shown = capsys.readouterr().out
-    assert "Writes: recommendations" in shown
+    assert "\nwrites: recommendations\n" in shown
+    assert "section recommend: base, top_k, " in shown
+    assert "once in every run" in shown
+    assert "  spark-submit jobs/recommend.py --run-date 2026-03-02\n" in shown
     assert "4  a quality gate refused to publish" in shown
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "jobs").glob("*.py")), ids=lambda path: path.stem)
+def test_every_job_has_a_manual(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path), run_name="__main__")
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    parts = ("usage: ", "options:", "examples:", "exit status:", "output:", "files:")
+    assert [shown.index(part) for part in parts] == sorted(shown.index(part) for part in parts)
+    assert f"  spark-submit jobs/{path.name}" in shown.split("examples:")[1]
+    assert max(len(line) for line in shown.splitlines()) <= 128
 
 
 @pytest.mark.parametrize(("arguments", "is_dry_run"), [(["--dry-run"], True), ([], False)])
@@ -162,11 +179,11 @@ def test_the_job_of_a_stage_runs_that_stage(
     (tmp_path / "c.yaml").write_text("{}\n", encoding="utf-8")
     asked: list[Any] = []
 
-    def record(config: object, stages: list[Any], dry: bool, app_name: str) -> dict[str, Any]:
-        asked.append(([stage.name for stage in stages], dry, app_name))
+    def record(config: object, stages: list[Any], dry: bool, app_name: str, earlier: list[Any]) -> dict[str, Any]:
+        asked.append(([stage.name for stage in stages], dry, app_name, earlier[-1].name, len(earlier)))
         return {"status": "done"}
 
     monkeypatch.setattr(command_line, "run_job", record)
     monkeypatch.setattr(sys, "argv", ["jobs/recommend.py", "--config", str(tmp_path / "c.yaml"), *arguments])
     assert run_one_stage("recommend") == 0
-    assert asked == [(["recommend"], is_dry_run, "cesrec recommend")]
+    assert asked == [(["recommend"], is_dry_run, "cesrec recommend", "construct_pseudo_sequences", 11)]

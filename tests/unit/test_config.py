@@ -1,10 +1,11 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from cesrec_core.config import Config, load_config
+from cesrec_core.config import Config, load_config, parse_config
 from cesrec_core.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -42,6 +43,8 @@ def test_base_yaml_spells_out_every_value() -> None:
         "warehouse.schema_name",
         "spark.master",
         "ray.address",
+        "ray.spark_nodes",
+        "ray.cpus_per_spark_node",
         "embed_items.model_path",
         "embed_items.revision",
         "train_adapter.hidden_width",
@@ -232,3 +235,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
 def test_what_vllm_lacks_is_said_before_anything_runs(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, overrides)
+
+
+@pytest.mark.parametrize(
+    ("ray", "message"),
+    [({"address": "spark"}, "Spark would wait for ever"), ({"gpus_per_spark_node": 1}, "needs ray.cpus_per_spark_node")],
+)
+def test_ray_on_spark_leaves_spark_some_cores(ray: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"ray": ray}, "c.yaml")

@@ -3,6 +3,7 @@ import fcntl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from cesrec_core.locks import take_lock
 HOLDER = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from cesrec_core.locks import take_lock
 held = take_lock(Path(sys.argv[1]), "out is being made")
 print("held", flush=True)
@@ -44,3 +46,18 @@ def test_a_file_system_without_locks_is_told(
     monkeypatch.setattr(fcntl, "flock", refuse)
     take_lock(tmp_path / "lock", "out is being made").close()
     assert "file system without locks" in caplog.text
+
+
+def test_a_volume_that_cannot_append_is_told_of_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_file = Path.open
+
+    def refuse_appending(self: Path, mode: str = "r", **options: Any) -> Any:
+        if mode == "a+" and self.name == "lock":
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return open_file(self, mode, **options)
+
+    monkeypatch.setattr(Path, "open", refuse_appending)
+    with take_lock(tmp_path / "lock", "the warehouse is being written to"):
+        assert "file system without locks" in caplog.text

@@ -1,16 +1,20 @@
 """Which stages a run trusts to be done."""
 
+import dataclasses
 import datetime as dt
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cesrec_core.config import Config
+from cesrec_core.delta_io.runs import Run
+from cesrec_core.errors import InputDataError, QualityGateError
 from cesrec_core.stages import runner, training_process
 from cesrec_core.stages.context import RunContext, Stage, StageResult, StageState, write_state
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, note, read_journal
-from cesrec_core.stages.runner import decide, run_stage, was_overtaken
+from cesrec_core.stages.runner import decide, execute, open_run, run_stage, was_overtaken
 from cesrec_core.stages.training_process import keep_reason
 
 
@@ -101,3 +105,83 @@ def test_the_journal_keeps_why_a_stage_ran_and_drops_a_failure_that_was_mended(t
     }
     (context.work_path / "journal.json").write_text("[", encoding="utf-8")
     assert read_journal(context.work_path) == {}
+
+
+INGESTING = dataclasses.replace(INGEST, run=lambda context: StageResult({"items": 40}, {"share": 0.5}))
+RECOMMEND = Stage("recommend", ("outlier_masks",), ("recommendations",), lambda context: StageResult({"users": 60}))
+
+
+@pytest.fixture
+def statuses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What would be written to `runs`, in order."""
+    written: list[str] = []
+    monkeypatch.setattr(runner, "_mark", lambda context, started_at, status: written.append(status))
+    return written
+
+
+def test_a_stage_in_a_job_of_its_own_sees_what_those_before_it_measured(tmp_path: Path, statuses: list[str]) -> None:
+    execute([INGESTING], context_of(tmp_path, "a"))
+    execute([MASK], context_of(tmp_path, "a"), [INGESTING])
+    context = context_of(tmp_path, "a")
+    summary = execute([RECOMMEND], context, [INGESTING, MASK])
+    assert context.results["ingest"] == StageResult({"items": 40}, {"share": 0.5})
+    assert set(context.results) == {"ingest", "mask_outliers", "recommend"}
+    # The summary is of the job itself.
+    assert (summary["counts"], summary["metrics"]) == ({"recommend": {"users": 60}}, {})
+    assert statuses == ["running", "partial"] * 3
+
+
+def test_a_stage_whose_rows_of_this_run_are_missing_is_named(tmp_path: Path, statuses: list[str]) -> None:
+    execute([INGESTING], context_of(tmp_path, "a"))
+    execute([MASK], context_of(tmp_path, "a"), [INGESTING])
+    statuses.clear()
+    # What ingest writes is shared by all runs; masks belong to one.
+    with pytest.raises(InputDataError, match=r"Run b of 2026-03-02 has not been through mask_outliers, which recommend needs"):
+        execute([RECOMMEND], context_of(tmp_path, "b"), [INGESTING, MASK])
+    assert statuses == []
+
+
+def refuse(context: RunContext) -> StageResult:
+    raise QualityGateError("not good enough")
+
+
+def test_a_stage_that_is_refused_is_told_of_unless_it_is_the_first_of_all(tmp_path: Path, statuses: list[str]) -> None:
+    with pytest.raises(QualityGateError):
+        execute([dataclasses.replace(INGEST, run=refuse)], context_of(tmp_path, "a"))
+    assert statuses == []
+    with pytest.raises(QualityGateError):
+        execute([dataclasses.replace(MASK, run=refuse)], context_of(tmp_path, "a"), [INGESTING])
+    assert statuses == ["running", "refused"]
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "known", "begun", "expected"),
+    [(True, False, True, "begun"), (True, True, True, "own"), (True, False, False, "own"), (False, False, True, "own")],
+    ids=["a later stage", "a later stage of a run that has begun", "nothing has begun", "a job that begins a run"],
+)
+def test_later_stages_go_on_with_the_run_that_was_begun(
+    goes_on: bool, known: bool, begun: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has written feedback since: version 4, where the run began with 3."""
+    now = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
+    run = Run("begun", now.date(), "partial", {"items": "content:x", "feedback_table": "3"}, "hash", "0.1", now)
+
+    class Tables(Folders):
+        def __init__(self, *_: Any) -> None:
+            super().__init__(tmp_path)
+
+        def exists(self, table: object) -> bool:
+            return True
+
+        def version_by_others(self, table: object) -> int:
+            return 4
+
+    monkeypatch.setattr(runner, "Warehouse", Tables)
+    monkeypatch.setattr(runner, "locate_sources", lambda section: {"items": "items.parquet"})
+    monkeypatch.setattr(runner, "pin_sources", lambda spark, sources: {"items": "content:x"})
+    monkeypatch.setattr(runner, "find_run", lambda warehouse, run_id: run if known else None)
+    monkeypatch.setattr(runner, "latest_begun", lambda *_: run if begun else None)
+    context = open_run(Config(), None, None, now.date(), goes_on)  # type: ignore[arg-type]
+    is_begun = context.run_id == "begun"
+    assert is_begun == (expected == "begun")
+    assert context.inputs["feedback_table"] == ("3" if is_begun else "4")

@@ -1,6 +1,7 @@
 """What a training command's end means to the job that started it."""
 
 import datetime as dt
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from cesrec_core.config import Config
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError, StageError
+from cesrec_core.logs import enter_run, enter_stage, write_logs_as
 from cesrec_core.stages import training_process
 from cesrec_core.stages.context import RunContext
 from cesrec_core.stages.training_process import run_training
@@ -18,7 +20,7 @@ Run = Any
 @pytest.fixture
 def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the given lines of Python as a training command."""
-    monkeypatch.setattr(training_process, "TRAINING_SCRIPTS", tmp_path)
+    monkeypatch.setattr(training_process, "shipped_folder", lambda name: tmp_path)
     config = Config.model_validate({"warehouse": {"path": str(tmp_path / "warehouse")}})
 
     class Folders:
@@ -67,3 +69,17 @@ def test_an_end_without_a_summary_is_none(training: Run, script: str) -> None:
 def test_it_is_stopped_when_its_time_is_over(training: Run) -> None:
     with pytest.raises(StageError, match=r"still running after 0 minutes.*timeout"):
         training("import time; time.sleep(60)", timeout_minutes=0)
+
+
+def test_what_training_says_becomes_lines_of_the_log_where_they_are_json(
+    training: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_logs_as("json")
+    enter_run("a75b")
+    enter_stage("train_adapter")
+    try:
+        training("import sys\nprint('epoch 1', file=sys.stderr)\nprint('{}')")
+    finally:
+        write_logs_as("text")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(line["run_id"], line["stage"], line["message"]) for line in lines][-1] == ("a75b", "train_adapter", "epoch 1")

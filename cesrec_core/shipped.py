@@ -1,0 +1,45 @@
+"""What comes with the library without being part of it: conf/ and training/, in a checkout, an installed wheel, or a wheel that
+spark-submit has put on the path as it is."""
+
+import atexit
+import functools
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+import cesrec_core
+
+
+def library_root() -> Path:
+    """The folder to import this very library from: for other processes on this machine. A wheel is unpacked once."""
+    archive = enclosing_archive()
+    return _unpacked(archive) if archive is not None else Path(cesrec_core.__file__).parents[1]
+
+
+def enclosing_archive() -> Path | None:
+    """The wheel or zip that this library is imported from; None where it lies in a folder."""
+    return next((parent for parent in Path(cesrec_core.__file__).parents if parent.is_file()), None)
+
+
+def shipped_folder(name: str) -> Path:
+    """`conf` or `training`: beside the library in a checkout; a wheel holds `conf` inside of it."""
+    root = library_root()
+    return next((folder for folder in (root / name, root / "cesrec_core" / name) if folder.is_dir()), root / name)
+
+
+def find_file(path: Path) -> Path:
+    """The file from the folder that the job was started in; where there is none, a path below conf/ is what ships with it."""
+    if path.exists() or path.is_absolute() or path.parts[:1] != ("conf",):
+        return path
+    found = shipped_folder("conf").joinpath(*path.parts[1:])
+    return found if found.is_file() else path
+
+
+@functools.cache
+def _unpacked(archive: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="cesrec-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with zipfile.ZipFile(archive) as wheel:
+        wheel.extractall(folder)
+    return folder

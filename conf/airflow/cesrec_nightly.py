@@ -1,0 +1,138 @@
+"""CESRec's nightly job for Airflow 3, in three ways. Copy this file into the DAGs folder; unpause the one you want.
+
+cesrec_nightly             every night, a spark-submit for each stage
+cesrec_nightly_databricks  every night, one run of the job that databricks.yml deploys
+cesrec_on_arrival          whenever new interactions have arrived, a spark-submit for each stage
+
+Connections: `spark_default` names the master (and the deploy mode), `databricks_default` the workspace.
+Variables, each with a default:
+  cesrec_home            /opt/cesrec                       a checkout of this project, or a folder with its jobs/ and conf/
+  cesrec_config          <cesrec_home>/conf/local.yaml     configuration of the spark-submit ways
+  cesrec_py_files        (none)                            the wheel, where the machines do not have it installed
+  cesrec_databricks_job  cesrec nightly                    name of the Databricks job
+
+A task that is tried again goes on where it stopped, as long as the run date stays the same, and it does: it is derived from
+what belongs to the DAG run. One run at a time writes to a warehouse, hence max_active_runs and the chain of tasks. To make up
+for nights, oldest first:
+  airflow backfill create --dag-id cesrec_nightly --from-date 2026-03-01 --to-date 2026-03-05 --max-active-runs 1
+Nights before the published one are computed and kept, but not published.
+"""
+
+import datetime as dt
+import logging
+from typing import Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator
+from airflow.sdk import DAG, Asset, Param, chain
+
+log = logging.getLogger(__name__)
+
+# The order of cesrec_core.stages.nightly.NIGHTLY, which a test compares: importing it here would import Spark.
+STAGES = (
+    "ingest",
+    "build_sequences",
+    "train_recommender",
+    "embed_items",
+    "train_adapter",
+    "project_items",
+    "mask_outliers",
+    "finetune_constructor",
+    "simulate_feedback",
+    "understand_feedback",
+    "construct_pseudo_sequences",
+    "recommend",
+    "audit",
+    "publish",
+)
+# Rows that consumers see once the run is published: schedule a DAG on [Asset("cesrec_recommendations")] to follow.
+PUBLISHED_TABLES = ("recommendations", "pseudo_sequences", "clarifications", "metrics", "runs")
+OUTPUTS = [Asset(name=f"cesrec_{table}", uri=f"cesrec://published/{table}") for table in PUBLISHED_TABLES]
+# What the task that uploads interactions names as its outlet. An event may say {"run_date": "2026-03-02"} in its extra.
+NEW_INTERACTIONS = Asset(name="cesrec_raw_interactions", uri="cesrec://raw/interactions")
+
+HOME = "{{ var.value.get('cesrec_home', '/opt/cesrec') }}"
+CONFIG = "{{ var.value.get('cesrec_config', '') or var.value.get('cesrec_home', '/opt/cesrec') ~ '/conf/local.yaml' }}"
+PY_FILES = "{{ var.value.get('cesrec_py_files', '') }}"
+RUN_DATE = "{{ run_date_of(params, dag_run, triggering_asset_events) }}"
+
+
+def run_date_of(params: dict[str, Any], dag_run: Any, triggering_asset_events: Any) -> str:
+    """The date that a DAG run stands for, the same in every try: as the trigger says, else as the schedule says, in UTC.
+
+    Runs that an asset or the API has triggered have no logical date.
+    """
+    if params.get("run_date"):
+        return str(params["run_date"])
+    events = [event for of_asset in (triggering_asset_events or {}).values() for event in of_asset]
+    told = [str(event.extra["run_date"]) for event in events if (event.extra or {}).get("run_date")]
+    return max(told) if told else (dag_run.logical_date or dag_run.run_after).date().isoformat()
+
+
+def tell_failure(context: dict[str, Any]) -> None:
+    """Called when a task has failed for good. Put your pager here."""
+    task, dag_run = context["task_instance"], context["dag_run"]
+    log.error(
+        "CESRec: task %s of %s, run %s, failed after %d tries. Consumers go on reading the run before. Log: %s",
+        task.task_id,
+        task.dag_id,
+        dag_run.run_id,
+        task.try_number,
+        task.log_url,
+    )
+
+
+DEFAULTS = {
+    "owner": "cesrec",
+    "retries": 2,
+    "retry_delay": dt.timedelta(minutes=10),
+    "on_failure_callback": tell_failure,
+}
+FOR_ALL = {
+    "start_date": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": DEFAULTS,
+    "params": {"run_date": Param(None, type=["null", "string"], format="date", description="date the run stands for")},
+    "user_defined_macros": {"run_date_of": run_date_of},
+    "tags": ["cesrec"],
+    "doc_md": __doc__,
+}
+
+
+def submit_stages() -> None:
+    """A task for each stage, one after the other; the last one publishes."""
+    tasks = [
+        SparkSubmitOperator(
+            task_id=stage,
+            name=f"cesrec {stage} {RUN_DATE}",
+            conn_id="spark_default",
+            application=f"{HOME}/jobs/{stage}.py",
+            py_files=PY_FILES,
+            application_args=["--config", CONFIG, "--run-date", RUN_DATE, "--set", "run.log_format=json"],
+            # A gate that has refused would refuse again.
+            retries=0 if stage == "audit" else DEFAULTS["retries"],
+            outlets=OUTPUTS if stage == "publish" else [],
+        )
+        for stage in STAGES
+    ]
+    chain(*tasks)
+
+
+with DAG("cesrec_nightly", schedule="0 2 * * *", **FOR_ALL):
+    submit_stages()
+
+with DAG("cesrec_on_arrival", schedule=[NEW_INTERACTIONS], **FOR_ALL):
+    submit_stages()
+
+with DAG("cesrec_nightly_databricks", schedule="0 2 * * *", **FOR_ALL):
+    DatabricksRunNowOperator(
+        task_id="nightly",
+        databricks_conn_id="databricks_default",
+        job_name="{{ var.value.get('cesrec_databricks_job', 'cesrec nightly') }}",
+        job_parameters={"run_date": RUN_DATE},
+        # Databricks answers a token that it knows with the old run, failed or not: every try needs one of its own. Up to 64
+        # characters.
+        idempotency_token="{{ ti.run_id[-56:] }}-{{ ti.try_number }}",
+        outlets=OUTPUTS,
+    )

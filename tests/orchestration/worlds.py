@@ -1,0 +1,67 @@
+"""Two copies of one tiny world: one for a scheduler that runs stages one by one, one for nightly_refresh.
+
+`make-worlds FOLDER` writes them; `compare FOLDER` runs nightly_refresh in the second and holds what consumers read in both
+against each other.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
+
+from pyspark.sql import functions as F  # noqa: E402
+from tiny_world import RUN_DATE, write_tiny_world  # noqa: E402
+
+from cesrec_core.config import load_config  # noqa: E402
+from cesrec_core.delta_io.runs import find_run, latest_published  # noqa: E402
+from cesrec_core.delta_io.session import spark_session  # noqa: E402
+from cesrec_core.delta_io.warehouse import Warehouse  # noqa: E402
+from cesrec_core.schemas import TABLES  # noqa: E402
+from cesrec_core.stages.nightly import NIGHTLY  # noqa: E402
+
+BY_STAGES, AT_ONCE = "by_stages", "at_once"
+# Times of day and of files differ; training takes as long as it takes.
+LEFT_OUT = {"metrics": "name NOT LIKE '%seconds%'"}
+
+
+def make_worlds(folder: Path) -> None:
+    for name in (BY_STAGES, AT_ONCE):
+        write_tiny_world(folder / name)
+
+
+def compare(folder: Path) -> None:
+    config = folder / AT_ONCE / "tiny.yaml"
+    command = ["spark-submit", str(ROOT / "jobs" / "nightly_refresh.py"), "--config", str(config), "--run-date", RUN_DATE]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["status"] == "published", summary
+    configs = {name: load_config(folder / name / "tiny.yaml") for name in (BY_STAGES, AT_ONCE)}
+    spark = spark_session(configs[AT_ONCE].spark, "compare")
+    warehouses = {name: Warehouse(spark, config.warehouse) for name, config in configs.items()}
+    for name, warehouse in warehouses.items():
+        assert latest_published(warehouse) == summary["run_id"], name
+        assert warehouse.read(TABLES["runs"]).count() == 1, name
+    runs = [find_run(warehouse, summary["run_id"]) for warehouse in warehouses.values()]
+    assert runs[0].artifact_ids == runs[1].artifact_ids
+    for name, table in TABLES.items():
+        if name == "runs":
+            continue
+        frames = [warehouse.read(table).where(LEFT_OUT.get(name, "true")) for warehouse in warehouses.values()]
+        columns = [F.to_json(column).alias(column) if _is_map(frames[0], column) else column for column in table.column_names]
+        one, other = (frame.select(*columns) for frame in frames)
+        num_rows, num_different = one.count(), one.exceptAll(other).count() + other.exceptAll(one).count()
+        assert num_different == 0, f"{name}: {num_different} of {num_rows} rows differ"
+        print(f"{name}: the same {num_rows} rows")
+    stages = {row["stage"] for row in warehouses[BY_STAGES].read(TABLES["metrics"]).select("stage").distinct().collect()}
+    assert stages == {stage.name for stage in NIGHTLY} - {"publish"}, stages
+
+
+def _is_map(frame, column: str) -> bool:
+    return frame.schema[column].dataType.typeName() == "map"
+
+
+if __name__ == "__main__":
+    {"make-worlds": make_worlds, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))

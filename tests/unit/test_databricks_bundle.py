@@ -1,0 +1,112 @@
+"""databricks.yml and resources/: checked against Databricks' own model of a job, since no workspace is at hand."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from databricks.bundles.jobs import Job
+from databricks.bundles.schemas import Schema
+from databricks.bundles.volumes import Volume
+
+from cesrec_core.config import Config, load_config
+from cesrec_core.stages.nightly import NIGHTLY
+
+ROOT = Path(__file__).parents[2]
+NAMES = [stage.name for stage in NIGHTLY]
+
+
+def read(path: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> dict[str, Any]:
+    return read("databricks.yml")
+
+
+@pytest.fixture(scope="module")
+def resources() -> dict[str, Any]:
+    return read("resources/cesrec_nightly.job.yml")["resources"]
+
+
+@pytest.fixture(scope="module")
+def job(resources: dict[str, Any]) -> dict[str, Any]:
+    return resources["jobs"]["cesrec_nightly"]
+
+
+def filled_in(text: str, bundle: dict[str, Any]) -> str:
+    """With the variables' defaults, and the job's parameters as a run has them."""
+    values = {f"var.{name}": str(variable["default"]) for name, variable in bundle["variables"].items()}
+    values |= {"job.parameters.config": "conf/databricks.yaml", "job.parameters.run_date": "2026-03-02"}
+    return re.sub(r"\$\{([\w.]+)\}|\{\{([\w.]+)\}\}", lambda found: values[found.group(1) or found.group(2)], text)
+
+
+def test_jobs_schemas_and_volumes_are_what_databricks_knows(resources: dict[str, Any]) -> None:
+    """An unknown key, a missing one, or a value of another kind is an error there."""
+    for model, kind in ((Job, "jobs"), (Schema, "schemas"), (Volume, "volumes")):
+        for value in resources[kind].values():
+            # What the model does not carry back out, it did not understand.
+            assert set(model.from_dict(value).as_dict()) == set(value)
+    with pytest.raises(ValueError, match="Unexpected field"):
+        Job.from_dict({**resources["jobs"]["cesrec_nightly"], "unheard_of_parameter": 1})
+
+
+def test_a_task_is_a_stage_and_they_stand_in_their_order(job: dict[str, Any]) -> None:
+    assert [task["task_key"] for task in job["tasks"]] == NAMES
+    assert [task.get("depends_on", []) for task in job["tasks"]] == [[], *([{"task_key": name}] for name in NAMES[:-1])]
+    for task in job["tasks"]:
+        file = (ROOT / "resources" / task["spark_python_task"]["python_file"]).resolve()
+        assert file == ROOT / "jobs" / f"{task['task_key']}.py"
+        assert file.is_file()
+    clusters = {cluster["job_cluster_key"] for cluster in job["job_clusters"]}
+    assert {task["job_cluster_key"] for task in job["tasks"]} == clusters == {"cpu", "gpu"}
+    assert job["max_concurrent_runs"] == 1
+
+
+def test_every_task_works_on_one_and_the_same_run(job: dict[str, Any], bundle: dict[str, Any]) -> None:
+    """A run is named by its date, inputs, configuration and code: what tasks set apart must be no part of that."""
+    configs = {}
+    for task in job["tasks"]:
+        arguments = [filled_in(text, bundle) for text in task["spark_python_task"]["parameters"]]
+        options = list(zip(arguments[::2], arguments[1::2], strict=True))
+        assert options[:2] == [("--config", "conf/databricks.yaml"), ("--run-date", "2026-03-02")]
+        assert {option for option, _ in options[2:]} == {"--set"}
+        configs[task["task_key"]] = load_config(ROOT / "conf" / "databricks.yaml", [value for _, value in options[2:]])
+    assert len({config.result_hash() for config in configs.values()}) == 1
+    assert len({config.warehouse for config in configs.values()}) == 1
+    on_gpus = {name for name, config in configs.items() if config.ray.num_gpus_per_actor}
+    assert on_gpus == {task["task_key"] for task in job["tasks"] if task["job_cluster_key"] == "gpu"}
+    _check_rooms(configs, bundle)
+
+
+def _check_rooms(configs: dict[str, Config], bundle: dict[str, Any]) -> None:
+    """Tables and volume are those that the bundle makes, and Ray leaves Spark some cores."""
+    catalog, schema = (bundle["variables"][name]["default"] for name in ("catalog", "schema"))
+    for config in configs.values():
+        assert config.warehouse.schema_name == f"{catalog}.{schema}"
+        assert config.warehouse.path == f"/Volumes/{catalog}/{schema}/warehouse"
+        assert config.ray.address == "spark"
+        assert config.ray.cpus_per_spark_node in (6, bundle["variables"]["ray_cpus_per_gpu_node"]["default"])
+
+
+def test_every_variable_is_used_and_every_one_that_is_used_is_there(bundle: dict[str, Any]) -> None:
+    text = (ROOT / "resources" / "cesrec_nightly.job.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"\$\{var\.(\w+)\}", text)) == set(bundle["variables"])
+    for target in bundle["targets"].values():
+        assert set(target.get("variables", {})) <= set(bundle["variables"])
+
+
+def test_there_is_one_target_to_try_and_one_to_rely_on(bundle: dict[str, Any]) -> None:
+    assert {name: target["mode"] for name, target in bundle["targets"].items()} == {"dev": "development", "prod": "production"}
+    assert bundle["targets"]["dev"]["default"]
+    (pattern,) = bundle["include"]
+    assert [path.name for path in ROOT.glob(pattern)] == ["cesrec_nightly.job.yml"]
+
+
+def test_no_jars_are_brought_along(job: dict[str, Any]) -> None:
+    """The runtime has its own Spark and Delta."""
+    libraries = {key for task in job["tasks"] for library in task["libraries"] for key in library}
+    assert libraries == {"whl", "pypi"}
+    assert not {key for cluster in job["job_clusters"] for key in cluster["new_cluster"]["spark_conf"] if "jars" in key}

@@ -1,0 +1,75 @@
+"""Where a job's Ray comes from, and that it goes; Ray itself is a stand-in."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import ray.util.spark
+
+import cesrec_core
+from cesrec_core.actors.session import RaySession
+from cesrec_core.config import RaySection
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is asked of Ray, in order."""
+    asked: list[Any] = []
+
+    def set_up(**options: Any) -> tuple[str, str]:
+        asked.append(("setup_ray_cluster", options))
+        return "10.0.0.1:6379", "ray://10.0.0.1:10001"
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.append(("init", options.get("address"), options)))
+    monkeypatch.setattr(ray, "shutdown", lambda: asked.append(("shutdown",)))
+    monkeypatch.setattr(ray.util.spark, "setup_ray_cluster", set_up)
+    monkeypatch.setattr(ray.util.spark, "shutdown_ray_cluster", lambda: asked.append(("shutdown_ray_cluster",)))
+    return asked
+
+
+SIZES = ("max_worker_nodes", "num_cpus_worker_node", "num_gpus_worker_node")
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked_for"),
+    [
+        ({"spark_nodes": 3}, (3, None, None)),
+        ({"cpus_per_spark_node": 12}, (ray.util.spark.MAX_NUM_WORKER_NODES, 12, 0)),
+        ({"spark_nodes": 3, "cpus_per_spark_node": 12, "gpus_per_spark_node": 1}, (3, 12, 1)),
+    ],
+)
+def test_ray_on_spark_is_set_up_and_taken_down(
+    configured: dict[str, int], asked_for: tuple[int | None, ...], calls: list[Any]
+) -> None:
+    with RaySession(RaySection(address="spark", object_store_mib=100, **configured)) as started:
+        started.start()
+    assert [call[0] for call in calls] == ["setup_ray_cluster", "init", "shutdown", "shutdown_ray_cluster"]
+    assert tuple(calls[0][1].get(name) for name in SIZES) == asked_for
+    assert calls[0][1]["object_store_memory_worker_node"] == 100 * 2**20
+    assert calls[1][1] == "10.0.0.1:6379"
+
+
+def test_a_job_that_fails_takes_it_down_too(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**options: Any) -> None:
+        raise ConnectionError("no head")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ConnectionError), RaySession(RaySection(address="spark")) as started:
+        started.start()
+    assert [call[0] for call in calls] == ["setup_ray_cluster", "shutdown_ray_cluster"]
+
+
+def test_nothing_is_taken_down_that_was_not_started(calls: list[Any]) -> None:
+    with RaySession(RaySection(address="spark")):
+        pass
+    assert calls == []
+
+
+def test_workers_of_another_cluster_are_given_this_code(calls: list[Any]) -> None:
+    with RaySession(RaySection(address="auto")) as started:
+        started.start()
+    assert [call[0] for call in calls] == ["init", "shutdown"]
+    assert calls[0][1] == "auto"
+    assert calls[0][2]["runtime_env"] == {"py_modules": [str(Path(cesrec_core.__file__).parent)]}
