@@ -4,11 +4,12 @@ Full ranking with seen items filtered comes first; the target against uniform ne
 chosen on validation items and used once, unchanged, on test items.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from cesrec_core.datasets import Histories
 from cesrec_core.feedback.simulator import simulate_utterance
 from cesrec_core.feedback.understanding import Signals, understand
 from cesrec_core.feedback.vocabulary import Vocabulary as CatalogueVocabulary
+from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, sample_negatives, sampled_ranks
 from cesrec_core.outliers import OutlierRule, find_outliers
@@ -33,8 +35,6 @@ from cesrec_core.sequences import Moment, input_and_target, training_part
 from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
 
 NUM_SHOWN = 10
-# Shown beside full ranking: the target against uniform negatives.
-SAMPLED = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 Advance = Callable[[int], None]
 
 
@@ -68,6 +68,7 @@ class Rewriting:
 
     space: Literal["semantic", "random"] | None = None
     placement: Placement | None = None
+    decoding: Literal["greedy", "foresight"] | None = None
 
 
 REWRITINGS = {
@@ -75,6 +76,7 @@ REWRITINGS = {
     "rewritten at random places": Rewriting(space="random"),
     "rewritten without alignment": Rewriting(space="semantic"),
     "rewritten at the recent end": Rewriting(placement="recent_end"),
+    "rewritten with foresight": Rewriting(decoding="foresight"),
 }
 VARIANTS = (
     Variant("base", "history"),
@@ -86,6 +88,7 @@ VARIANTS = (
     Variant("CESRec", "rewritten"),
     Variant("CESRec without dual alignment", "rewritten without alignment"),
     Variant("CESRec at the recent end", "rewritten at the recent end"),
+    Variant("CESRec with foresight", "rewritten with foresight"),
     Variant("next place alone", "nothing", has_next_place=True),
     Variant("CESRec + re-rank", "rewritten", has_match=True),
     Variant("base + re-rank + next place", "history", has_match=True, has_next_place=True),
@@ -98,6 +101,7 @@ COMPARISONS = (
     ("CESRec", "random mask + Constructor"),
     ("CESRec", "popular items in masked places"),
     ("CESRec", "CESRec without dual alignment"),
+    ("CESRec with foresight", "base"),
     ("CESRec at the recent end", "base + re-rank"),
     ("next place alone", "base + re-rank"),
     ("CESRec + re-rank", "base + re-rank"),
@@ -107,6 +111,13 @@ COMPARISONS = (
 )
 
 
+class Heard(NamedTuple):
+    """An utterance, and what was understood of it."""
+
+    utterance: str
+    signals: Signals
+
+
 @dataclass(frozen=True)
 class Cases:
     """The users of one moment: what they had, what they want, and what they say.
@@ -114,8 +125,9 @@ class Cases:
     Attributes:
         histories: B lists of item ids.
         codes: the same as catalogue codes.
+        targets: int64 [B] catalogue codes.
         target_idx: int64 [B] item_idx; 0 where the recommender does not know the target.
-        utterances, signals: what each user says of the base list, and what is understood.
+        remarks: what each user has said and what was understood of it, one list per round, oldest first.
         num_interactions: int64 [N], training interactions of each item of the catalogue.
     """
 
@@ -123,10 +135,15 @@ class Cases:
     user_ids: list[str]
     histories: list[list[str]]
     codes: list[np.ndarray]
+    targets: np.ndarray
     target_idx: np.ndarray
-    utterances: list[str]
-    signals: list[Signals]
+    remarks: list[list[Heard]]
     num_interactions: np.ndarray
+
+    @property
+    def utterances(self) -> list[str]:
+        """What each user said last."""
+        return [heard.utterance for heard in self.remarks[-1]]
 
 
 class Evaluator:
@@ -152,16 +169,20 @@ class Evaluator:
         targets = [int(cut[user][1]) for user in users]
         known = [[item_ids[code] for code in history] for history in codes]
         shown = self.scorer.top_items(self.scorer.read(known), NUM_SHOWN)
-        utterances = [self._say(*row) for row in zip(users, targets, shown, strict=True)]
-        limit = self.config.understand_feedback.max_utterance_characters
-        signals = [understand(said, items, self.words, limit) for said, items in zip(utterances, shown, strict=True)]
         idx_of = self.scorer.vocabulary.idx_of
         target_idx = np.array([idx_of.get(item_ids[target], 0) for target in targets])
         user_ids = [histories.user_ids[user] for user in users]
+        heard = [self._hear(*row, number=0) for row in zip(user_ids, targets, shown, strict=True)]
         parts = (training_part(histories[user].tolist(), "leave_one_out") for user in range(len(histories)))
         trained_on = [np.asarray(part, dtype=np.int64) for part in parts]
         num_interactions = np.bincount(np.concatenate(trained_on), minlength=len(item_ids))
-        return Cases(moment, user_ids, known, codes, target_idx, utterances, signals, num_interactions)
+        return Cases(moment, user_ids, known, codes, np.array(targets), target_idx, [heard], num_interactions)
+
+    def next_round(self, cases: Cases, shown: Sequence[list[str]]) -> Cases:
+        """The same users, who have also reacted to the lists that they were shown after their last words."""
+        number = len(cases.remarks)
+        heard = [self._hear(*row, number=number) for row in zip(cases.user_ids, cases.targets, shown, strict=True)]
+        return dataclasses.replace(cases, remarks=[*cases.remarks, heard])
 
     def rewriter(self, rewriting: Rewriting) -> Rewriter:
         section = self.config.construct_pseudo_sequences
@@ -169,8 +190,8 @@ class Evaluator:
         if rewriting.space is not None:
             masks = self.config.mask_outliers.model_copy(update={"space": rewriting.space})
             rule = OutlierRule.of(masks, self.config.run.seed)
-        if rewriting.placement is not None:
-            section = section.model_copy(update={"placement": rewriting.placement})
+        changes = {"placement": rewriting.placement, "decoding": rewriting.decoding}
+        section = section.model_copy(update={name: value for name, value in changes.items() if value is not None})
         decoder = item_decoder(self.constructor, section, self.config.run.seed, self.scorer)
         return Rewriter(decoder, self.features, rule, section, self.scorer)
 
@@ -178,13 +199,17 @@ class Evaluator:
         """Everything that a variant may be made of, for these users."""
         return Parts(self, cases, advance)
 
-    def _say(self, user: int, target: int, shown: list[str]) -> str:
+    def _hear(self, user_id: str, target: int, shown: list[str], number: int) -> Heard:
+        """What somebody who wants the target says of what was shown, in round `number` from 0."""
         attributes = self.features.catalogue.attributes
         of_shown = [attributes[code] for code in self.features.codes(shown)]
-        rng = np.random.default_rng([self.config.run.seed, user])
+        # Keyed by the user: what one person says does not depend on who else is asked.
+        rng = np.random.default_rng([self.config.run.seed, int(short_hash([user_id, number]), 16)])
         section = self.config.simulate_feedback
         limit = self.config.evaluate.max_feedback_attributes
-        return simulate_utterance(attributes[target], of_shown, rng, limit, section.unwanted_share)
+        said = simulate_utterance(attributes[target], of_shown, rng, limit, section.unwanted_share)
+        signals = understand(said, shown, self.words, self.config.understand_feedback.max_utterance_characters)
+        return Heard(said, signals)
 
 
 class Parts:
@@ -205,11 +230,10 @@ class Parts:
 
     def _rewrite(self, rewriting: Rewriting) -> list[list[str]]:
         rewriter = self.evaluator.rewriter(rewriting)
+        masks = self.masks(rewriter.rule)
         requests = [
-            RewriteRequest(codes, mask, [_remark(said, signal)])
-            for codes, mask, said, signal in zip(
-                self.cases.codes, self.masks(rewriter.rule), self.cases.utterances, self.cases.signals, strict=True
-            )
+            RewriteRequest(codes, mask, [_remark(heard) for heard in of_user])
+            for codes, mask, *of_user in zip(self.cases.codes, masks, *self.cases.remarks, strict=True)
         ]
         item_ids = self.evaluator.features.catalogue.item_ids
         result = []
@@ -222,13 +246,22 @@ class Parts:
 
     @cached_property
     def match(self) -> FeedbackMatch:
-        signals = self.cases.signals
-        return self.evaluator.scorer.match(
-            [signal.wanted_attributes for signal in signals],
-            [signal.unwanted_attributes for signal in signals],
-            [signal.wanted_item_ids for signal in signals],
-            [signal.unwanted_item_ids for signal in signals],
-        )
+        """By all that was said; where somebody changes their mind, the later word counts."""
+        wanted: list[list[list[str]]] = [[], []]
+        unwanted: list[list[list[str]]] = [[], []]
+        for of_user in zip(*self.cases.remarks, strict=True):
+            signals = [heard.signals for heard in of_user]
+            pairs = (
+                [(one.wanted_attributes, one.unwanted_attributes) for one in signals],
+                [(one.wanted_item_ids, one.unwanted_item_ids) for one in signals],
+            )
+            for kind, of_rounds in enumerate(pairs):
+                settled: dict[str, bool] = {}
+                for liked, disliked in of_rounds:
+                    settled |= dict.fromkeys(liked, True) | dict.fromkeys(disliked, False)
+                wanted[kind].append([name for name, is_wanted in settled.items() if is_wanted])
+                unwanted[kind].append([name for name, is_wanted in settled.items() if not is_wanted])
+        return self.evaluator.scorer.match(wanted[0], unwanted[0], wanted[1], unwanted[1])
 
     def _with_popular_items(self) -> list[list[str]]:
         """Histories with the most popular items that the user has not had in the masked places."""
@@ -327,12 +360,12 @@ class Parts:
         return sampled_ranks(self.scores(variant, weights), self.cases.target_idx, negatives)
 
 
-def _remark(said: str, signal: Signals) -> Remark:
-    unwanted, wanted = (
-        (signal.unwanted_item_ids, signal.unwanted_attributes),
-        (signal.wanted_item_ids, signal.wanted_attributes),
-    )
-    return Remark("", said, signal.is_vague, *unwanted, *wanted)
+def _remark(heard: Heard) -> Remark:
+    signals = heard.signals
+    unwanted = signals.unwanted_item_ids, signals.unwanted_attributes
+    wanted = signals.wanted_item_ids, signals.wanted_attributes
+    # Drawn by, where decoding samples.
+    return Remark(heard.utterance, heard.utterance, signals.is_vague, *unwanted, *wanted)
 
 
 def choose_weights(parts: Parts, variant: Variant, grid: Sequence[float]) -> Weights:
@@ -364,12 +397,17 @@ class TableRow:
 
 
 def build_table(
-    parts: Parts, weights: Mapping[str, Weights], num_samples: int, seed: int
+    parts: Parts,
+    weights: Mapping[str, Weights],
+    num_samples: int,
+    seed: int,
+    variants: Sequence[Variant] = VARIANTS,
+    comparisons: Sequence[tuple[str, str]] = COMPARISONS,
 ) -> tuple[list[TableRow], dict[str, PairedTest]]:
-    """Figures of all variants, and paired tests on full-ranking NDCG@10 between them."""
+    """Figures of variants, and paired tests on full-ranking NDCG@10 between them."""
     rows = []
     measured: dict[str, Measures] = {}
-    for variant in VARIANTS:
+    for variant in variants:
         chosen = weights[variant.name]
         full = per_user_measures(parts.full_ranks(variant, chosen))
         sampled = per_user_measures(parts.sampled_ranks(variant, chosen))
@@ -381,29 +419,6 @@ def build_table(
         rows.append(TableRow(variant, chosen, intervals))
     tests = {
         f"{name} against {baseline}": paired_test(measured[name]["NDCG@10"], measured[baseline]["NDCG@10"], num_samples, seed)
-        for name, baseline in COMPARISONS
+        for name, baseline in comparisons
     }
     return rows, tests
-
-
-def as_text(rows: Sequence[TableRow], tests: Mapping[str, PairedTest], title: str) -> str:
-    """The table as Markdown."""
-    lines = [
-        f"### {title}",
-        "",
-        "| variant | HR@5 | NDCG@5 | HR@10 | NDCG@10 |" + "".join(f" {name}, sampled |" for name in SAMPLED),
-        "|---|---|---|---|---|" + "---|" * len(SAMPLED),
-    ]
-    for row in rows:
-        cells = [row.intervals["full"][name] for name in ("HR@5", "NDCG@5", "HR@10", "NDCG@10")]
-        cells += [row.intervals["sampled"][name] for name in SAMPLED]
-        lines.append(f"| {row.variant.name} | " + " | ".join(f"{v.mean:.3f} [{v.low:.3f}, {v.high:.3f}]" for v in cells) + " |")
-    lines.append("")
-    for row in rows:
-        if row.weights != Weights():
-            chosen = ", ".join(f"{name} {value:g}" for name, value in vars(row.weights).items() if value)
-            lines.append(f"- weights of {row.variant.name}, chosen on validation: {chosen}")
-    for name, test in tests.items():
-        d = test.difference
-        lines.append(f"- {name}: NDCG@10 {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}")
-    return "\n".join(lines)

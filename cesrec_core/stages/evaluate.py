@@ -26,10 +26,11 @@ from cesrec_core.evaluation import (
     TableRow,
     Variant,
     Weights,
-    as_text,
     build_table,
     choose_weights,
 )
+from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS, measure_rounds
+from cesrec_core.evaluation_text import as_text, rounds_as_text
 from cesrec_core.progress import progress
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import METRICS
@@ -67,7 +68,8 @@ def run_evaluation(config: Config) -> dict[str, Any]:
         log.info("test: once, with the weights chosen")
         test = _measured(evaluator, evaluator.cases(histories, "test"), VARIANTS)
         rows, tests = build_table(test, weights, config.evaluate.num_bootstrap_samples, config.run.seed)
-        return _report(context, rows, tests, len(test.cases.user_ids))
+        rounds = _rounds(evaluator, test.cases, weights)
+        return _report(context, rows, tests, rounds, len(test.cases.user_ids))
 
 
 def _refuse_artifacts_that_saw_targets(context: RunContext) -> None:
@@ -109,14 +111,24 @@ def _measured(evaluator: Evaluator, cases: Cases, variants: Sequence[Variant]) -
     return parts
 
 
-def _report(context: RunContext, rows: list[TableRow], tests: dict[str, PairedTest], num_users: int) -> dict[str, Any]:
+def _rounds(evaluator: Evaluator, cases: Cases, weights: dict[str, Weights]) -> list[list[TableRow]]:
+    num_rewritten = len({variant.sequence for variant in ROUND_VARIANTS} & set(REWRITINGS))
+    with progress("evaluate rounds", NUM_ROUNDS * num_rewritten * len(cases.user_ids), "histories") as advance:
+        return measure_rounds(evaluator, cases, weights, advance)
+
+
+def _report(
+    context: RunContext, rows: list[TableRow], tests: dict[str, PairedTest], rounds: list[list[TableRow]], num_users: int
+) -> dict[str, Any]:
     title = f"Test items of {num_users} users: full ranking, seen items filtered; mean [95 % interval]"
     words = _worth_of_words(context)
-    text = as_text(rows, tests, title) + "\n\n" + words + "\n"
+    of_rounds = rounds_as_text(rounds, "One to three rounds of feedback, each of what was shown after the one before")
+    text = "\n\n".join([as_text(rows, tests, title), of_rounds, words]) + "\n"
     print(text, flush=True)
     figures = {
         "num_users": num_users,
         "rows": [dataclasses.asdict(row) for row in rows],
+        "rounds": [[dataclasses.asdict(row) for row in of_round] for of_round in rounds],
         "tests": {name: dataclasses.asdict(test) for name, test in tests.items()},
         "artifacts": {kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES},
     }

@@ -12,6 +12,7 @@ from cesrec_core.artifacts import MANIFEST
 from cesrec_core.config import load_config
 from cesrec_core.errors import ArtifactError
 from cesrec_core.evaluation import VARIANTS
+from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS
 from cesrec_core.stages.evaluate import run_evaluation
 
 
@@ -32,6 +33,16 @@ def test_every_variant_is_measured_in_both_protocols_and_written_down(summary: d
     assert "with another user's" in text
     figures = json.loads(Path(summary["report"]).with_suffix(".json").read_text(encoding="utf-8"))
     assert figures["num_users"] == summary["num_users"] == 60
+
+
+def test_rounds_begin_with_the_figures_of_the_table_and_go_on(summary: dict[str, Any]) -> None:
+    rounds = summary["rounds"]
+    assert [[row["variant"]["name"] for row in rows] for rows in rounds] == [[v.name for v in ROUND_VARIANTS]] * NUM_ROUNDS
+    of_table = {row["variant"]["name"]: row["intervals"] for row in summary["rows"]}
+    assert {row["variant"]["name"]: row["intervals"] for row in rounds[0]} == {v.name: of_table[v.name] for v in ROUND_VARIANTS}
+    # Who hears no words stays where they are.
+    assert rounds[0][0] == rounds[1][0] == rounds[2][0]
+    assert "HR@10, full, round 3" in Path(summary["report"]).read_text(encoding="utf-8")
 
 
 def test_words_help_where_they_name_the_target(summary: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The rows of the equal-information table: what each reads, on histories small enough to follow by hand."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cesrec_core.evaluation import COMPARISONS, REWRITINGS, VARIANTS, Cases, Parts, Variant, Weights, choose_weights
+from cesrec_core.evaluation import COMPARISONS, REWRITINGS, VARIANTS, Cases, Heard, Parts, Variant, Weights, choose_weights
+from cesrec_core.feedback.understanding import Signals
 from cesrec_core.outliers import OutlierRule
 
 ITEMS = ["a", "b", "c", "d", "e", "f"]
@@ -25,7 +27,8 @@ def parts() -> Parts:
     histories = [["a", "e", "b"], ["a", "b", "c"], ["e", "d", "f"]]
     codes = [np.array([ITEMS.index(item) for item in history]) for history in histories]
     popularity = np.array([1, 2, 3, 4, 5, 6])
-    cases = Cases("test", ["u", "v", "w"], histories, codes, np.array([3, 4, 1]), [""] * 3, [], popularity)
+    targets = np.array([2, 3, 0])
+    cases = Cases("test", ["u", "v", "w"], histories, codes, targets, targets + 1, [], popularity)
     return Parts(evaluator, cases, lambda amount: None)
 
 
@@ -45,6 +48,28 @@ def test_feedback_alone_asks_no_recommender(parts: Parts) -> None:
     parts.__dict__["match"] = SimpleNamespace(attributes=attributes, aligned=torch.zeros(3, 7))
     scores = parts.scores(Variant("feedback alone", "nothing", has_match=True), Weights(attribute=2.0))
     assert scores.tolist() == [[0, 0, 0, 2, 0, 0, 0]] * 3
+
+
+def test_later_words_outweigh_earlier_ones_in_the_match(parts: Parts) -> None:
+    """u changes their mind about red; v says the same of an item; w adds to what they said."""
+
+    def heard(wanted: str = "", unwanted: str = "", wanted_items: str = "", unwanted_items: str = "") -> Heard:
+        named = [tuple(names.split()) for names in (wanted, unwanted, wanted_items, unwanted_items)]
+        return Heard("words", Signals(("critique",), *named, is_vague=False, confidence=1.0))
+
+    first = [heard("red", "blue"), heard(wanted_items="a"), heard("red")]
+    second = [heard("blue", "red"), heard(unwanted_items="a", wanted_items="b"), heard("round", "blue")]
+    asked: list[list[list[str]]] = []
+    parts.evaluator.scorer.match = lambda *names: asked.extend(names)  # type: ignore[method-assign]
+    two_rounds = Parts(parts.evaluator, dataclasses.replace(parts.cases, remarks=[first, second]), parts.advance)
+    assert two_rounds.match is None
+    assert asked == [
+        [["blue"], [], ["red", "round"]],
+        [["red"], [], ["blue"]],
+        [[], ["b"], []],
+        [[], ["a"], []],
+    ]
+    assert two_rounds.cases.utterances == ["words"] * 3
 
 
 def test_variants_without_words_have_no_weights(parts: Parts) -> None:

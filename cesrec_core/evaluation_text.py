@@ -1,0 +1,45 @@
+"""The tables of an evaluation as Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+from cesrec_core.evaluation import TableRow, Weights
+from cesrec_core.significance import PairedTest
+
+# Shown beside full ranking: the target against uniform negatives.
+SAMPLED = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
+ROUND_MEASURES = (("full", "HR@10"), ("full", "NDCG@10"), ("sampled", "HR@10"))
+
+
+def as_text(rows: Sequence[TableRow], tests: Mapping[str, PairedTest], title: str) -> str:
+    """The table as Markdown."""
+    lines = [
+        f"### {title}",
+        "",
+        "| variant | HR@5 | NDCG@5 | HR@10 | NDCG@10 |" + "".join(f" {name}, sampled |" for name in SAMPLED),
+        "|---|---|---|---|---|" + "---|" * len(SAMPLED),
+    ]
+    for row in rows:
+        cells = [row.intervals["full"][name] for name in ("HR@5", "NDCG@5", "HR@10", "NDCG@10")]
+        cells += [row.intervals["sampled"][name] for name in SAMPLED]
+        lines.append(f"| {row.variant.name} | " + " | ".join(f"{v.mean:.3f} [{v.low:.3f}, {v.high:.3f}]" for v in cells) + " |")
+    lines.append("")
+    for row in rows:
+        if row.weights != Weights():
+            chosen = ", ".join(f"{name} {value:g}" for name, value in vars(row.weights).items() if value)
+            lines.append(f"- weights of {row.variant.name}, chosen on validation: {chosen}")
+    for name, test in tests.items():
+        d = test.difference
+        lines.append(f"- {name}: NDCG@10 {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}")
+    return "\n".join(lines)
+
+
+def rounds_as_text(rounds: Sequence[Sequence[TableRow]], title: str) -> str:
+    """Rounds of feedback as Markdown: one row for each variant, its figures after each round beside each other."""
+    numbers = range(1, len(rounds) + 1)
+    names = [f"{measure}, {protocol}, round {number}" for protocol, measure in ROUND_MEASURES for number in numbers]
+    lines = [f"### {title}", "", "| variant | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for rows in zip(*rounds, strict=True):
+        values = [row.intervals[protocol][measure] for protocol, measure in ROUND_MEASURES for row in rows]
+        cells = " | ".join(f"{v.mean:.3f} [{v.low:.3f}, {v.high:.3f}]" for v in values)
+        lines.append(f"| {rows[0].variant.name} | {cells} |")
+    return "\n".join(lines)
