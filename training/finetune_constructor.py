@@ -25,6 +25,7 @@ import logging
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, FinetuneConstructorSection, load_config
 from cesrec_core.constructor.artifact import KIND, base_identity, load_constructor, save_constructor
 from cesrec_core.constructor.checkpoint import Progress, load_checkpoint, save_checkpoint
+from cesrec_core.constructor.layout import PADDING
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
 from cesrec_core.constructor.pair_files import StoredPairs
 from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings, PairSource
@@ -117,15 +119,17 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
     bar = tqdm(
         range(len(losses), section.num_steps), "finetune_constructor", section.num_steps, initial=len(losses), disable=is_quiet
     )
+    num_slots, began = 0, time.monotonic()
     for step in bar:
         batch = batches.next().to(engine.device)
+        num_slots += int((batch.slots.kinds != PADDING).sum())
         losses_per_place = engine(batch)  # [P]
         deciding = losses_per_place[batch.is_masked_place].mean()
         copying = losses_per_place[~batch.is_masked_place].mean()
         engine.backward(deciding + COPYING_WEIGHT * copying)
         engine.step()
         losses.append((deciding.item(), copying.item()))
-        report(bar, step, losses)
+        report(bar, step, losses, num_slots / (time.monotonic() - began))
         if (step + 1) % section.checkpoint_every_steps == 0 and step + 1 < section.num_steps:
             progress.position = batches.position()
             save_checkpoint(checkpoint, engine, progress)
@@ -150,6 +154,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
         saved = load_constructor(scratch, base_folder, items)
         metrics |= measure(saved, lessons.examples, section.batch_size, config.run.seed)
         save_constructor(scratch, fresh, base_folder, dataclasses.replace(manifest, metrics=metrics), trained)
+        np.savetxt(scratch / "losses.csv", losses, fmt="%.6f", delimiter=",", header="deciding,copying", comments="")
         plot_losses(losses, scratch / "losses.png")
     shutil.rmtree(checkpoint)
     if lock is not None:
@@ -334,13 +339,14 @@ def gathered(engine: Any) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in state.items() if name in names}
 
 
-def report(progress: Any, step: int, losses: list[tuple[float, float]]) -> None:
-    """A progress bar on a terminal, plain lines elsewhere."""
+def report(progress: Any, step: int, losses: list[tuple[float, float]], slots_per_second: float) -> None:
+    """A progress bar on a terminal, plain lines elsewhere. Slots are tokens and items, of this process, without padding."""
     if (step + 1) % STEPS_PER_LOG_LINE and step > 0:
         return
     deciding, copying = np.mean(losses[-STEPS_PER_LOG_LINE:], axis=0)
     if not sys.stderr.isatty() and torch.distributed.get_rank() == 0:
-        log.info("step %d of %d: loss of deciding %.3f, of copying %.3f nats", step + 1, progress.total, deciding, copying)
+        text = "step %d of %d: loss of deciding %.3f, of copying %.3f nats; %.0f slots/s"
+        log.info(text, step + 1, progress.total, deciding, copying, slots_per_second)
     progress.set_postfix(deciding=f"{deciding:.2f}", copying=f"{copying:.2f}")
 
 

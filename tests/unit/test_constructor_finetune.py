@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,6 +87,11 @@ def test_a_finished_training_leaves_an_artifact_that_loads_and_one_line_of_metri
     assert (manifest.artifact_id, manifest.split, manifest.parents) == ("c7", "leave_one_out", {"recommender": "r3"})
     assert manifest.metrics == metrics
     assert (world / "out" / "losses.png").stat().st_size > 1000
+    header, *steps = (world / "out" / "losses.csv").read_text().splitlines()
+    assert (header, len(steps)) == ("deciding,copying", 4)
+    # A tenth of four steps is one.
+    assert float(steps[0].split(",")[0]) == pytest.approx(metrics["loss_first"], abs=1e-6)
+    assert re.search(r"step 1 of 4: .* nats; [1-9]\d* slots/s", result.stderr)
     attributes = [(("Red", "Blue", "Green")[code % 3],) for code in range(NUM_ITEMS)]
     items = ItemFeatures(
         [f"Thing {code}" for code in range(NUM_ITEMS)], attributes, torch.zeros(NUM_ITEMS, 6), torch.zeros(NUM_ITEMS, 4)
@@ -118,6 +124,7 @@ def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(wo
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert read_manifest(world / "out", "constructor").metrics == read_manifest(world / "whole", "constructor").metrics
+    assert (world / "out" / "losses.csv").read_bytes() == (world / "whole" / "losses.csv").read_bytes()
 
 
 def test_a_checkpoint_of_other_settings_is_not_gone_on_from(world: Path) -> None:
