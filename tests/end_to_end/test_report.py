@@ -81,10 +81,11 @@ def test_the_page_shows_rewrites_with_their_words_and_names_nobody(first_night: 
 
 
 def test_the_newest_run_is_reported_where_none_is_named(first_night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
-    world, summary = first_night
+    world, _ = first_night
     config = load_config(world.config_path)
     monkeypatch.setattr(report, "write_report", lambda warehouse, config, run_id: run_id)
-    assert run_report(config, None)["report"] == summary["run_id"]
+    newest = world.table("runs").orderBy(F.desc("started_at")).first()["run_id"]
+    assert run_report(config, None)["report"] == newest
     with pytest.raises(ConfigError, match="There is no run nobody's"):
         run_report(config, "nobody's")
 
@@ -197,7 +198,9 @@ def two_runs(copied_world: World) -> tuple[World, str, str]:
     user, score = F.col("user_id"), F.col("score")
     rows = rows.where(user != "person-00").withColumn("user_id", F.when(user == "person-01", "newcomer").otherwise(user))
     swapped = F.when((user == "person-02") & (F.col("rank") <= 2), 3 - F.col("rank")).otherwise(F.col("rank"))
-    rows = rows.withColumn("rank", swapped).withColumn("score", F.when(user == "person-03", score + 1).otherwise(score))
+    rows = rows.withColumn("rank", swapped).withColumn(
+        "score", F.when(user == "person-03", (score + 1).cast("float")).otherwise(score)
+    )
     world.warehouse.replace_run(TABLES["recommendations"], rows, "second")
     run = find_run(world.warehouse, first)
     later = {name: getattr(run, name).replace(year=2027) for name in ("started_at", "published_at")}
@@ -250,7 +253,7 @@ def test_an_export_is_not_made_twice_and_replaces_nothing_else(two_runs: tuple[W
     out = tmp_path / "out"
     export_recommendations(world.warehouse, second, ["jsonl"], out)
     written = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
-    assert written and (out / "changes.jsonl" / "part-00000.jsonl").read_text() == ""
+    assert written and [file.read_text() for file in (out / "changes.jsonl").iterdir()] in ([], [""])
     assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "nothing_to_do"
     assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == written
     with pytest.raises(ConfigError, match="--since long ago"):
