@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.feedback import phrases
@@ -175,7 +174,7 @@ def test_the_blind_wish_for_what_they_liked_and_turn_down_what_they_did_not() ->
 
 def test_a_local_model_answers_the_same_alone_and_in_company(tmp_path: Path) -> None:
     source = locate_model(str(write_tiny_llama(tmp_path / "llama")), None, "simulate_feedback.model_path")
-    chat = LocalChat(source, 4, torch.device("cpu"))
+    chat = LocalChat(source, 4, "cpu")
     simulator = PromptedSimulator(chat, 2, 0.5)
     conversations = [simulator.conversation(situation(seed=seed)) for seed in range(2)]
     together = chat.complete(conversations)
