@@ -13,12 +13,12 @@ from cesrec_core.language_models import ModelSource
 class LocalChat:
     """Answers greedily and one conversation at a time: what else is asked, and how it is padded, changes no answer."""
 
-    def __init__(self, source: ModelSource, max_new_tokens: int, device: torch.device) -> None:
+    def __init__(self, source: ModelSource, max_new_tokens: int, device: str) -> None:
         self.max_new_tokens = max_new_tokens
         self.device = device
         self._tokenizer: Any = AutoTokenizer.from_pretrained(source.folder, **source.loading)
-        model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32, **source.loading)
-        self._model: Any = model.to(device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32, **source.loading)
+        self._model = model.to(device).eval()
 
     def complete(self, conversations: Sequence[Sequence[Message]]) -> list[str | None]:
         """See `prompted_simulator.ChatModel`; there always is an answer, which may be empty."""

@@ -311,7 +311,7 @@ def test_simulated_users_speak_through_it_in_conversations(server: Server, tmp_p
     server.plan = [
         Reply(body=completion("More trains, please.")),
         Reply(status=400),
-        Reply(body=completion("less of th", finish="length")),
+        Reply(body=completion("trains, and less of th", finish="length")),
     ]
     url = f"http://127.0.0.1:{server.http.server_port}/v1"
     section = EndpointSection(
@@ -321,11 +321,11 @@ def test_simulated_users_speak_through_it_in_conversations(server: Server, tmp_p
     endpoint = ChatEndpoint(section, 16, Ledger(tmp_path / "usage.jsonl", 9, 9999), clock, clock.sleep)
     simulator = PromptedSimulator(endpoint, 2, 0.0)
     situation = Situation(("Trains",), (("Craft",),), Persona(), (1,))
-    assert simulator.say([situation] * 3) == ["More trains, please.", None, "less of th"]
+    assert simulator.say([situation] * 3) == ["More trains, please.", None, "trains, and less of th"]
     sent = server.requests[0][2]
     assert sent["messages"] == simulator.conversation(situation)
     assert (sent["max_tokens"], sent["temperature"]) == (16, 0)
-    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+    assert [message["role"] for message in sent["messages"]] == ["system", *("user", "assistant") * 2, "user"]
 
 
 def test_the_section_that_a_key_belongs_to_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,53 @@
+"""How feedback fares before anybody is asked: ratings put into words, and why people's words are not acted on.
+
+python tests/benchmarks/feedback_without_questions.py --items DATASET/items.parquet --utterances FILE.jsonl
+"""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from cesrec_core.feedback.clarity import reason_not_to_act
+from cesrec_core.feedback.understanding import understand
+from cesrec_core.feedback.vocabulary import Vocabulary
+
+MAX_CHARACTERS = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--items", type=Path, required=True, help="Parquet of item_id, title, attributes")
+    parser.add_argument("--utterances", type=Path, required=True, help="JSON lines with `utterance`")
+    arguments = parser.parse_args()
+    rows = [row for row in pq.read_table(arguments.items).to_pylist() if row["title"]]
+    ids, titles = [str(row["item_id"]) for row in rows], [row["title"] for row in rows]
+    vocabulary = Vocabulary.from_items(ids, titles, [row.get("attributes") or [] for row in rows])
+    right = sum(_is_read_right(item_id, title, vocabulary) for item_id, title in zip(ids, titles, strict=True))
+    print(f"ratings of {len(ids)} titles read as what they say, both ways: {right} ({right / len(ids):.1%})")
+    reasons: Counter[str] = Counter()
+    for line in arguments.utterances.read_text(encoding="utf-8").splitlines():
+        reasons[_reason(json.loads(line)["utterance"], vocabulary)] += 1
+    for reason, count in reasons.most_common():
+        print(f"{reason}: {count} of {reasons.total()} utterances")
+
+
+def _is_read_right(item_id: str, title: str, vocabulary: Vocabulary) -> bool:
+    liked = understand(f"I liked {title}", [item_id], vocabulary, MAX_CHARACTERS)
+    disliked = understand(f"I did not like {title}", [item_id], vocabulary, MAX_CHARACTERS)
+    says_more = any(
+        (liked.wanted_attributes, liked.unwanted_attributes, disliked.wanted_attributes, disliked.unwanted_attributes)
+    )
+    return item_id in liked.wanted_item_ids and item_id in disliked.unwanted_item_ids and not says_more
+
+
+def _reason(utterance: str, vocabulary: Vocabulary) -> str:
+    s = understand(utterance, [], vocabulary, MAX_CHARACTERS)
+    wanted, unwanted = (s.wanted_attributes, s.wanted_item_ids), (s.unwanted_attributes, s.unwanted_item_ids)
+    return reason_not_to_act(utterance, s.is_vague, wanted, unwanted) or "acted on"
+
+
+if __name__ == "__main__":
+    main()
