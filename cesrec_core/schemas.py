@@ -137,11 +137,19 @@ FEEDBACK_SIGNALS = Table(
     (c.FEEDBACK_ID, c.MODEL_ID),
     (
         Column(c.FEEDBACK_ID, "string", "Key of the utterance"),
-        Column(c.MODEL_ID, "string", "What understood it: version of the parser and hash of the catalogue's vocabulary"),
+        Column(
+            c.MODEL_ID,
+            "string",
+            "What understood it: version of the parser, sentence model, and hash of the catalogue's vocabulary",
+        ),
         Column(
             c.UTTERANCE_HASH, "string", "Of the words, and of what had been recommended: words that were edited are read again"
         ),
-        Column(c.INTENTS, "array<string>", "Such as reject, critique, accept, other"),
+        Column(
+            c.INTENTS,
+            "array<string>",
+            "accept, reject, seen, critique_feature, critique_add, critique_compare, preference, inquiry, other",
+        ),
         Column(c.WANTED_ATTRIBUTES, "array<string>", "Attributes asked for"),
         Column(c.UNWANTED_ATTRIBUTES, "array<string>", "Attributes turned down"),
         Column(c.WANTED_ITEM_IDS, "array<string>", "Items spoken of with approval"),

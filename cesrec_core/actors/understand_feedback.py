@@ -5,27 +5,34 @@ from pathlib import Path
 import pyarrow as pa
 
 from cesrec_core import columns as c
+from cesrec_core.actors.devices import device_of_worker
+from cesrec_core.config import UnderstandFeedbackSection
 from cesrec_core.datasets import read_catalogue
-from cesrec_core.feedback.understanding import model_id, understand
+from cesrec_core.feedback.listening import listener_id, open_listener
 from cesrec_core.feedback.vocabulary import Vocabulary
 from cesrec_core.schemas import FEEDBACK_SIGNALS
 
 
 class UnderstandFeedback:
-    """feedback_id, utterance, recommended_item_ids, utterance_hash -> feedback_signals."""
+    """feedback_id, utterance, recommended_item_ids, utterance_hash -> feedback_signals.
 
-    def __init__(self, catalogue_folder: Path, max_characters: int) -> None:
+    Args:
+        cache: folder for what is fitted on the sentence model.
+    """
+
+    def __init__(self, catalogue_folder: Path, section: UnderstandFeedbackSection, cache: Path | None = None) -> None:
         self.catalogue_folder = catalogue_folder
-        self.max_characters = max_characters
+        self.section = section
+        self.cache = cache
 
     def setup(self) -> None:
         catalogue = read_catalogue(self.catalogue_folder)
-        self.vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
-        self.model_id = model_id(self.vocabulary)
+        vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+        self.model_id = listener_id(self.section, vocabulary)
+        self.listener = open_listener(self.section, vocabulary, device_of_worker(), self.cache)
 
     def process(self, shard: pa.Table) -> pa.Table:
-        said = zip(shard[c.UTTERANCE].to_pylist(), shard[c.RECOMMENDED_ITEM_IDS].to_pylist(), strict=True)
-        signals = [understand(utterance, shown, self.vocabulary, self.max_characters) for utterance, shown in said]
+        signals = self.listener.read(shard[c.UTTERANCE].to_pylist(), shard[c.RECOMMENDED_ITEM_IDS].to_pylist())
         columns = {
             c.FEEDBACK_ID: shard[c.FEEDBACK_ID],
             c.MODEL_ID: [self.model_id] * len(shard),

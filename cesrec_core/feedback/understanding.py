@@ -84,6 +84,19 @@ def understand(utterance: str, recommended_item_ids: Sequence[str], vocabulary: 
     return _read(utterance, recommended_item_ids, vocabulary, max_characters)[0]
 
 
+class RuleListener:
+    """Reads utterances by rules alone, intents included; see `Listener`."""
+
+    def __init__(self, vocabulary: Vocabulary, max_characters: int) -> None:
+        self.vocabulary = vocabulary
+        self.max_characters = max_characters
+
+    def read(self, utterances: Sequence[str], recommended: Sequence[Sequence[str]], shown: Shown = ()) -> list[Signals]:
+        vocabularies = _vocabularies(self.vocabulary, shown, len(utterances))
+        said = zip(utterances, recommended, vocabularies, strict=True)
+        return [understand(utterance, item_ids, vocabulary, self.max_characters) for utterance, item_ids, vocabulary in said]
+
+
 class Listener:
     """Reads utterances in batches: what is wanted by rules, intents by a head over sentence vectors.
 
@@ -104,8 +117,7 @@ class Listener:
             recommended: for each utterance the items it reacts to, best first.
             shown: for each utterance titles by item, of items that the catalogue does not have; none where left out.
         """
-        vocabularies = [self.vocabulary.with_titles(titles) if titles else self.vocabulary for titles in shown]
-        vocabularies = vocabularies or [self.vocabulary] * len(utterances)
+        vocabularies = _vocabularies(self.vocabulary, shown, len(utterances))
         read = [
             _read(utterance, item_ids, vocabulary, self.max_characters)
             for utterance, item_ids, vocabulary in zip(utterances, recommended, vocabularies, strict=True)
@@ -122,6 +134,10 @@ class Listener:
         """Every text once: people say the same, and most utterances are a single sentence."""
         texts = list(dict.fromkeys(text for said in spoken_texts for text in (*said.sentences, said.whole)))
         return dict(zip(texts, self.head.probabilities(texts, self.embed), strict=True)) if texts else {}
+
+
+def _vocabularies(vocabulary: Vocabulary, shown: Shown, count: int) -> list[Vocabulary]:
+    return [vocabulary.with_titles(titles) if titles else vocabulary for titles in shown] or [vocabulary] * count
 
 
 def _evidence_of_change(signals: Signals, recommended: Sequence[str]) -> float:

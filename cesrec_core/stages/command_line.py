@@ -131,17 +131,38 @@ def _without_nan(value: Any) -> Any:
 
 def run_stages(job: str, description: str, stages: Sequence[Stage]) -> int:
     """The whole of a stage job."""
-    parser = parser_for(description)
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
-    arguments = parser.parse_args()
-    return finish(job, lambda: run_job(configuration(arguments), stages, arguments.dry_run, f"cesrec {job}"))
+    return _run(job, _parser_with_plan(description).parse_args(), stages)
 
 
 def run_one_stage(name: str) -> int:
     """The job of a single stage, so that a scheduler can retry it alone."""
-    stage = next(stage for stage in NIGHTLY if stage.name == name)
+    return run_stage(name, parser_for_stage(name).parse_args())
+
+
+def parser_for_stage(name: str, besides: str = "") -> argparse.ArgumentParser:
+    """The command line of a single stage's job; `besides` says what else the job does."""
+    stage = _stage(name)
     reads, writes = ", ".join(stage.reads) or "the sources of the dataset", ", ".join(stage.writes)
-    return run_stages(name, f"Run the stage {name} of the nightly job. Reads: {reads}. Writes: {writes}.", [stage])
+    description = f"Run the stage {name} of the nightly job. Reads: {reads}. Writes: {writes}."
+    return _parser_with_plan(f"{description}\n\n{besides}" if besides else description)
+
+
+def run_stage(name: str, arguments: argparse.Namespace) -> int:
+    return _run(name, arguments, [_stage(name)])
+
+
+def _stage(name: str) -> Stage:
+    return next(stage for stage in NIGHTLY if stage.name == name)
+
+
+def _parser_with_plan(description: str) -> argparse.ArgumentParser:
+    parser = parser_for(description)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    return parser
+
+
+def _run(job: str, arguments: argparse.Namespace, stages: Sequence[Stage]) -> int:
+    return finish(job, lambda: run_job(configuration(arguments), stages, arguments.dry_run, f"cesrec {job}"))
 
 
 def _is_debugging() -> bool:
