@@ -140,7 +140,7 @@ FEEDBACK_SIGNALS = Table(
         Column(
             c.MODEL_ID,
             "string",
-            "What understood it: version of the parser, sentence model, and hash of the catalogue's vocabulary",
+            "What understood it: version of the rules, sentence model, hash of the catalogue",
         ),
         Column(
             c.UTTERANCE_HASH, "string", "Of the words, and of what had been recommended: words that were edited are read again"
@@ -148,7 +148,7 @@ FEEDBACK_SIGNALS = Table(
         Column(
             c.INTENTS,
             "array<string>",
-            "accept, reject, seen, critique_feature, critique_add, critique_compare, preference, inquiry, other",
+            "Such as accept, reject, critique_add, seen; several where several things were said",
         ),
         Column(c.WANTED_ATTRIBUTES, "array<string>", "Attributes asked for"),
         Column(c.UNWANTED_ATTRIBUTES, "array<string>", "Attributes turned down"),

@@ -56,7 +56,7 @@ class Head:
         features = torch.from_numpy(head._features(texts, embed))
         targets = torch.tensor([INTENTS.index(intent) for intent in intents])
         weights = torch.zeros(features.shape[1], len(INTENTS), dtype=torch.float64, requires_grad=True)
-        optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
 
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
