@@ -92,6 +92,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
                 "need|want|asked for|wanted|had in mind|am after|was after|am looking for|was looking for",
             ),
             ("not interest|not appeal to|not excite", "me|us|him|her|them"),
+            ("never|do not|does not|not", "watch|play|read|buy"),
         ),
         "everything but|anything except|everything except|anything other than|other than|had enough|enough of|enough with",
         "had my fill of|too much|too many|way too|too|less|fewer|pass on|pass|not stand|stop|no more|rid of|unlike",
