@@ -123,7 +123,7 @@ def spoken(text: str, words: Sequence[Word], mentions: Sequence[Mention], recomm
             start, end = words[mention.start].start, words[mention.end - 1].end
             name = _SHOWN if recommended.intersection(mention.item_ids) else _ELSEWHERE
             pieces += [text[place:start].rstrip("("), name]
-            place = end + text[end:].startswith(")")
+            place = end + (text[end : end + 1] == ")")
     whole = "".join([*pieces, text[place:]])
     sentences = [part.strip(" .") for part in _ENDS.split(whole)]
     return Spoken(tuple(part for part in sentences if re.search(r"\w", part))[:_MAX_SENTENCES] or (whole,), whole)

@@ -150,7 +150,8 @@ def _report(
         }
         intervals = {name: _interval(score, rows, dialogues) for name, score in scores.items()}
         cells = [
-            f"{score(rows):.3f} [{low:.3f}, {high:.3f}]" for score, (low, high) in zip(scores.values(), intervals.values())
+            f"{score(rows):.3f} [{low:.3f}, {high:.3f}]"
+            for score, (low, high) in zip(scores.values(), intervals.values(), strict=True)
         ]
         print(f"| {part} | {len(rows)} | " + " | ".join(cells) + " |")
         figures[part] = {name: [round(score(rows), 4), *intervals[name]] for name, score in scores.items()}
