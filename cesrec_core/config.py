@@ -269,6 +269,7 @@ class SimulateFeedbackSection(Section):
 
 
 class UnderstandFeedbackSection(Section):
+    model_path: str = ""
     max_utterance_characters: Count = 1000
     window_days: Days = 30
     max_rounds: Annotated[int, Field(ge=1, le=3)] = 3

@@ -65,21 +65,26 @@ class Dataset:
 
 
 def read_catalogue(folder: Path) -> Catalogue:
-    """Read `items.parquet`: item_id, title, optional attributes.
+    """Read the `items.parquet` of a folder; see `read_catalogue_file`."""
+    return read_catalogue_file(folder / "items.parquet")
+
+
+def read_catalogue_file(path: Path) -> Catalogue:
+    """Read item_id, title, optional attributes.
 
     Raises:
         InputDataError: the file is missing, empty, or holds an item twice.
         SchemaError: a column is missing.
     """
-    table = _read(folder / "items.parquet", required=(c.ITEM_ID, c.TITLE), optional=(c.ATTRIBUTES,))
+    table = _read(path, required=(c.ITEM_ID, c.TITLE), optional=(c.ATTRIBUTES,))
     table = table.sort_by(c.ITEM_ID)
     item_ids = table[c.ITEM_ID].cast(pa.string()).to_pylist()
     if len(set(item_ids)) < len(item_ids):
-        raise InputDataError(f"{folder / 'items.parquet'} holds an item_id twice. Keep one row per item.")
+        raise InputDataError(f"{path} holds an item_id twice. Keep one row per item.")
     titles = [title or "" for title in table[c.TITLE].cast(pa.string()).to_pylist()]
     if c.ATTRIBUTES in table.column_names:
         if not (pa.types.is_null(kind := table.schema.field(c.ATTRIBUTES).type) or _is_list_of_text(kind)):
-            raise SchemaError(f"{folder / 'items.parquet'}: `{c.ATTRIBUTES}` is {kind}; give a list of strings for each item.")
+            raise SchemaError(f"{path}: `{c.ATTRIBUTES}` is {kind}; give a list of strings for each item.")
         attributes = [tuple(value for value in values or () if value) for values in table[c.ATTRIBUTES].to_pylist()]
     else:
         attributes = [()] * len(item_ids)

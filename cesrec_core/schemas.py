@@ -138,11 +138,19 @@ FEEDBACK_SIGNALS = Table(
     (c.FEEDBACK_ID, c.MODEL_ID),
     (
         Column(c.FEEDBACK_ID, "string", "Key of the utterance"),
-        Column(c.MODEL_ID, "string", "What understood it: version of the parser and hash of the catalogue's vocabulary"),
+        Column(
+            c.MODEL_ID,
+            "string",
+            "What understood it: version of the rules, sentence model, hash of the catalogue",
+        ),
         Column(
             c.UTTERANCE_HASH, "string", "Of the words, and of what had been recommended: words that were edited are read again"
         ),
-        Column(c.INTENTS, "array<string>", "Such as reject, critique, accept, other"),
+        Column(
+            c.INTENTS,
+            "array<string>",
+            "Such as accept, reject, critique_add, seen; several where several things were said",
+        ),
         Column(
             c.WANTED_ATTRIBUTES, "array<string>", "Attributes asked for; one that is turned down as well is a contradiction"
         ),

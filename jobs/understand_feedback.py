@@ -1,8 +1,19 @@
-"""spark-submit jobs/understand_feedback.py: the stage understand_feedback alone."""
+"""spark-submit jobs/understand_feedback.py: the stage understand_feedback alone.
+
+python jobs/understand_feedback.py --items FILE.parquet --in FILE.jsonl --out FILE.jsonl: a file of utterances, without Spark.
+"""
 
 import sys
 
-from cesrec_core.stages.command_line import run_one_stage
+from cesrec_core.stages.command_line import configuration, finish, parser_for_stage, run_alone
+from cesrec_core.stages.understand_file import add_arguments, run_understand_file, understands_file
+
+NAME = "understand_feedback"
 
 if __name__ == "__main__":
-    sys.exit(run_one_stage("understand_feedback"))
+    parser = parser_for_stage(NAME, "With --items, --in and --out: read the utterances of a file of JSON lines instead.")
+    add_arguments(parser)
+    options = parser.parse_args()
+    if understands_file(parser, options):
+        sys.exit(finish(NAME, lambda: run_understand_file(configuration(options), options)))
+    sys.exit(run_alone(NAME, options))

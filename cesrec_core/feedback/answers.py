@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from cesrec_core.feedback.understanding import CRITIQUE, Signals
+from cesrec_core.feedback.intents import CRITIQUE_ADD, CRITIQUE_FEATURE
+from cesrec_core.feedback.understanding import Signals
 from cesrec_core.feedback.vocabulary import Word, word_set, words_of
 from cesrec_core.prompts import attribute_words
 
@@ -96,7 +97,7 @@ def _leading(words: Sequence[Word]) -> int:
 def _clear(signals: Signals, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> Signals:
     return dataclasses.replace(
         signals,
-        intents=(CRITIQUE,),
+        intents=(CRITIQUE_ADD if wanted else CRITIQUE_FEATURE,),
         wanted_attributes=wanted,
         unwanted_attributes=unwanted,
         is_vague=False,

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 from cesrec_core.feedback.cues import (
     ADJUSTING_VERBS,
+    ADVERBS,
     AFTER_ANSWER,
     CLAUSE_OPENERS,
     COMPLAINING_WORDS,
     CONTRASTS,
     EXCHANGES,
+    EXCLUSIVE,
     INTERJECTIONS,
     LIGHT_WORDS,
     LISTING,
@@ -21,6 +23,7 @@ from cesrec_core.feedback.cues import (
     REFUSALS,
     SHOWN,
     SUBJECTS,
+    THINGS,
     Cue,
     cue_at,
 )
@@ -194,6 +197,10 @@ class Reader:
     def _take_verdict(self, cue: Cue, place: int, after: int) -> None:
         """A cue that approves or rejects what follows, or, with nothing after it, what came before."""
         clause = self._clause
+        if self._only_repeats(cue, place):
+            return
+        if cue is Cue.REJECT and clause.is_negated and self._texts[place] in EXCLUSIVE:
+            cue = Cue.APPROVE  # "nothing other than", "don't give me anything but"
         if clause.is_complaint and (cue is Cue.REQUEST or (clause.opinions and cue in (Cue.NEGATE, Cue.REJECT_THEN_APPROVE))):
             # "you keep suggesting these instead of those": the wish comes second.
             clause.polarity, clause.is_complaint = (1, False) if clause.opinions else (clause.polarity, True)
@@ -214,6 +221,16 @@ class Reader:
         clause.flips_at_comma = cue is Cue.REJECT_THEN_APPROVE
         if not clause.is_request and not self._question and self._is_light(after):
             clause.dangling = clause.polarity
+
+    def _only_repeats(self, cue: Cue, place: int) -> bool:
+        """A "please" behind "no", or "like" that compares: "no more things like these" turns down what is like them, too."""
+        text, previous = self._texts[place], self._texts[place - 1] if place else ""
+        if text == "please":
+            return self._clause.is_negated and bool(self._clause.opinions)
+        is_noun = previous in THINGS or (
+            previous not in FUNCTION_WORDS | SUBJECTS | ADVERBS and cue_at(self._texts, place - 1)[0] is None
+        )
+        return cue is Cue.LIKE and text == "like" and self._clause.polarity == -1 and not self._clause.is_negated and is_noun
 
     def _take_report(self, cue: Cue) -> None:
         """What was shown, rather than what is asked for: it hints at what is not wanted."""
@@ -357,6 +374,8 @@ class Reader:
         if start >= len(self._words) or self._texts[start] not in QUESTION_WORDS:
             return False
         opening = tuple(self._texts[start : start + 2])
+        if opening == ("who", "needs"):
+            return False
         if opening in CLAUSE_OPENERS or opening[1:] == ("there",):
             return False
         is_missed = opening[0] in ("wheres", "where") and self._next_mention(start + 1) is not None

@@ -41,7 +41,12 @@ def _frames(*frames: tuple[str, str]) -> tuple[str, ...]:
 
 
 _PHRASES: dict[Cue, tuple[str, ...]] = {
-    Cue.NEGATE: ("not|no|never|without|neither|nor|none|nothing|cannot|hardly|barely|nobody",),
+    Cue.NEGATE: (
+        "not|no|never|without|neither|nor|none|nothing|cannot|hardly|barely|nobody|not say i|never say i",
+        *_frames(
+            ("no way", "i|im|i am|ill|i will|we|we are|we will"),
+        ),
+    ),
     Cue.NEGATE_NEXT: ("non",),
     Cue.REQUEST: (
         "want|wants|wanted|need|needs|looking for|searching for|hoping for|recommend|suggest|show me|give me|find me|try",
@@ -54,6 +59,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "ramp up|amp up|bring on|bring back|up the|boost|increase|raise|heavier on|big on|double down on|switch to|move to",
         "stick to|stick with|stay with|add|include|choose|pick|opt for|lack|lacks|lacking|missing|short on|could do with",
         "more of a|more of an|put back|weakness for|soft spot for",
+        *_frames(("as long as|so long as|unless|provided", "it is|its|it has|there is|they are|theyre")),
     ),
     Cue.LIKE: (
         "like|likes|liked|love|loves|loved|loving|enjoy|enjoys|enjoyed|in the mood for|mood for|fan|fans|into|interested",
@@ -66,19 +72,31 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "overrated|annoying|dumb|stupid|meh|tired of|sick of|bored of|bored with|bored by|fed up with|weary of",
         "overload|overdose|overkill|fatigue|gets old|getting old|got old",
         "bores|bore me|annoys|annoy me|irritates|irritate me|bugs me|puts me off|put me off|leaves me cold|leave me cold",
-        "is out|are out|a rest|a miss",
+        "is out|are out|a rest|a miss|hate|hates|hated|dislike|dislikes|disliked|despise|detest|loathe",
     ),
     Cue.APPROVE: (
         "not enough|not get enough|never get enough|not wait|not mind|no problem with|nothing wrong with|nothing but",
         "none other than|could use|not go wrong|not bad|not too bad|not boring|not against|not forget|why not|why no",
         "why is there no|why are there no|why do i never|why do you never|not have too much|not have too many",
-        "you never|you rarely|you hardly ever|not say no to|nothing against",
+        "you never|you rarely|you hardly ever|not say no to|never say no to|nothing against",
+        "never have too much|never have too many|never get too much|never get too many",
+        *_frames(
+            ("not that i|not that we|not that she|not that he|not that they|never said i|not say i", "do not|does not|did not")
+        ),
     ),
     Cue.REJECT: (
-        "hate|hates|hated|dislike|dislikes|disliked|except|except for|excluding|minus|anything but",
+        "except|except for|excluding|minus|anything but|who needs|allergic to|count me out|count us out",
+        *_frames(
+            (
+                "not what i|not what we",
+                "need|want|asked for|wanted|had in mind|am after|was after|am looking for|was looking for",
+            ),
+            ("not interest|not appeal to|not excite", "me|us|him|her|them"),
+            ("never|do not|does not|not", "watch|play|read|buy"),
+        ),
         "everything but|anything except|everything except|anything other than|other than|had enough|enough of|enough with",
         "had my fill of|too much|too many|way too|too|less|fewer|pass on|pass|not stand|stop|no more|rid of|unlike",
-        "no thanks|no thank you|despise|detest|loathe|hold the|spare me|ugh|yuck|turned off|done with|over with|am over",
+        "no thanks|no thank you|hold the|spare me|ugh|yuck|turned off|done with|over with|am over",
         "im over",
         "so over|further from|farther from|far from|further away from|farther away from|lighter on|light on|too heavy on",
         "easy on",
@@ -183,6 +201,11 @@ EXCHANGES = word_set("for with to by into against")
 # "turn the one DOWN", "crank the other UP", where these verbs come before.
 ADJUSTING_VERBS = word_set("turn tone dial crank bring cut leave take scale ramp push notch pull")
 PARTICLES = {"down": -1, "off": -1, "out": -1, "back": -1, "away": -1, "up": 1}
+# "Not ANYTHING but this" asks for this and nothing else.
+EXCLUSIVE = word_set("anything")
+# Before a "like" that compares, and before one that approves.
+THINGS = word_set("thing things something anything one ones stuff much more")
+ADVERBS = word_set("really also actually always usually only still do does did would id youd wed theyd")
 # Answers to what was just named: "the first: no, the second: yes".
 REFUSALS = word_set("no nope nah nay")
 # A clause may begin with these before its first word of weight.
@@ -197,7 +220,7 @@ LISTING = frozenset(("and", "or", "nor", "plus"))
 LIGHT_WORDS = FUNCTION_WORDS | word_set(
     "type types taste tastes kind style cup tea really quite bit little liking opinion honestly though sorry actually "
     "interested work works today tonight fan movie film game book item title suggestion recommendation option choice pick "
-    "looking mood movies films games books items titles suggestions recommendations options choices"
+    "looking mood anymore right movies films games books items titles suggestions recommendations options choices"
 )
 
 

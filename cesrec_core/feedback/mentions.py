@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cesrec_core.feedback.cues import CONTRASTS
+from cesrec_core.feedback.spelling import is_misspelt
 from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, MAX_TITLE_WORDS, Vocabulary, Word, names_of, word_set
 
 _ORDINALS = {
@@ -28,6 +29,8 @@ _AFTER_PRONOUN = _STATEMENT_VERBS | CONTRASTS | word_set("and or too out so at a
 _NUMBERED = re.compile(r"\d{1,2}")
 _SEQUEL = re.compile(r"\d|i{2,3}|iv|vi{0,3}|ix")
 _YEAR = re.compile(r"(19|20)\d{2}")
+# Words within a title that are written small.
+_SMALL_IN_TITLES = word_set("of the and in a an to on at for from with")
 
 _EXACT, _BY_REFERENCE, _PARTIAL = 1.0, 0.9, 0.8
 # A part of a recommended title counts from this share of its content words on.
@@ -39,7 +42,8 @@ _MIN_LETTERS_OF_PART = 4
 class Mention:
     """Words [start, end) of an utterance that stand for attributes, or for items; `evidence` between 0 and 1.
 
-    A pronoun merely keeps a sentence together: it counts only where something is said of it.
+    A pronoun merely keeps a sentence together: it counts only where something is said of it. A title that the catalogue does
+    not have stands for nothing, but it is what is spoken of.
     """
 
     start: int
@@ -48,15 +52,20 @@ class Mention:
     item_ids: tuple[str, ...] = ()
     evidence: float = _EXACT
     is_pronoun: bool = False
+    is_title: bool = False
 
 
 def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary: Vocabulary) -> list[Mention]:
     """Mentions in order, none overlapping another. A title's words are not read as attributes."""
     titles = _TitleFinder(words, recommended, vocabulary)
+    foreign = _foreign_titles(words)
     mentions: list[Mention] = []
     place = 0
     while place < len(words):
-        mention = titles.at(place) or _attribute(words, place, vocabulary)
+        mention = titles.at(place)
+        if place in foreign and (mention is None or mention.end < foreign[place]):
+            mention = Mention(place, foreign[place], evidence=_PARTIAL, is_title=True)
+        mention = mention or _attribute(words, place, vocabulary)
         if mention is not None:
             mentions.append(mention)
         place = place + 1 if mention is None else mention.end
@@ -73,6 +82,24 @@ def _attribute(words: Sequence[Word], place: int, vocabulary: Vocabulary) -> Men
     return Mention(place, end, attributes=found) if found else None
 
 
+def _foreign_titles(words: Sequence[Word]) -> dict[int, int]:
+    """Where capitalised words with a year in brackets begin, and the place after the year: a title, known or not."""
+    found = {}
+    for year in range(1, len(words)):
+        if not _YEAR.fullmatch(words[year].text) or words[year - 1].after != ",":
+            continue
+        start = year
+        while start > max(0, year - MAX_TITLE_WORDS) and (start == year or words[start - 1].after not in (".", "?")):
+            if not words[start - 1].is_capitalised and words[start - 1].text not in _SMALL_IN_TITLES:
+                break
+            start -= 1
+        while start < year and (not words[start].is_capitalised or words[start].text == "i"):
+            start += 1
+        if start < year:
+            found[start] = year + 1
+    return found
+
+
 class _TitleFinder:
     """Finds titles: those recommended generously, those of the whole catalogue only where they can hardly be other words."""
 
@@ -84,6 +111,7 @@ class _TitleFinder:
             for name in names_of(vocabulary.titles.get(item_id, "")):
                 self._recommended.setdefault(name, []).append(item_id)
         self._parts = self._unique_parts()
+        self._misspelt = self._find_misspelt()
 
     def at(self, start: int) -> Mention | None:
         longest = min(MAX_TITLE_WORDS, len(self._words) - start)
@@ -94,7 +122,41 @@ class _TitleFinder:
                 mention = self._named(name, start, start + length)
                 if mention is not None:
                     return mention
-        return self._part(start)
+        return self._misspelt.get(start) or self._part(start)
+
+    def _find_misspelt(self) -> dict[int, Mention]:
+        """Titles by their first word, where a word or two of them are written otherwise.
+
+        Recommended titles are looked for at every place, those of the catalogue only where a word of theirs stands that few
+        titles have: the cost does not depend on the catalogue.
+        """
+        names = {name: name.split() for name in self._recommended}
+        found: dict[int, Mention] = {}
+        for place, word in enumerate(self._words):
+            for name in names:
+                self._compare(name, names[name], place, found)
+            for name in self._vocabulary.names_by_word.get(word.text, ()):
+                parts = name.split()
+                self._compare(name, parts, place - parts.index(word.text), found)
+            if word.is_capitalised and place > 0 and self._words[place - 1].after not in (".", "?"):
+                for name in self._vocabulary.names_misspelt_as(word.text):
+                    self._compare(name, [name], place, found)
+        return found
+
+    def _compare(self, name: str, parts: list[str], start: int, found: dict[int, Mention]) -> None:
+        end = start + len(parts)
+        if start < 0 or end > len(self._words):
+            return
+        window = [word.text for word in self._words[start:end]]
+        if window == parts or not all(
+            one == other or is_misspelt(one, other) for one, other in zip(window, parts, strict=True)
+        ):
+            return
+        if any(self._vocabulary.attributes_at(self._words, place)[0] for place in range(start, end) if len(parts) == 1):
+            return
+        mention = self._named(name, start, end)
+        if mention is not None and (start not in found or mention.end > found[start].end):
+            found[start] = replace(mention, evidence=min(mention.evidence, _PARTIAL))
 
     def _named(self, name: str, start: int, end: int) -> Mention | None:
         year = self._words[end].text if end < len(self._words) and _YEAR.fullmatch(self._words[end].text) else None
@@ -102,14 +164,14 @@ class _TitleFinder:
         candidates = [*self._recommended.get(name, ()), *everywhere]
         of_year = [item_id for item_id in candidates if year is not None and self._vocabulary.years.get(item_id) == year]
         if of_year:
-            return Mention(start, end + 1, item_ids=tuple(dict.fromkeys(of_year)))
+            return Mention(start, end + 1, item_ids=tuple(dict.fromkeys(of_year)), is_title=True)
         follows = not self._words[end - 1].after and _SEQUEL.fullmatch(_text_at(self._words, end))
         if follows or _YEAR.fullmatch(name):
             return None
         if name in self._recommended and self._is_said_as_title(start, end, is_recommended=True):
-            return Mention(start, end, item_ids=tuple(self._recommended[name]))
+            return Mention(start, end, item_ids=tuple(self._recommended[name]), is_title=True)
         if everywhere and self._is_said_as_title(start, end, is_recommended=False):
-            return Mention(start, end, item_ids=everywhere, evidence=_PARTIAL)
+            return Mention(start, end, item_ids=everywhere, evidence=_PARTIAL, is_title=True)
         return None
 
     def _is_said_as_title(self, start: int, end: int, is_recommended: bool) -> bool:
@@ -146,7 +208,7 @@ class _TitleFinder:
         is_telling = len(word.text) >= _MIN_LETTERS_OF_PART and not _YEAR.fullmatch(word.text)
         if share < _MIN_SHARE_OF_TITLE or not is_telling or self._vocabulary.attributes_at(self._words, start)[0]:
             return None
-        return Mention(start, start + 1, item_ids=(item_id,), evidence=_PARTIAL)
+        return Mention(start, start + 1, item_ids=(item_id,), evidence=_PARTIAL, is_title=True)
 
 
 def _references(words: Sequence[Word], recommended: Sequence[str], taken: set[int], spoken_of: set[str]) -> list[Mention]:

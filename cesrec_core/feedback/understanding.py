@@ -2,30 +2,35 @@
 
 Three steps: find what is spoken of (titles, ordinals, pronouns, attributes), walk through the clauses while keeping track of
 whether they approve or reject, then settle every mention. Plain rules, so that the same words always mean the same and a new
-catalogue needs no training. The cost is linear in the utterance, which is cut first, and does not depend on the catalogue.
+catalogue needs no training. What people are doing when they say so (`intents`) is told by a `Listener`, which has a model of
+sentences; by rules alone it is told worse. The cost is linear in the utterance, which is cut first, and does not depend on the
+catalogue.
 """
 
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from cesrec_core.feedback.clarity import contradicted
 from cesrec_core.feedback.clauses import DISMISSAL, Opinion, Reader
+from cesrec_core.feedback.intents import ACCEPT, CRITIQUE_ADD, CRITIQUE_COMPARE, INQUIRY, OTHER, REJECT, is_actionable
 from cesrec_core.feedback.mentions import find_mentions
+from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
 from cesrec_core.feedback.vocabulary import Vocabulary, Word, words_of
 
-PARSER_VERSION = "rules-2"
-
-ACCEPT = "accept"
-REJECT = "reject"
-CRITIQUE = "critique"
-INQUIRE = "inquire"
-OTHER = "other"
+PARSER_VERSION = "rules-3"
 
 _EXPLICIT = 0.9
 _IMPLIED = 0.6
+# What the clauses say counts beside the probability that something should change.
+_OF_WHAT_IS_TURNED_DOWN = 0.25
+_OF_WHAT_IS_ASKED_FOR = 0.15
+
+Shown = Sequence[Mapping[str, str]]
 
 _CONTRACTED_NOT = re.compile(
     r"\b(do|does|did|is|are|was|were|ca|could|wo|would|should|have|has|had|ai|must|need)n['’]?t\b", re.I
@@ -45,7 +50,7 @@ class Signals:
     """What was understood. Attributes are spelled as in the catalogue; all tuples are in the order of mention.
 
     Attributes:
-        intents: accept, reject, critique, inquire; other where none of these.
+        intents: of `cesrec_core.feedback.intents`, in the order that stands there; other where none of these.
         is_vague: nothing can be acted on.
         confidence: between 0 and 1; 0 where vague.
     """
@@ -58,25 +63,96 @@ class Signals:
     is_vague: bool
     confidence: float
 
+    @property
+    def is_actionable(self) -> bool:
+        """Whether something else should be recommended because of it, be it known what or not."""
+        return is_actionable(self.intents)
 
-def model_id(vocabulary: Vocabulary) -> str:
-    """What understood: the version of these rules and the catalogue they were applied to."""
-    return f"{PARSER_VERSION}-{vocabulary.fingerprint}"
+
+def model_id(vocabulary: Vocabulary, head: str = "") -> str:
+    """What understood: the version of these rules, what tells intents beside them, and the catalogue they were applied to."""
+    return "-".join(part for part in (PARSER_VERSION, head, vocabulary.fingerprint) if part)
 
 
 def understand(utterance: str, recommended_item_ids: Sequence[str], vocabulary: Vocabulary, max_characters: int) -> Signals:
-    """Read one utterance. Never raises on text, whatever it holds.
+    """Read one utterance by rules alone. Never raises on text, whatever it holds.
 
     Args:
         utterance: the words, untrusted.
         recommended_item_ids: what they react to, best first; "the second one" is counted here.
         max_characters: longer utterances are cut.
     """
-    words = words_of(_plain(utterance[:max_characters]))
-    mentions = find_mentions(words, recommended_item_ids, vocabulary)
-    reader = Reader(words, {mention.start: mention for mention in mentions}, recommended_item_ids)
-    settled = reader.read()
-    return _signals(settled, words, set(recommended_item_ids))
+    return _read(utterance, recommended_item_ids, vocabulary, max_characters)[0]
+
+
+class RuleListener:
+    """Reads utterances by rules alone, intents included; see `Listener`."""
+
+    def __init__(self, vocabulary: Vocabulary, max_characters: int) -> None:
+        self.vocabulary = vocabulary
+        self.max_characters = max_characters
+
+    def read(self, utterances: Sequence[str], recommended: Sequence[Sequence[str]], shown: Shown = ()) -> list[Signals]:
+        vocabularies = _vocabularies(self.vocabulary, shown, len(utterances))
+        said = zip(utterances, recommended, vocabularies, strict=True)
+        return [understand(utterance, item_ids, vocabulary, self.max_characters) for utterance, item_ids, vocabulary in said]
+
+
+class Listener:
+    """Reads utterances in batches: what is wanted by rules, intents by a head over sentence vectors.
+
+    Args:
+        embed: texts to vectors, float32 [N, H], of the model that `head` was fitted with.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, embed: Embed, head: Head, max_characters: int) -> None:
+        self.vocabulary = vocabulary
+        self.embed = embed
+        self.head = head
+        self.max_characters = max_characters
+
+    def read(self, utterances: Sequence[str], recommended: Sequence[Sequence[str]], shown: Shown = ()) -> list[Signals]:
+        """What each utterance means; see `understand`.
+
+        Args:
+            recommended: for each utterance the items it reacts to, best first.
+            shown: for each utterance titles by item, of items that the catalogue does not have; none where left out.
+        """
+        vocabularies = _vocabularies(self.vocabulary, shown, len(utterances))
+        read = [
+            _read(utterance, item_ids, vocabulary, self.max_characters)
+            for utterance, item_ids, vocabulary in zip(utterances, recommended, vocabularies, strict=True)
+        ]
+        probabilities = self._probabilities([said for _, said in read])
+        result = []
+        for (signals, said), item_ids in zip(read, recommended, strict=True):
+            of_sentences = np.stack([probabilities[sentence] for sentence in said.sentences])
+            evidence = _evidence_of_change(signals, item_ids)
+            result.append(replace(signals, intents=intents_of(of_sentences, probabilities[said.whole], evidence)))
+        return result
+
+    def _probabilities(self, spoken_texts: Iterable[Spoken]) -> dict[str, np.ndarray]:
+        """Every text once: people say the same, and most utterances are a single sentence."""
+        texts = list(dict.fromkeys(text for said in spoken_texts for text in (*said.sentences, said.whole)))
+        return dict(zip(texts, self.head.probabilities(texts, self.embed), strict=True)) if texts else {}
+
+
+def _vocabularies(vocabulary: Vocabulary, shown: Shown, count: int) -> list[Vocabulary]:
+    return [vocabulary.with_titles(titles) if titles else vocabulary for titles in shown] or [vocabulary] * count
+
+
+def _evidence_of_change(signals: Signals, recommended: Sequence[str]) -> float:
+    turned_down = bool(signals.unwanted_attributes) or not set(signals.unwanted_item_ids).isdisjoint(recommended)
+    return _OF_WHAT_IS_TURNED_DOWN * turned_down + _OF_WHAT_IS_ASKED_FOR * bool(signals.wanted_attributes)
+
+
+def _read(utterance: str, recommended: Sequence[str], vocabulary: Vocabulary, max_characters: int) -> tuple[Signals, Spoken]:
+    text = _plain(utterance[:max_characters])
+    words = words_of(text)
+    mentions = find_mentions(words, recommended, vocabulary)
+    reader = Reader(words, {mention.start: mention for mention in mentions}, recommended)
+    shown = frozenset(recommended)
+    return _signals(reader.read(), words, shown), spoken(text, words, mentions, shown)
 
 
 def _plain(utterance: str) -> str:
@@ -86,7 +162,7 @@ def _plain(utterance: str) -> str:
     return _CONTRACTED_NOT.sub(r"\1 not", spelled.replace("…", ".").replace("’", "'"))
 
 
-def _signals(opinions: list[Opinion], words: list[Word], recommended: set[str]) -> Signals:
+def _signals(opinions: list[Opinion], words: list[Word], recommended: frozenset[str]) -> Signals:
     attributes, items = _settled(opinions, "attributes"), _settled(opinions, "item_ids")
     acted_on = [
         opinion for opinion in opinions if opinion.polarity and (opinion.mention.attributes or opinion.mention.item_ids)
@@ -120,14 +196,17 @@ def _with(polarities: dict[str, int], wanted: int, on_both_sides: set[str]) -> t
     return tuple(value for value, polarity in polarities.items() if polarity == wanted or value in on_both_sides)
 
 
-def _intents(attributes: dict[str, int], items: dict[str, int], words: list[Word], recommended: set[str]) -> tuple[str, ...]:
+def _intents(
+    attributes: dict[str, int], items: dict[str, int], words: list[Word], recommended: frozenset[str]
+) -> tuple[str, ...]:
     text = " ".join(word.text for word in words)
     is_rejected = any(polarity < 0 and item_id in recommended for item_id, polarity in items.items())
     is_accepted = any(polarity > 0 and item_id in recommended for item_id, polarity in items.items())
     found = {
         ACCEPT: is_accepted or bool(_ACCEPTANCE.search(text)),
         REJECT: is_rejected or bool(DISMISSAL.search(text)) or text.startswith(("no ", "nope")) or text == "no",
-        CRITIQUE: bool(attributes) or any(item_id not in recommended for item_id in items),
-        INQUIRE: any(word.after == "?" for word in words) and not attributes and not items,
+        CRITIQUE_ADD: bool(attributes),
+        CRITIQUE_COMPARE: any(item_id not in recommended for item_id in items),
+        INQUIRY: any(word.after == "?" for word in words) and not attributes and not items,
     }
     return tuple(intent for intent, holds in found.items() if holds) or (OTHER,)

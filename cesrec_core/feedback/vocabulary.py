@@ -3,9 +3,11 @@
 import hashlib
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import ChainMap, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cesrec_core.feedback.spelling import without_a_letter
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -24,6 +26,11 @@ FUNCTION_WORDS = word_set(
 
 MAX_TITLE_WORDS = 12
 MAX_ATTRIBUTE_WORDS = 5
+_MIN_TELLING_WORDS_OF_SUBTITLE = 2
+# A word that more names share finds no misspelt name: it bounds the work for each word said.
+MAX_NAMES_PER_WORD = 50
+# Names of a single word are looked up without a letter of theirs from this length on.
+_MIN_LETTERS_OF_MISSPELT = 6
 # A name that more items share (a series, a platform) does not single out items.
 MAX_ITEMS_PER_NAME = 5
 
@@ -53,11 +60,16 @@ _SHORTEST_STEM = 3
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a text, normalised; `after` is the punctuation that follows: "", "-", "," or one of . ! ? ;"""
+    """A word of a text, normalised; `after` is the punctuation that follows: "", "-", "," or one of . ! ? ;
+
+    Characters [start, end) of the text are the word as it was said.
+    """
 
     text: str
     after: str
     is_capitalised: bool
+    start: int = 0
+    end: int = 0
 
 
 def words_of(text: str) -> list[Word]:
@@ -68,10 +80,10 @@ def words_of(text: str) -> list[Word]:
             token = match.group()
             normalised = "and" if token == "&" else normalise_word(token)
             if normalised:
-                words.append(Word(normalised, "", token[0].isupper() or token[0].isdigit()))
+                words.append(Word(normalised, "", token[0].isupper() or token[0].isdigit(), match.start(), match.end()))
         elif words:
             mark = {"stop": "?" if "?" in match.group() else ".", "pause": ",", "hyphen": "-"}[match.lastgroup or "pause"]
-            words[-1] = Word(words[-1].text, _stronger(words[-1].after, mark), words[-1].is_capitalised)
+            words[-1] = replace(words[-1], after=_stronger(words[-1].after, mark))
     return words
 
 
@@ -108,14 +120,18 @@ class Vocabulary:
         names: words of a title, without article and year → items of that name.
         years: item → year in its title.
         titles: item → title.
+        names_by_word: content word → names of two words or more that have it, where these are few.
+        names_by_letters: name of a single word, whole and without each letter → such names.
         fingerprint: changes with any of it.
     """
 
-    attributes: dict[str, tuple[str, ...]]
+    attributes: Mapping[str, tuple[str, ...]]
     abbreviations: dict[str, tuple[tuple[str, tuple[str, ...]], ...]]
     names: dict[str, tuple[str, ...]]
-    years: dict[str, str]
-    titles: dict[str, str]
+    years: Mapping[str, str]
+    titles: Mapping[str, str]
+    names_by_word: dict[str, tuple[str, ...]]
+    names_by_letters: dict[str, tuple[str, ...]]
     fingerprint: str
 
     @classmethod
@@ -130,14 +146,36 @@ class Vocabulary:
                 names[name].append(item_id)
             if year := _YEAR.search(title):
                 years[item_id] = year.group(1)
+        telling = {name: tuple(sorted(found)) for name, found in names.items() if len(found) <= MAX_ITEMS_PER_NAME}
         return cls(
             attributes=_attribute_index(spellings),
             abbreviations=_abbreviation_index(spellings),
-            names={name: tuple(sorted(found)) for name, found in names.items() if len(found) <= MAX_ITEMS_PER_NAME},
+            names=telling,
             years=years,
             titles=dict(zip(item_ids, titles, strict=True)),
+            names_by_word=_index_by_word(telling),
+            names_by_letters=_index_by_letters(telling),
             fingerprint=_fingerprint(item_ids, titles, of_items),
         )
+
+    def with_titles(self, titles: Mapping[str, str]) -> "Vocabulary":
+        """The same with titles that the catalogue does not have, by ids of their own; they count where recommended."""
+        years = {key: year.group(1) for key, title in titles.items() if (year := _YEAR.search(title))}
+        return replace(self, titles=ChainMap(dict(titles), self.titles), years=ChainMap(years, self.years))  # type: ignore[arg-type]
+
+    def names_misspelt_as(self, word: str) -> set[str]:
+        """Names of a single word that may be meant by `word`; those a letter away are among them."""
+        if len(word) < _MIN_LETTERS_OF_MISSPELT:
+            return set()
+        return {name for key in without_a_letter(word) for name in self.names_by_letters.get(key, ())}
+
+    def items_titled(self, title: str) -> tuple[str, ...]:
+        """Items that a title written out stands for: by its year where it has one, by its name alone where only one has it."""
+        year = _YEAR.search(title)
+        found = {item_id for name in names_of(title) for item_id in self.names.get(name, ())}
+        of_year = sorted(item_id for item_id in found if year is not None and self.years.get(item_id) == year.group(1))
+        undated = sorted(item_id for item_id in found if year is None or item_id not in self.years)
+        return tuple(of_year) or (tuple(undated) if len(undated) == 1 else ())
 
     def attributes_at(self, words: Sequence[Word], start: int) -> tuple[tuple[str, ...], int]:
         """The attributes of the longest phrase that begins at `start`, and the place after it; ((), start) for none."""
@@ -169,21 +207,47 @@ class Vocabulary:
 
 
 def names_of(title: str) -> set[str]:
-    """The names people may use for a title: all its words, and those before a subtitle; without year and leading article."""
+    """The names people may use for a title: all its words, those before a subtitle, and a long subtitle; without year and
+    leading article."""
     bare = title
     while (shorter := _TRAILING_BRACKETS.sub("", bare)) not in (bare, ""):
         bare = shorter
     names = {_name(bare)}
-    first_part = _TITLE_PARTS.split(bare, maxsplit=1)[0]
-    if first_part != bare:
+    first_part, *others = _TITLE_PARTS.split(bare)
+    if others:
         names.add(_name(first_part))
+        # A subtitle is a name where it can hardly be a platform, an edition or a volume.
+        names.update(name for name in map(_name, others) if _num_telling(name) >= _MIN_TELLING_WORDS_OF_SUBTITLE)
     return {name for name in names if name and not all(word in FUNCTION_WORDS for word in name.split())} | _own_name(bare)
+
+
+def _index_by_word(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    index: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        words = name.split()
+        for word in dict.fromkeys(words) if len(words) > 1 else ():
+            if word not in FUNCTION_WORDS and len(index[word]) <= MAX_NAMES_PER_WORD:
+                index[word].append(name)
+    return {word: tuple(found) for word, found in index.items() if len(found) <= MAX_NAMES_PER_WORD}
+
+
+def _index_by_letters(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    index: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        if name.isalpha() and len(name) >= _MIN_LETTERS_OF_MISSPELT:
+            for key in without_a_letter(name):
+                index[key].append(name)
+    return {key: tuple(found[:MAX_NAMES_PER_WORD]) for key, found in index.items()}
 
 
 def _own_name(bare: str) -> set[str]:
     """A title made of function words alone ("It") is kept: it counts where the item was recommended or its year is said."""
     name = _name(bare)
     return {name} if name else set()
+
+
+def _num_telling(name: str) -> int:
+    return sum(word not in FUNCTION_WORDS and word.isalpha() for word in name.split())
 
 
 def _name(title: str) -> str:

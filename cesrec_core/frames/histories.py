@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.feedback.understanding import REJECT
+from cesrec_core.feedback.intents import REJECT
 from cesrec_core.schemas import RATING_SOURCE, REVIEW_SOURCE
 from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, Split
 

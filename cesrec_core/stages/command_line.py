@@ -160,18 +160,41 @@ def run_stages(
     job: str, description: str, stages: Sequence[Stage], examples: Sequence[str] = ("",), earlier: Sequence[Stage] = ()
 ) -> int:
     """The whole of a stage job."""
-    parser = parser_for(description, examples)
-    parser.add_argument("--dry-run", action="store_true", help="print what would run and why, and change nothing")
-    arguments = parser.parse_args()
-    app_name = f"cesrec {job}"
-    return finish(job, lambda: run_job(configuration(arguments), stages, arguments.dry_run, app_name, earlier))
+    return _run(job, _parser_with_plan(description, examples).parse_args(), stages, earlier)
 
 
 def run_one_stage(name: str) -> int:
     """The job of a single stage, so that a scheduler can retry it alone."""
-    place = next(number for number, stage in enumerate(NIGHTLY) if stage.name == name)
-    examples = ["", "--run-date 2026-03-02", "--run-date 2026-03-02 --dry-run"]
-    return run_stages(name, describe_stage(NIGHTLY[place], place), [NIGHTLY[place]], examples, NIGHTLY[:place])
+    return run_alone(name, parser_for_stage(name).parse_args())
+
+
+def parser_for_stage(name: str, besides: str = "", more_examples: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line of a single stage's job; `besides` says what else the job does."""
+    place = _place_of(name)
+    description = describe_stage(NIGHTLY[place], place)
+    examples = ["", "--run-date 2026-03-02", "--run-date 2026-03-02 --dry-run", *more_examples]
+    return _parser_with_plan(f"{description}\n\n{besides}" if besides else description, examples)
+
+
+def run_alone(name: str, arguments: argparse.Namespace) -> int:
+    """A single stage, as its job's command line says."""
+    place = _place_of(name)
+    return _run(name, arguments, [NIGHTLY[place]], NIGHTLY[:place])
+
+
+def _place_of(name: str) -> int:
+    return next(number for number, stage in enumerate(NIGHTLY) if stage.name == name)
+
+
+def _parser_with_plan(description: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+    parser = parser_for(description, examples)
+    parser.add_argument("--dry-run", action="store_true", help="print what would run and why, and change nothing")
+    return parser
+
+
+def _run(job: str, arguments: argparse.Namespace, stages: Sequence[Stage], earlier: Sequence[Stage]) -> int:
+    app_name = f"cesrec {job}"
+    return finish(job, lambda: run_job(configuration(arguments), stages, arguments.dry_run, app_name, earlier))
 
 
 def describe_stage(stage: Stage, place: int) -> str:

@@ -9,7 +9,7 @@ from cesrec_core.actors.understand_feedback import UnderstandFeedback
 from cesrec_core.datasets import read_catalogue
 from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.delta_io.warehouse import spark_schema
-from cesrec_core.feedback.understanding import model_id
+from cesrec_core.feedback.listening import check_sentence_model, listener_id
 from cesrec_core.feedback.vocabulary import Vocabulary
 from cesrec_core.frames.clarifications import with_questions
 from cesrec_core.frames.histories import (
@@ -67,7 +67,12 @@ def signals_of_run(context: RunContext) -> DataFrame:
 
 def _model_id(context: RunContext) -> str:
     catalogue = read_catalogue(export_features(context))
-    return model_id(Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes))
+    vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+    return listener_id(context.config.understand_feedback, vocabulary)
+
+
+def check(context: RunContext) -> None:
+    check_sentence_model(context.config.understand_feedback)
 
 
 def run(context: RunContext) -> StageResult:
@@ -76,7 +81,7 @@ def run(context: RunContext) -> StageResult:
     heard = heard_of_run(context).withColumn(c.UTTERANCE_HASH, said)
     cached = signals_of_run(context).select(c.FEEDBACK_ID, c.UTTERANCE_HASH)
     missing = heard.join(cached, on=[c.FEEDBACK_ID, c.UTTERANCE_HASH], how="left_anti")
-    worker = UnderstandFeedback(export_features(context), context.config.understand_feedback.max_utterance_characters)
+    worker = UnderstandFeedback(export_features(context), context.config.understand_feedback, context.warehouse.path / "state")
     columns = (c.FEEDBACK_ID, c.UTTERANCE, c.RECOMMENDED_ITEM_IDS, c.QUESTION_ATTRIBUTES, c.UTTERANCE_HASH)
     signals = map_frame(context, NAME, missing.select(*columns), c.FEEDBACK_ID, worker, FEEDBACK_SIGNALS)
     num_understood = context.warehouse.merge(FEEDBACK_SIGNALS, signals) if signals is not None else 0
@@ -97,4 +102,5 @@ STAGE = Stage(
     reads=(FEEDBACK.name, SIMULATED, ITEMS.name, USER_SEQUENCES.name),
     writes=(FEEDBACK_SIGNALS.name,),
     run=run,
+    check=check,
 )

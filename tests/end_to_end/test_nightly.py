@@ -31,7 +31,7 @@ from cesrec_core.actors.recommend import Recommend
 from cesrec_core.actors.understand_feedback import UnderstandFeedback
 from cesrec_core.adapter import load_adapter
 from cesrec_core.artifacts import read_manifest
-from cesrec_core.config import load_config
+from cesrec_core.config import UnderstandFeedbackSection, load_config
 from cesrec_core.delta_io.runs import find_run, latest_published, read_published, write_run
 from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
 from cesrec_core.explanation import sentence
@@ -247,7 +247,7 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     folders = context.artifact("recommender")[0], context.artifact("constructor")[0]
     constructing = ConstructPseudoSequences(*folders, catalogue, context.config, "run")
     recommending = Recommend(*folders, catalogue, None, context.config, "run")
-    understanding = UnderstandFeedback(catalogue, 1000)
+    understanding = UnderstandFeedback(catalogue, UnderstandFeedbackSection())
     for worker in (constructing, recommending, understanding):
         worker.setup()
     answers = []

@@ -55,7 +55,7 @@ def test_later_words_outweigh_earlier_ones_in_the_match(parts: Parts) -> None:
 
     def heard(wanted: str = "", unwanted: str = "", wanted_items: str = "", unwanted_items: str = "") -> Heard:
         named = [tuple(names.split()) for names in (wanted, unwanted, wanted_items, unwanted_items)]
-        return Heard("words", Signals(("critique",), *named, is_vague=False, confidence=1.0))
+        return Heard("words", Signals(("critique_add",), *named, is_vague=False, confidence=1.0))
 
     first = [heard("red", "blue"), heard(wanted_items="a"), heard("red")]
     second = [heard("blue", "red"), heard(unwanted_items="a", wanted_items="b"), heard("round", "blue")]

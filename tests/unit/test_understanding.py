@@ -418,9 +418,9 @@ def test_words_of_a_title_are_not_attributes() -> None:
         ("thanks!", ("other",)),
         ("sounds good, I'll check it out", ("accept",)),
         ("not interested, something else", ("reject",)),
-        ("less action, more drama", ("critique",)),
-        ("what is it about?", ("inquire",)),
-        ("I hated that one. More drama please", ("reject", "critique")),
+        ("less action, more drama", ("critique_add",)),
+        ("what is it about?", ("inquiry",)),
+        ("I hated that one. More drama please", ("reject", "critique_add")),
     ],
 )
 def test_intents(utterance: str, intents: tuple[str, ...]) -> None:
@@ -513,5 +513,5 @@ def test_a_hundred_kilobytes_are_read_to_the_end(piece: str) -> None:
 
 def test_model_id_names_parser_and_catalogue() -> None:
     other = Vocabulary.from_items(["1"], ["A"], [["x"]])
-    assert model_id(VOCABULARY) == f"rules-2-{VOCABULARY.fingerprint}"
+    assert model_id(VOCABULARY) == f"rules-3-{VOCABULARY.fingerprint}"
     assert model_id(other) != model_id(VOCABULARY)

@@ -1,0 +1,54 @@
+"""Opens what reads utterances: rules alone, or rules beside a sentence model and the head fitted on its vectors."""
+
+from pathlib import Path
+
+from cesrec_core.config import EmbedItemsSection, UnderstandFeedbackSection
+from cesrec_core.extractor import Extractor, extractor_id
+from cesrec_core.feedback.speech_acts import Head, head_id
+from cesrec_core.feedback.understanding import Listener, RuleListener, model_id
+from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.language_models import locate_model
+
+# Sentences are short, and what stands behind so many tokens of one changes little.
+_MAX_TOKENS = 64
+
+
+def check_sentence_model(section: UnderstandFeedbackSection) -> None:
+    """Refuse a model that could not be loaded.
+
+    Raises:
+        ConfigError: understand_feedback.model_path names no usable model.
+    """
+    if section.model_path:
+        locate_model(section.model_path, None, "understand_feedback.model_path")
+
+
+def listener_id(section: UnderstandFeedbackSection, vocabulary: Vocabulary) -> str:
+    """Everything that the reading depends on besides the words: rules, catalogue, sentence model, and head."""
+    return model_id(vocabulary, _sentences_id(section) if section.model_path else "")
+
+
+def open_listener(
+    section: UnderstandFeedbackSection, vocabulary: Vocabulary, device: str, cache: Path | None = None
+) -> Listener | RuleListener:
+    """A reader of utterances; `cache` is a folder that keeps the fitted head, which takes seconds to fit."""
+    if not section.model_path:
+        return RuleListener(vocabulary, section.max_utterance_characters)
+    check_sentence_model(section)
+    extractor = Extractor(_extractor_section(section), device)
+    file = None if cache is None else cache / f"speech_acts-{_sentences_id(section)}.npz"
+    if file is not None and file.exists():
+        head = Head.load(file)
+    else:
+        head = Head.fit(extractor.embed)
+        if file is not None:
+            head.save(file)
+    return Listener(vocabulary, extractor.embed, head, section.max_utterance_characters)
+
+
+def _extractor_section(section: UnderstandFeedbackSection) -> EmbedItemsSection:
+    return EmbedItemsSection(model_path=section.model_path, max_tokens=_MAX_TOKENS)
+
+
+def _sentences_id(section: UnderstandFeedbackSection) -> str:
+    return f"{extractor_id(_extractor_section(section))}-{head_id()}"

@@ -1,0 +1,150 @@
+"""Which intents an utterance has: a small head over sentence vectors and word pairs, fitted on prototypes of our own.
+
+An utterance is read sentence by sentence, and once as a whole. Titles are replaced before, so that a film called "Terrible" is
+not a complaint. The head never saw anybody's words but those in `prototypes.py`, and knows nothing of what a catalogue sells.
+"""
+
+import hashlib
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cesrec_core.feedback.intents import ACTIONABLE, INTENTS, OTHER
+from cesrec_core.feedback.mentions import Mention
+from cesrec_core.feedback.prototypes import examples
+from cesrec_core.feedback.vocabulary import Word, words_of
+
+# Raised when what is fitted, or how, changes in a way that the prototypes do not show.
+HEAD_VERSION = 1
+Embed = Callable[[Sequence[str]], np.ndarray]
+
+# Weight of words and pairs of words beside a sentence vector of length 1, and the penalty on the head's squared weights: chosen
+# by the readable half of dialogues that ship with no copy of themselves; see FIGURES.md, "Understanding".
+_SCALE_OF_WORDS = 0.8
+_PENALTY = 0.2
+_MIN_EXAMPLES_OF_WORDS = 2
+# A person's utterance has no more sentences; behind them nothing is read.
+_MAX_SENTENCES = 40
+_ENDS = re.compile(
+    r"(?<=[.!?;\n])\s*|\s+but\s+|,\s+(?=(?:i|it|the|but|what|how|so|and|not|no)\b)",
+    re.IGNORECASE,
+)
+_SHOWN, _ELSEWHERE = "that one", "the other one"
+
+
+@dataclass(frozen=True)
+class Head:
+    """Weights float64 [H + W + 1, len(INTENTS)]: of the vector, W words and pairs of words, and a bias. `words`: their rows."""
+
+    weights: np.ndarray
+    words: dict[str, int]
+
+    @classmethod
+    def fit(cls, embed: Embed) -> "Head":
+        """Softmax regression on the prototypes. `embed` gives vectors float32 [N, H]; a second on an idle machine or two."""
+        texts, intents = examples()
+        counts = Counter(word for text in texts for word in _words_and_pairs(text))
+        known = sorted(word for word, count in counts.items() if count >= _MIN_EXAMPLES_OF_WORDS)
+        head = cls(np.zeros((0, len(INTENTS))), {word: row for row, word in enumerate(known)})
+        features = torch.from_numpy(head._features(texts, embed))
+        targets = torch.tensor([INTENTS.index(intent) for intent in intents])
+        weights = torch.zeros(features.shape[1], len(INTENTS), dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            likelihood = torch.nn.functional.cross_entropy(features @ weights, targets, reduction="sum")
+            total = likelihood + _PENALTY / 2 * weights[:-1].square().sum()
+            total.backward()  # type: ignore[no-untyped-call]
+            return total
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        return cls(weights.detach().numpy(), head.words)
+
+    def probabilities(self, texts: Sequence[str], embed: Embed) -> np.ndarray:
+        """Of each intent, float64 [len(texts), len(INTENTS)]; rows sum to 1."""
+        scores = self._features(texts, embed) @ self.weights
+        likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
+        result: np.ndarray = likelihoods / likelihoods.sum(axis=1, keepdims=True)
+        return result
+
+    def _features(self, texts: Sequence[str], embed: Embed) -> np.ndarray:
+        vectors = embed(texts).astype(np.float64)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        of_words = np.zeros((len(texts), len(self.words)))
+        for row, text in enumerate(texts):
+            known = [self.words[word] for word in _words_and_pairs(text) if word in self.words]
+            of_words[row, known] = _SCALE_OF_WORDS / max(len(known), 1) ** 0.5
+        return np.concatenate([vectors, of_words, np.ones((len(texts), 1))], axis=1)
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f"{path.name}.part.npz")
+        np.savez(scratch, weights=self.weights, words=np.array(list(self.words)))
+        scratch.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Head":
+        with np.load(path) as stored:
+            return cls(stored["weights"], {str(word): row for row, word in enumerate(stored["words"])})
+
+
+def head_id() -> str:
+    """Changes with the prototypes and with how a head is fitted on them."""
+    content = [HEAD_VERSION, _SCALE_OF_WORDS, _PENALTY, _MIN_EXAMPLES_OF_WORDS, *examples()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
+
+
+def _words_and_pairs(text: str) -> set[str]:
+    words = ["^", *(word.text for word in words_of(text)), "$"]
+    return {*words[1:-1], *(f"{first} {second}" for first, second in itertools.pairwise(words))}
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What is read of an utterance: its sentences without titles, and all of it without titles."""
+
+    sentences: tuple[str, ...]
+    whole: str
+
+
+def spoken(text: str, words: Sequence[Word], mentions: Sequence[Mention], recommended: frozenset[str]) -> Spoken:
+    """Replace titles by words for "one that was shown" or "another one", and part the text into sentences."""
+    pieces, place = [], 0
+    for mention in mentions:
+        if mention.is_title:
+            start, end = words[mention.start].start, words[mention.end - 1].end
+            name = _SHOWN if recommended.intersection(mention.item_ids) else _ELSEWHERE
+            pieces += [text[place:start].rstrip("("), name]
+            place = end + (text[end : end + 1] == ")")
+    whole = "".join([*pieces, text[place:]])
+    sentences = [part.strip(" .") for part in _ENDS.split(whole)]
+    return Spoken(tuple(part for part in sentences if re.search(r"\w", part))[:_MAX_SENTENCES] or (whole,), whole)
+
+
+def intents_of(of_sentences: np.ndarray, of_whole: np.ndarray, evidence: float) -> tuple[str, ...]:
+    """Intents by probabilities of the sentences, float64 [S, len(INTENTS)], and of the whole utterance.
+
+    Args:
+        evidence: added to the probability that anything should change, for what the clauses say of it.
+    """
+    actionable = np.array([intent in ACTIONABLE for intent in INTENTS])
+    changes = (of_sentences[:, actionable].sum(axis=1).max() + of_whole[actionable].sum()) / 2 + evidence
+    highest = of_sentences.max(axis=0)
+    found = {intent for intent, probability in zip(INTENTS, highest, strict=True) if probability >= 0.5}
+    if changes < 0.5:
+        found -= ACTIONABLE
+    elif found.isdisjoint(ACTIONABLE):
+        found.add(INTENTS[int(np.where(actionable, highest, -1.0).argmax())])
+    if not found:
+        found.add(INTENTS[int(np.where(actionable, -1.0, highest).argmax())])
+    if len(found) > 1 and highest[INTENTS.index(OTHER)] < 0.5:
+        found.discard(OTHER)
+    return tuple(intent for intent in INTENTS if intent in found)

@@ -1,0 +1,214 @@
+"""How well utterances are understood, and how fast, on the path that ships.
+
+    python tests/benchmarks/understanding.py --iard FILE.jsonl --items FILE.parquet [--model FOLDER] [--rounds 3] [--threads 1]
+
+FILE.jsonl has one utterance a line: dialogue_id, utterance, recommended_titles, labels (ACC, REJ, SEE, CRI-*, ...). Nothing is
+fitted on it. One half of the dialogues was read while rules and prototypes were written, the other half was not: both are
+reported. Where scikit-learn is installed, tf-idf with logistic regression is fitted on four fifths of the dialogues and tested
+on the rest, in turn; it sees the labels that ours does not. Then the sentences of our own in tests/data. Intervals: 95 %,
+bootstrap over dialogues. Prints tables, and one JSON object on the last line.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cesrec_core.config import UnderstandFeedbackSection
+from cesrec_core.datasets import read_catalogue_file
+from cesrec_core.feedback.intents import ACCEPT, CRITIQUES, REJECT, is_actionable
+from cesrec_core.feedback.listening import open_listener
+from cesrec_core.feedback.understanding import understand
+from cesrec_core.feedback.vocabulary import Vocabulary
+
+DATA = Path(__file__).parents[1] / "data"
+MODEL = ".venv/share/cesrec/models/all-minilm-l6-v2"
+CRITIQUE_LABELS = ("CRI-A", "CRI-F", "CRI-C")
+NUM_SAMPLES = 1000
+NUM_FOLDS = 5
+Flags = np.ndarray  # bool [N]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--iard", type=Path, required=True)
+    parser.add_argument("--items", type=Path, required=True)
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = [json.loads(line) for line in options.iard.read_text(encoding="utf-8").splitlines()]
+    catalogue = read_catalogue_file(options.items)
+    vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+    shown = [_shown(row["recommended_titles"], vocabulary) for row in rows]
+    utterances = [row["utterance"] for row in rows]
+    item_ids, titles = [ids for ids, _ in shown], [of_ids for _, of_ids in shown]
+    result: dict[str, Any] = {"threads": options.threads}
+
+    dialogues = np.unique([row["dialogue_id"] for row in rows], return_inverse=True)[1]
+    is_read = np.array([hashlib.sha256(f"half {row['dialogue_id']}".encode()).digest()[0] % 2 == 0 for row in rows])
+    truth = _truth(rows)
+    for name, model in (("sentence model", options.model), ("rules alone", "")):
+        started = time.perf_counter()
+        listener = open_listener(UnderstandFeedbackSection(model_path=model), vocabulary, "cpu")
+        opened = time.perf_counter() - started
+        seconds = []
+        for _ in range(options.rounds):
+            started = time.perf_counter()
+            signals = listener.read(utterances, item_ids, titles)
+            seconds.append(time.perf_counter() - started)
+        guess = _by_kind([signal.intents for signal in signals])
+        result[name] = _report(name, truth, guess, dialogues, {"read": is_read, "unread": ~is_read, "all": is_read | True})
+        result[name]["utterances per second"] = round(len(rows) / min(seconds))
+        result[name]["seconds to open"] = round(opened, 1)
+        print(f"{name}: {len(rows) / min(seconds):.0f} utterances per second, {opened:.1f} s to open\n")
+    if importlib.util.find_spec("sklearn") is not None:
+        guess = {name: _tf_idf(utterances, flags, dialogues) for name, flags in truth.items()}
+        result["tf-idf"] = _report("tf-idf + logistic regression, fitted", truth, guess, dialogues, {"all": is_read | True})
+    else:
+        print("scikit-learn is not installed: nothing to compare with\n")
+    result["own sentences"] = _own_sentences()
+    print(json.dumps(result))
+    return 0
+
+
+def _shown(titles: Sequence[str], vocabulary: Vocabulary) -> tuple[list[str], dict[str, str]]:
+    item_ids, foreign = [], {}
+    for title in titles:
+        found = vocabulary.items_titled(title)
+        item_ids.append(found[0] if found else f"\0{len(foreign)}")
+        if not found:
+            foreign[item_ids[-1]] = title
+    return item_ids, foreign
+
+
+def _truth(rows: Sequence[dict[str, Any]]) -> dict[str, Flags]:
+    def has(*labels: str) -> Flags:
+        return np.array([any(label in row["labels"] for label in labels) for row in rows])
+
+    accept, reject, critique = has("ACC"), has("REJ"), has(*CRITIQUE_LABELS)
+    return {
+        "actionable": reject | critique,
+        "accept": accept,
+        "reject": reject,
+        "critique": critique,
+        "other": ~(accept | reject | critique),
+    }
+
+
+def _by_kind(intents: Sequence[Sequence[str]]) -> dict[str, Flags]:
+    accept = np.array([ACCEPT in of for of in intents])
+    reject = np.array([REJECT in of for of in intents])
+    critique = np.array([not CRITIQUES.isdisjoint(of) for of in intents])
+    actionable = np.array([is_actionable(of) for of in intents])
+    return {
+        "actionable": actionable,
+        "accept": accept,
+        "reject": reject,
+        "critique": critique,
+        "other": ~(accept | reject | critique),
+    }
+
+
+def _f1(truth: Flags, guess: Flags) -> float:
+    return float(2 * (truth & guess).sum() / max(int(truth.sum() + guess.sum()), 1))
+
+
+def _macro(truth: Flags, guess: Flags) -> float:
+    """Mean of F1 of a kind and F1 of the rest."""
+    return (_f1(truth, guess) + _f1(~truth, ~guess)) / 2
+
+
+def _report(
+    title: str, truth: dict[str, Flags], guess: dict[str, Flags], dialogues: np.ndarray, parts: dict[str, Flags]
+) -> dict[str, Any]:
+    """Print and return figures of each part: macro-F1 of actionable against the rest, F1 of the four kinds, and their mean."""
+    figures: dict[str, Any] = {}
+    print(
+        f"### {title}\n\n| dialogues | utterances | actionable, macro-F1 | accept | reject | critique | other | mean of four |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    four = ("accept", "reject", "critique", "other")
+    for part, chosen in parts.items():
+        rows = np.flatnonzero(chosen)
+
+        def mean_of_four(at: np.ndarray) -> float:
+            return float(np.mean([_f1(truth[name][at], guess[name][at]) for name in four]))
+
+        scores: dict[str, Callable[[np.ndarray], float]] = {
+            "actionable": lambda at: _macro(truth["actionable"][at], guess["actionable"][at]),
+            **{name: lambda at, name=name: _f1(truth[name][at], guess[name][at]) for name in four},
+            "mean of four": mean_of_four,
+        }
+        intervals = {name: _interval(score, rows, dialogues) for name, score in scores.items()}
+        cells = [
+            f"{score(rows):.3f} [{low:.3f}, {high:.3f}]"
+            for score, (low, high) in zip(scores.values(), intervals.values(), strict=True)
+        ]
+        print(f"| {part} | {len(rows)} | " + " | ".join(cells) + " |")
+        figures[part] = {name: [round(score(rows), 4), *intervals[name]] for name, score in scores.items()}
+    print()
+    return figures
+
+
+def _interval(score: Callable[[np.ndarray], float], rows: np.ndarray, dialogues: np.ndarray) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    groups = [rows[dialogues[rows] == dialogue] for dialogue in np.unique(dialogues[rows])]
+    samples = [
+        score(np.concatenate([groups[place] for place in rng.integers(0, len(groups), len(groups))]))
+        for _ in range(NUM_SAMPLES)
+    ]
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return round(float(low), 4), round(float(high), 4)
+
+
+def _tf_idf(utterances: Sequence[str], truth: Flags, dialogues: np.ndarray) -> Flags:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    guess = np.zeros(len(truth), dtype=bool)
+    folds = np.random.default_rng(0).permutation(dialogues.max() + 1)[dialogues] % NUM_FOLDS
+    texts = np.array(utterances, dtype=object)
+    for fold in range(NUM_FOLDS):
+        model = make_pipeline(
+            TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+            LogisticRegression(C=10, class_weight="balanced", max_iter=1000),
+        )
+        guess[folds == fold] = model.fit(texts[folds != fold], truth[folds != fold]).predict(texts[folds == fold])
+    return guess
+
+
+def _own_sentences() -> dict[str, float]:
+    negations = json.loads((DATA / "negations.json").read_text())
+    critiques = json.loads((DATA / "critiques.json").read_text())
+    of_critiques = sorted({genre for _, wanted, unwanted in critiques for genre in (*wanted, *unwanted)})
+    right = [
+        _is_right(utterance, wanted, unwanted, negations["catalogues"][name])
+        for name, utterance, wanted, unwanted in negations["sentences"]
+    ]
+    of_50 = [_is_right(*critique, of_critiques) for critique in critiques]
+    print(f"negation set: {sum(right)} of {len(right)} right; genres of critiques: {sum(of_50)} of {len(of_50)} right\n")
+    return {
+        "negations right, share": round(sum(right) / len(right), 4),
+        "critiques right, share": round(sum(of_50) / len(of_50), 4),
+    }
+
+
+def _is_right(utterance: str, wanted: list[str], unwanted: list[str], attributes: list[str]) -> bool:
+    ids = [str(number) for number in range(len(attributes))]
+    vocabulary = Vocabulary.from_items(ids, [f"Qx{number} zork" for number in ids], [[name] for name in attributes])
+    signals = understand(utterance, ("0", "1"), vocabulary, 1000)
+    return (set(signals.wanted_attributes), set(signals.unwanted_attributes)) == (set(wanted), set(unwanted))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
