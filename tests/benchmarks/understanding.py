@@ -14,7 +14,7 @@ import hashlib
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +118,23 @@ def _by_kind(intents: Sequence[Sequence[str]]) -> dict[str, Flags]:
     }
 
 
-def _f1(truth: Flags, guess: Flags) -> float:
-    return float(2 * (truth & guess).sum() / max(int(truth.sum() + guess.sum()), 1))
+def _sums(truth: Flags, guess: Flags, dialogues: np.ndarray) -> np.ndarray:
+    """For each of D dialogues: both true, truth, guess, utterances; float64 [D, 4]."""
+    columns = (truth & guess, truth, guess, truth | True)
+    sums = np.stack([np.bincount(dialogues, weights=column) for column in columns], axis=1)
+    return sums[sums[:, 3] > 0]
 
 
-def _macro(truth: Flags, guess: Flags) -> float:
-    """Mean of F1 of a kind and F1 of the rest."""
-    return (_f1(truth, guess) + _f1(~truth, ~guess)) / 2
+def _f1(sums: np.ndarray) -> np.ndarray:
+    """F1 of a kind, from sums float64 [S, 4]."""
+    both, truth, guess, _ = sums.T
+    return 2 * both / np.maximum(truth + guess, 1)
+
+
+def _macro(sums: np.ndarray) -> np.ndarray:
+    """Mean of F1 of a kind and F1 of the rest, from sums float64 [S, 4]."""
+    both, truth, guess, count = sums.T
+    return (_f1(sums) + 2 * (count - truth - guess + both) / np.maximum(2 * count - truth - guess, 1)) / 2
 
 
 def _report(
@@ -132,42 +142,30 @@ def _report(
 ) -> dict[str, Any]:
     """Print and return figures of each part: macro-F1 of actionable against the rest, F1 of the four kinds, and their mean."""
     figures: dict[str, Any] = {}
-    print(
-        f"### {title}\n\n| dialogues | utterances | actionable, macro-F1 | accept | reject | critique | other | mean of four |"
-    )
+    print(f"### {title}\n")
+    print("| dialogues | utterances | actionable, macro-F1 | accept | reject | critique | other | mean of four |")
     print("|---|---|---|---|---|---|---|---|")
-    four = ("accept", "reject", "critique", "other")
     for part, chosen in parts.items():
-        rows = np.flatnonzero(chosen)
-
-        def mean_of_four(at: np.ndarray) -> float:
-            return float(np.mean([_f1(truth[name][at], guess[name][at]) for name in four]))
-
-        scores: dict[str, Callable[[np.ndarray], float]] = {
-            "actionable": lambda at: _macro(truth["actionable"][at], guess["actionable"][at]),
-            **{name: lambda at, name=name: _f1(truth[name][at], guess[name][at]) for name in four},
-            "mean of four": mean_of_four,
+        sums = {name: _sums(truth[name][chosen], guess[name][chosen], dialogues[chosen]) for name in truth}
+        count = len(sums["actionable"])
+        draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), NUM_SAMPLES)
+        # The first row is the figure itself.
+        totals = {name: np.concatenate([np.ones((1, count)), draws]) @ of_kind for name, of_kind in sums.items()}
+        of_four = {name: _f1(totals[name]) for name in ("accept", "reject", "critique", "other")}
+        scores = {
+            "actionable": _macro(totals["actionable"]),
+            **of_four,
+            "mean of four": np.mean(list(of_four.values()), axis=0),
         }
-        intervals = {name: _interval(score, rows, dialogues) for name, score in scores.items()}
-        cells = [
-            f"{score(rows):.3f} [{low:.3f}, {high:.3f}]"
-            for score, (low, high) in zip(scores.values(), intervals.values(), strict=True)
-        ]
-        print(f"| {part} | {len(rows)} | " + " | ".join(cells) + " |")
-        figures[part] = {name: [round(score(rows), 4), *intervals[name]] for name, score in scores.items()}
+        rounded = {
+            name: [round(float(value), 3) for value in (score[0], *np.quantile(score[1:], [0.025, 0.975]))]
+            for name, score in scores.items()
+        }
+        cells = [f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in rounded.values()]
+        print(f"| {part} | {int(chosen.sum())} | " + " | ".join(cells) + " |")
+        figures[part] = rounded
     print()
     return figures
-
-
-def _interval(score: Callable[[np.ndarray], float], rows: np.ndarray, dialogues: np.ndarray) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    groups = [rows[dialogues[rows] == dialogue] for dialogue in np.unique(dialogues[rows])]
-    samples = [
-        score(np.concatenate([groups[place] for place in rng.integers(0, len(groups), len(groups))]))
-        for _ in range(NUM_SAMPLES)
-    ]
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return round(float(low), 4), round(float(high), 4)
 
 
 def _tf_idf(utterances: Sequence[str], truth: Flags, dialogues: np.ndarray) -> Flags:
