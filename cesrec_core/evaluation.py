@@ -61,6 +61,11 @@ class Variant:
         """Whether it has weights to choose."""
         return self.has_match or self.has_next_place
 
+    @property
+    def constructor_reads(self) -> str:
+        """The sequence whose next place is asked for: the history as it was, where no base recommender reads any."""
+        return "history" if self.sequence == "nothing" else self.sequence
+
 
 @dataclass(frozen=True)
 class Rewriting:
@@ -340,7 +345,7 @@ class Parts:
         if variant.has_match:
             total = total + weights.attribute * self.match.attributes + weights.aligned * self.match.aligned
         if variant.has_next_place:
-            total = total + weights.constructor * self.next_place(variant.sequence)
+            total = total + weights.constructor * self.next_place(variant.constructor_reads)
         result: np.ndarray = total.numpy()
         return result
 

@@ -100,7 +100,7 @@ def _chosen_weights(evaluator: Evaluator, histories: Histories) -> dict[str, Wei
 def _measured(evaluator: Evaluator, cases: Cases, variants: Sequence[Variant]) -> Parts:
     """All parts of the scores, with progress: rewriting and the next place are the long steps."""
     rewritten = sorted({variant.sequence for variant in variants} & set(REWRITINGS))
-    asked = sorted({variant.sequence for variant in variants if variant.has_next_place})
+    asked = sorted({variant.constructor_reads for variant in variants if variant.has_next_place})
     num_passes = len(rewritten) + len(asked)
     with progress(f"evaluate {cases.moment}", num_passes * len(cases.user_ids), "histories") as advance:
         parts = evaluator.parts(cases, advance)
