@@ -28,6 +28,8 @@ SHARD = pa.Table.from_pylist(
                     "is_vague": False,
                     "unwanted_item_ids": [],
                     "unwanted_attributes": [],
+                    "wanted_item_ids": [],
+                    "wanted_attributes": ["Red"],
                 }
             ],
         }
