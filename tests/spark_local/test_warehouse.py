@@ -48,7 +48,7 @@ def frame_of(warehouse: Warehouse, table: Table, rows: list[tuple[Any, ...]]) ->
 
 
 def recommendation(run_id: str, user_id: str, rank: int, item_id: str = "item") -> tuple[Any, ...]:
-    return (run_id, user_id, rank, item_id, 1.0, 1.0, 0.0, 0.0, 0)
+    return (run_id, user_id, rank, item_id, 1.0, 1.0, 0.0, 0.0, 0, 0.0, 0.0)
 
 
 def interaction(user_id: str, item_id: str, rating: float | None = None) -> tuple[Any, ...]:
