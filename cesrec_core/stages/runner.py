@@ -385,7 +385,7 @@ def run_job(
         return {"run_id": context.run_id, "status": "dry_run", "stages": planned}
 
 
-def _execute_and_tell(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Stage]) -> dict[str, Any]:
+def _execute_and_tell(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Stage] = ()) -> dict[str, Any]:
     """The work, and after it, whether it was published or refused, the page about it and the tracking server's record."""
     is_whole = stages[-1].name == "publish"
     try:
