@@ -70,8 +70,11 @@ class Scorer:
         self.num_known = len(recommender.item_ids)
         self.vocabulary = Vocabulary([*recommender.item_ids, *cold])
         item_ids = self.vocabulary.item_ids
-        cold_vectors = torch.from_numpy(features.aligned[features.codes(cold)]).to(recommender.item_vectors())
-        self.item_vectors = torch.cat([recommender.item_vectors(), cold_vectors])  # [V + 1, D], D + 1 with cold items
+        self.item_vectors = recommender.item_vectors()  # [V + 1, D], D + 1 with cold items
+        # Only a recommender whose vectors the Adapter has learned can be joined by vectors of the Adapter.
+        if cold:
+            cold_vectors = torch.from_numpy(features.aligned[features.codes(cold)]).to(self.item_vectors)
+            self.item_vectors = torch.cat([self.item_vectors, cold_vectors])
         if include_cold_items:
             is_cold = torch.arange(len(self.item_vectors), device=self.item_vectors.device) > self.num_known
             self.item_vectors = torch.cat([self.item_vectors, is_cold[:, None].to(self.item_vectors)], dim=1)
