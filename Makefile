@@ -11,7 +11,7 @@ STAMP := $(VENV)/.set-up
 RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evaluate test lint check format wheel browser-check standalone airflow clean
+.PHONY: help setup demo evaluate test lint check format wheel stages browser-check standalone airflow clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ wheel: $(STAMP) ## build dist/*.whl for executors and workers
 
 browser-check: $(STAMP) ## the page of a run in Chromium, light and dark, phone and desktop; PAGE=FILE for one of your own
 	@$(RUN) python tests/browser/check_page.py $(PAGE)
+
+stages: $(STAMP) ## the night of a tiny world stage by stage, as a scheduler runs it, beside the nightly job: many minutes
+	@$(RUN) python -m pytest tests/end_to_end/stage_by_stage.py
 
 standalone: $(STAMP) ## the nightly job from the wheel on a Spark master and two workers of this machine, on a tiny world
 	@$(RUN) python tests/orchestration/standalone.py
