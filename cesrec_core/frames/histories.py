@@ -19,13 +19,21 @@ def observed_histories(user_sequences: DataFrame, split: Split) -> DataFrame:
 
     The same cut as `cesrec_core.sequences.observed_part`.
     """
+    return cut_histories(user_sequences, split, 1)
+
+
+def cut_histories(user_sequences: DataFrame, split: Split, num_held_out: int) -> DataFrame:
+    """user_id, item_ids without the newest `num_held_out`, and target_item_id, the first of those.
+
+    With `all`, and in histories too short to hold out from, nothing is cut and the target is null.
+    """
     items = F.col(c.ITEM_IDS)
     if split == "all":
         return user_sequences.select(c.USER_ID, items, F.lit(None).cast("string").alias(c.TARGET_ITEM_ID))
     is_long_enough = F.size(items) >= MIN_ITEMS_TO_HOLD_OUT
-    observed = F.when(is_long_enough, F.slice(items, F.lit(1), F.size(items) - 1)).otherwise(items)
-    target = F.when(is_long_enough, F.element_at(items, -1))
-    return user_sequences.select(c.USER_ID, observed.alias(c.ITEM_IDS), target.alias(c.TARGET_ITEM_ID))
+    kept = F.when(is_long_enough, F.slice(items, F.lit(1), F.size(items) - num_held_out)).otherwise(items)
+    target = F.when(is_long_enough, F.element_at(items, -num_held_out))
+    return user_sequences.select(c.USER_ID, kept.alias(c.ITEM_IDS), target.alias(c.TARGET_ITEM_ID))
 
 
 def drawn_users(histories: DataFrame, num_users: int, seed: int) -> DataFrame:

@@ -7,8 +7,8 @@ from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS
-from cesrec_core.frames.histories import drawn_users
-from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, Split
+from cesrec_core.frames.histories import cut_histories, drawn_users
+from cesrec_core.sequences import Split
 
 
 def training_histories(user_sequences: DataFrame, split: Split) -> DataFrame:
@@ -17,13 +17,7 @@ def training_histories(user_sequences: DataFrame, split: Split) -> DataFrame:
     The cut of `cesrec_core.sequences.training_part`: with leave-one-out the last two items are gone and the second last is the
     target. With `all` every item is trained on but for users who validate, see `pair_requests`.
     """
-    items = F.col(c.ITEM_IDS)
-    if split == "all":
-        return user_sequences.select(c.USER_ID, items, F.lit(None).cast("string").alias(c.TARGET_ITEM_ID))
-    is_cut = F.size(items) >= MIN_ITEMS_TO_HOLD_OUT
-    known = F.when(is_cut, F.slice(items, F.lit(1), F.size(items) - 2)).otherwise(items)
-    target = F.when(is_cut, F.element_at(items, -2))
-    return user_sequences.select(c.USER_ID, known.alias(c.ITEM_IDS), target.alias(c.TARGET_ITEM_ID))
+    return cut_histories(user_sequences, split, 2)
 
 
 def count_by_item(histories: DataFrame) -> DataFrame:

@@ -48,7 +48,15 @@ def test_no_rows(spark: SparkSession, tmp_path: Path) -> None:
 
 def test_answers_come_back_with_the_types_of_their_table(spark: SparkSession, tmp_path: Path) -> None:
     schema = CLARIFICATIONS.arrow_schema()
-    row = {"run_id": "r", "user_id": "u", "feedback_id": "f", "reason": "vague", "question": "Red or blue?"}
+    row = {
+        "run_id": "r",
+        "user_id": "u",
+        "feedback_id": "f",
+        "reason": "vague_feedback",
+        "question": "Red or blue?",
+        "question_attributes": ["Red", "Blue"],
+        "information_gain": 0.5,  # exact in every width of a float
+    }
     pq.write_table(schema.empty_table().from_pylist([row], schema=schema), tmp_path / "part-0.parquet")
     (tmp_path / ".part-1.parquet.unfinished").write_bytes(b"half a file")
     answer = import_shards(spark, tmp_path, CLARIFICATIONS)
