@@ -61,7 +61,7 @@ def test_longest_phrase_wins() -> None:
     [
         ("Matrix, The (1999)", {"matrix"}),
         ("The Matrix (1999)", {"matrix"}),
-        ("Star Wars: Episode IV - A New Hope (1977)", {"star wars episode iv a new hope", "star wars"}),
+        ("Star Wars: Episode IV - A New Hope (1977)", {"star wars episode iv a new hope", "star wars", "episode iv"}),
         ("Titanfall 2 - PlayStation 4", {"titanfall 2 playstation 4", "titanfall 2"}),
         ("Shanghai Triad (Yao a yao yao dao waipo qiao) (1995)", {"shanghai triad"}),
         ("It (2017)", {"it"}),
