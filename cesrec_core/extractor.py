@@ -15,8 +15,12 @@ from cesrec_core.pooling import pool
 
 # Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
 EXTRACTOR_VERSION = 1
-# Of a forward pass: with more of them it takes hardly less time for each.
+# Of a forward pass on a CPU: with more of them it takes hardly less time for each.
 ENOUGH_TOKENS = 512
+# On an accelerator launching a layer takes as long as working it out, unless its weights meet so many tokens; and its cores
+# want so many tokens in any case.
+ENOUGH_TOKENS_TIMES_WEIGHTS = 4e10
+ENOUGH_TOKENS_FOR_CORES = 4096
 
 
 def locate_extractor(section: EmbedItemsSection) -> ModelSource:
@@ -78,25 +82,36 @@ class Extractor:
         """Semantic embeddings, float32 [len(texts), H], in the order of `texts`."""
         token_ids = tokenise(self.tokenizer, texts, self.section)
         lengths = np.array([len(ids) for ids in token_ids])
-        result = np.empty((len(texts), self.model.config.hidden_size), dtype=np.float32)
-        for rows in token_batches(lengths, self.section.tokens_per_batch):
-            result[rows] = self._embed_batch([token_ids[row] for row in rows])
-        return result
+        # Stays on the device until all is embedded: an accelerator that is asked for a batch's result waits for the next batch.
+        result = torch.empty(len(texts), self.model.config.hidden_size, device=self.device)
+        enough = ENOUGH_TOKENS if self.device == "cpu" else _enough_tokens_of(self.model)
+        for rows in token_batches(lengths, self.section.tokens_per_batch, enough):
+            pooled = self._embed_batch([token_ids[row] for row in rows])
+            result[torch.from_numpy(rows).to(self.device, non_blocking=True)] = pooled
+        embeddings: np.ndarray = result.cpu().numpy()
+        return embeddings
 
-    def _embed_batch(self, token_ids: list[list[int]]) -> np.ndarray:
+    def _embed_batch(self, token_ids: list[list[int]]) -> torch.Tensor:
+        """float32 [len(token_ids), H], on the device."""
         try:
-            input_ids, mask = (tensor.to(self.device) for tensor in padded(token_ids, self.tokenizer.pad_token_id))
+            input_ids, mask = padded(token_ids, self.tokenizer.pad_token_id)
             # Without a mask attention takes its fastest way, and texts of one length need none.
-            given_mask = None if bool(mask.all()) else mask
-            hidden = self.model(input_ids=input_ids, attention_mask=given_mask).last_hidden_state
-            pooled: np.ndarray = pool(hidden.float(), mask, self.section.pooling).cpu().numpy()
-            return pooled
+            is_padded = not bool(mask.all())
+            input_ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in (input_ids, mask))
+            hidden = self.model(input_ids=input_ids, attention_mask=mask if is_padded else None).last_hidden_state
+            return pool(hidden.float(), mask, self.section.pooling)
         except RuntimeError as error:
             if len(token_ids) == 1 or not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
             half = len(token_ids) // 2
-            return np.concatenate([self._embed_batch(token_ids[:half]), self._embed_batch(token_ids[half:])])
+            return torch.cat([self._embed_batch(token_ids[:half]), self._embed_batch(token_ids[half:])])
+
+
+def _enough_tokens_of(model: Any) -> int:
+    """Tokens of a forward pass that keep an accelerator busy: many for small layers, fewer for large ones."""
+    weights = sum(parameter.numel() for name, parameter in model.named_parameters() if "embed" not in name)
+    return max(ENOUGH_TOKENS_FOR_CORES, int(ENOUGH_TOKENS_TIMES_WEIGHTS * model.config.num_hidden_layers / max(1, weights)))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -114,11 +129,11 @@ def padded(token_ids: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tens
     return result, mask.long()
 
 
-def token_batches(lengths: np.ndarray, tokens_per_batch: int) -> Iterator[np.ndarray]:
+def token_batches(lengths: np.ndarray, tokens_per_batch: int, enough_tokens: int = ENOUGH_TOKENS) -> Iterator[np.ndarray]:
     """Row indices in batches of similar length whose padded size stays within the budget; longest first.
 
-    Where a batch is large enough already it ends with the last text of its length: without padding it is read faster. A
-    single text over the budget is a batch of its own.
+    Where a batch of `enough_tokens` is large enough already it ends with the last text of its length: without padding it is
+    read faster. A single text over the budget is a batch of its own.
     """
     order = np.argsort(-lengths, kind="stable")
     in_order = lengths[order]
@@ -126,7 +141,7 @@ def token_batches(lengths: np.ndarray, tokens_per_batch: int) -> Iterator[np.nda
     while start < len(order):
         longest = max(1, int(in_order[start]))
         size = max(1, tokens_per_batch // longest)
-        num_enough = start + -(-min(ENOUGH_TOKENS, tokens_per_batch) // longest)
+        num_enough = start + -(-min(enough_tokens, tokens_per_batch) // longest)
         if num_enough < min(start + size, len(order)):
             # The end of the length that the batch has come to when it is large enough.
             end = int(np.searchsorted(-in_order, -in_order[num_enough - 1], side="right"))

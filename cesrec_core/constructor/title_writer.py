@@ -168,10 +168,17 @@ def local_title_decoder(
         ConfigError: see `load_language_model`.
     """
     model, tokenizer = load_language_model(folder, base.num_layers, base.dtype)
+    return title_decoder_around(model.to(device).eval(), tokenizer, base, section, titles)
+
+
+def title_decoder_around(
+    model: Any, tokenizer: Any, base: FinetuneConstructorSection, section: ConstructSection, titles: Sequence[str]
+) -> TitleDecoder:
+    """The same around a causal language model that is there already, on the device it is on."""
     prompts = PromptTokens(tokenizer, base.max_feedback_tokens, section.max_title_tokens)
     catalogue = Titles.of(titles, prompts.shorten)
     trie = TitleTrie(catalogue, [prompts.untrusted(label) for label in catalogue.labels])
     writer = LanguageModelWriter(
-        model.to(device).eval(), tokenizer, prompts, trie if section.title_trie else None, trie.longest, section.batch_size
+        model, tokenizer, prompts, trie if section.title_trie else None, trie.longest, section.batch_size
     )
     return TitleDecoder(catalogue, writer, base.history_items, section.written_titles, is_listing=not section.title_trie)

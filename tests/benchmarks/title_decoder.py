@@ -1,14 +1,17 @@
 """What writing items costs, what writing titles costs, and how often titles are made up: one model, one machine, one run.
 
     python tests/benchmarks/title_decoder.py --dataset FOLDER [--model FOLDER] [--layers 6 0] [--users 200]
-        [--users-all 32] [--batch-size 32] [--threads 2] [--count-only]
+        [--users-all 32] [--batch-size 32] [--threads 2] [--count-only] [--device cpu] [--dtype float32]
+        [--shape NAME] [--way ...]
 
 Layers: the model's first so many, 0 for all. Every decoder is asked for the same users: their newest 20 items, one of them
 masked at random, and words of a simulated user. Any other item of the catalogue is a candidate. Titles are written under the
 candidates' trie or freely, for the masked place or, as the paper trains it, for the whole rewritten history (the first
 `--users-all` users). Nothing is fine-tuned: the item decoder's answers mean nothing here, and its cost is that of a trained
 one; the title decoders are the model as it came. The item decoder runs before and after each of them, and the mean counts.
-Loading stands outside all clocks. Prints a table, and one JSON object on the last line. First it says how many places the model
+With --shape a model of that shape with random weights takes the place of the model's, behind its tokenizer: of it only the time
+says something. --way names the ways of writing titles that are measured, none for the item decoder alone. Loading stands
+outside all clocks. Prints a table, and one JSON object on the last line. First it says how many places the model
 reads and writes for each user, which hangs on no machine; with --count-only nothing else.
 """
 
@@ -21,17 +24,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from model_shapes import SHAPES, random_model
+from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer
 
 from cesrec_core.config import ConstructSection, FinetuneConstructorSection
 from cesrec_core.constructor.construction import Construction, Decoder, ItemDecoder
 from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.layout import Prompt
-from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
-from cesrec_core.constructor.title_writer import PromptTokens, local_title_decoder
+from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures, load_language_model
+from cesrec_core.constructor.title_writer import PromptTokens, title_decoder_around
 from cesrec_core.constructor.titles import Question, Titles
 from cesrec_core.datasets import Catalogue, Dataset, read_dataset
 from cesrec_core.feedback.simulator import simulate_utterance
@@ -78,6 +84,10 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--count-only", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--shape", choices=tuple(SHAPES))
+    parser.add_argument("--way", nargs="*", choices=tuple(WAYS), default=tuple(WAYS))
     options = parser.parse_args()
     # The titles that models make up are counted here, and need no log.
     logging.getLogger("cesrec_core").setLevel(logging.ERROR)
@@ -90,7 +100,11 @@ def main() -> int:
     figures = []
     for layers in options.layers:
         items = item_decoder(options, layers, dataset.catalogue)
-        for way in WAYS:
+        if not options.way:
+            seconds, _ = timed(items, requests)
+            figures.append(Figure(layers, "items", len(requests), seconds, seconds, {"used": len(requests)}, 0))
+            print(as_row(figures[-1]), file=sys.stderr, flush=True)
+        for way in options.way:
             figures.append(measured(options, layers, way, items, dataset.catalogue, requests))
             print(as_row(figures[-1]), file=sys.stderr, flush=True)
     print(f"{len(dataset.catalogue)} items, batches of {options.batch_size}\n")
@@ -129,8 +143,8 @@ def measured(
 ) -> Figure:
     written, has_trie = WAYS[way]
     section = ConstructSection(decoder="titles", written_titles=written, title_trie=has_trie, batch_size=options.batch_size)
-    base = FinetuneConstructorSection(num_layers=layers or None, history_items=HISTORY_ITEMS)
-    titles = local_title_decoder(options.model, base, section, catalogue.titles, "cpu")
+    base = FinetuneConstructorSection(num_layers=layers or None, history_items=HISTORY_ITEMS, dtype=options.dtype)
+    titles = title_decoder_around(*language_model(options, layers), base, section, catalogue.titles)
     asked = requests if written == "masked" else requests[: options.users_all]
     before, _ = timed(items, asked)
     seconds, answers = timed(titles, asked)
@@ -162,8 +176,20 @@ def item_decoder(options: argparse.Namespace, layers: int, catalogue: Catalogue)
     generator = torch.Generator().manual_seed(SEED)
     vectors = [torch.randn(len(catalogue), width, generator=generator) for width in (SEMANTIC_WIDTH, COLLABORATIVE_WIDTH)]
     features = ItemFeatures(catalogue.titles, catalogue.attributes, *vectors)
-    settings = ConstructorSettings(num_layers=layers or None, history_items=HISTORY_ITEMS)
-    return ItemDecoder(ItemConstructor.build(options.model, settings, features).eval(), options.batch_size)
+    settings = ConstructorSettings(num_layers=layers or None, history_items=HISTORY_ITEMS, dtype=options.dtype)
+    model, tokenizer = language_model(options, layers)
+    trunk = get_peft_model(model.base_model, LoraConfig(target_modules="all-linear"))
+    constructor = ItemConstructor(trunk, tokenizer, settings, features)
+    return ItemDecoder(constructor.to(options.device).eval(), options.batch_size)
+
+
+def language_model(options: argparse.Namespace, layers: int) -> tuple[Any, Any]:
+    """The model's own weights or, with --shape, random ones; and the tokenizer."""
+    if options.shape:
+        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        return random_model(options.shape, layers or None, options.device, options.dtype), tokenizer
+    model, tokenizer = load_language_model(options.model, layers or None, options.dtype)
+    return model.to(options.device).eval(), tokenizer
 
 
 def requests_of(dataset: Dataset, number: int) -> list[ConstructionRequest]:
