@@ -85,6 +85,8 @@ def main(arguments: list[str]) -> int:
         raise
     if metrics is not None:
         print(json.dumps(metrics, sort_keys=True), flush=True)
+    # NCCL warns of a group that its process leaves behind.
+    torch.distributed.destroy_process_group()
     return 0
 
 
