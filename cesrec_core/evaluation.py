@@ -25,7 +25,7 @@ from cesrec_core.feedback.understanding import Signals, understand
 from cesrec_core.feedback.vocabulary import Vocabulary as CatalogueVocabulary
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, sample_negatives, sampled_ranks
+from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import Placement, apply_rewrite, drop_masked
 from cesrec_core.ranking import FeedbackMatch, base_scores
@@ -340,12 +340,19 @@ class Parts:
             return self._with_popular_items()
         return self._rewrite(REWRITINGS[sequence])
 
+    def _terms(self, variant: Variant) -> list[tuple[str, Tensor]]:
+        """What is added to the base recommender's scores, each by the name of its weight."""
+        terms = []
+        if variant.has_match:
+            terms += [("attribute", self.match.attributes), ("aligned", self.match.aligned)]
+        if variant.has_next_place:
+            terms.append(("constructor", self.next_place(variant.constructor_reads)))
+        return terms
+
     def scores(self, variant: Variant, weights: Weights) -> np.ndarray:
         total = self.base(variant.sequence)
-        if variant.has_match:
-            total = total + weights.attribute * self.match.attributes + weights.aligned * self.match.aligned
-        if variant.has_next_place:
-            total = total + weights.constructor * self.next_place(variant.constructor_reads)
+        for name, term in self._terms(variant):
+            total = total + getattr(weights, name) * term
         result: np.ndarray = total.numpy()
         return result
 
@@ -353,6 +360,20 @@ class Parts:
         scorer = self.evaluator.scorer
         seen = scorer.read(self.cases.histories).idx
         return full_ranks(self.scores(variant, weights), self.cases.target_idx, list(seen), scorer.allowed.numpy())
+
+    def full_ranks_by_weights(self, variant: Variant, choices: Sequence[Weights]) -> Ranks:
+        """`full_ranks` for many choices of weights, [len(choices), B]."""
+        scorer, terms = self.evaluator.scorer, self._terms(variant)
+        by_choice = [[getattr(weights, name) for name, _ in terms] for weights in choices]
+        seen = list(scorer.read(self.cases.histories).idx)
+        return ranks_of_sums(
+            self.base(variant.sequence),
+            [term for _, term in terms],
+            by_choice,
+            self.cases.target_idx,
+            seen,
+            scorer.allowed.numpy(),
+        )
 
     def sampled_ranks(self, variant: Variant, weights: Weights) -> Ranks:
         scorer = self.evaluator.scorer
@@ -380,7 +401,7 @@ def choose_weights(parts: Parts, variant: Variant, grid: Sequence[float]) -> Wei
     of_match = sorted(grid) if variant.has_match else [0.0]
     of_next_place = sorted(grid) if variant.has_next_place else [0.0]
     candidates = [Weights(*values) for values in itertools.product(of_match, of_match, of_next_place)]
-    values = [float(ndcg(parts.full_ranks(variant, weights), 10).mean()) for weights in candidates]
+    values = ndcg(parts.full_ranks_by_weights(variant, candidates), 10).mean(axis=1)
     return candidates[int(np.argmax(values))]
 
 

@@ -8,7 +8,9 @@ scorer that ties items is judged by what users would really be shown.
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cesrec_core.errors import ArtifactError
 
@@ -16,6 +18,10 @@ Ranks = NDArray[np.int64]
 
 # Rank of a target that no list of this recommender can hold: outside the vocabulary, not allowed, or filtered as seen.
 UNREACHABLE = np.iinfo(np.int64).max
+
+DIVERGED = "Scores to be ranked hold NaN: the model that gave them has diverged. Train it with a lower learning_rate."
+# Scores of `ranks_of_sums` at once: what is read again for every choice of weights stays in a processor's cache.
+SCORES_PER_BLOCK = 2**19
 
 
 def full_ranks(
@@ -54,6 +60,67 @@ def full_ranks(
         is_candidate[place, seen[row]] = False
     ranks[rest] = _ranks(scores[rest], np.arange(scores.shape[1])[None, :], is_candidate, target_idx[rest])
     return ranks
+
+
+def ranks_of_sums(
+    base: Tensor,
+    terms: Sequence[Tensor],
+    weights: Sequence[Sequence[float]],
+    target_idx: NDArray[np.int64],
+    seen: Sequence[NDArray[np.int64]],
+    allowed: NDArray[np.bool_],
+) -> Ranks:
+    """`full_ranks` of base + the sum of weight * term, for many choices of weights; each score is read from memory once.
+
+    Args:
+        base: float32 [B, V + 1].
+        terms: T of the same shape; finite where an item is a candidate.
+        weights: W choices of T weights.
+        target_idx, seen, allowed: as for `full_ranks`.
+
+    Returns:
+        int64 [W, B].
+
+    Raises:
+        ArtifactError: as `full_ranks` does.
+    """
+    num_users, num_columns = base.shape
+    ranks: Ranks = np.empty((len(weights), num_users), np.int64)
+    may_be_chosen = torch.from_numpy(allowed.copy())
+    may_be_chosen[0] = False
+    rows = max(1, SCORES_PER_BLOCK // num_columns)
+    for start in range(0, num_users, rows):
+        block = slice(start, start + rows)
+        excluded = ~may_be_chosen.repeat(len(base[block]), 1)
+        for row, items in enumerate(seen[block]):
+            excluded[row, torch.from_numpy(items)] = True
+        # 0 for the terms of what is no candidate: whatever stands there, the sum stays -inf.
+        parts = [term[block].masked_fill(excluded, 0.0) for term in terms]
+        first = base[block].masked_fill(excluded, -torch.inf)
+        if any(bool(scores.isnan().any()) for scores in (first, *parts)):
+            raise ArtifactError(DIVERGED)
+        for number, choice in enumerate(weights):
+            total = first
+            for weight, part in zip(choice, parts, strict=True):
+                total = torch.add(total, part, alpha=weight)
+            ranks[number, block] = _ranks_in_block(total.numpy(), target_idx[block])
+    return ranks
+
+
+def _ranks_in_block(scores: NDArray[np.float32], targets: NDArray[np.int64]) -> Ranks:
+    """Ranks [b] of targets [b] by scores [b, V + 1], -inf where an item is no candidate."""
+    own = np.take_along_axis(scores, targets[:, None], axis=1)
+    better, as_good = _count_by_row(scores > own), _count_by_row(scores >= own)
+    ranks: Ranks = 1 + better
+    for row in np.flatnonzero(as_good - better > 1):
+        ranks[row] += np.count_nonzero(scores[row, : targets[row]] == own[row])
+    ranks[~np.isfinite(own[:, 0])] = UNREACHABLE
+    return ranks
+
+
+def _count_by_row(is_counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Row by row: along an axis NumPy adds up integers, which takes several times as long."""
+    return np.array([np.count_nonzero(row) for row in is_counted])
 
 
 def sample_negatives(
@@ -102,9 +169,7 @@ def _ranks(
 ) -> Ranks:
     """All [B, C]; `item_idx` may be [1, C]."""
     if np.isnan(scores[is_candidate]).any():
-        raise ArtifactError(
-            "Scores to be ranked hold NaN: the model that gave them has diverged. Train it with a lower learning_rate."
-        )
+        raise ArtifactError(DIVERGED)
     is_target = is_candidate & (item_idx == target_idx[:, None])
     target_scores = np.where(is_target, scores, -np.inf).max(axis=1, keepdims=True)
     is_before = (scores > target_scores) | ((scores == target_scores) & (item_idx < target_idx[:, None]))

@@ -4,15 +4,18 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cesrec_core import metrics
 from cesrec_core.errors import ArtifactError
 from cesrec_core.metrics import (
     UNREACHABLE,
     full_ranks,
     hits,
     ndcg,
+    ranks_of_sums,
     reciprocal_ranks,
     sample_negatives,
     sampled_ranks,
@@ -105,3 +108,29 @@ def test_rank_is_the_place_in_a_stable_sort(values: list[float], data: st.DataOb
     target = data.draw(st.integers(1, len(values)))
     in_order = np.argsort(-np.array(values), kind="stable") + 1
     assert full_ranks(scores_of(*values), np.array([target]), NOTHING_SEEN)[0] == in_order.tolist().index(target) + 1
+
+
+@pytest.mark.parametrize("scores_at_once", [1, 40, 2**19])
+def test_ranks_by_many_weights_are_those_of_one_choice_after_the_other(
+    scores_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    # Whole numbers tie often, and their sums are exact.
+    base, *terms = (torch.from_numpy(rng.integers(-2, 3, (30, 12)).astype(np.float32)) for _ in range(3))
+    allowed = rng.random(12) < 0.8
+    terms[0][:, ~allowed] = torch.nan
+    targets = rng.integers(0, 12, 30)
+    seen = [rng.choice(np.arange(1, 12), 3, replace=False) for _ in range(30)]
+    weights = [(0.0, 0.0), (1.0, 0.0), (0.5, 2.0)]
+    monkeypatch.setattr(metrics, "SCORES_PER_BLOCK", scores_at_once)
+    found = ranks_of_sums(base, terms, weights, targets, seen, allowed)
+    for choice, ranks in zip(weights, found, strict=True):
+        scores = base + sum(weight * term for weight, term in zip(choice, terms, strict=True))
+        assert ranks.tolist() == full_ranks(scores.numpy(), targets, seen, allowed).tolist()
+    assert len(np.unique(found)) > 5 and (found == UNREACHABLE).any()
+
+
+def test_no_sum_is_ranked_that_holds_nan() -> None:
+    base, term = torch.zeros(1, 3), torch.tensor([[0.0, 1.0, torch.nan]])
+    with pytest.raises(ArtifactError, match="NaN"):
+        ranks_of_sums(base, [term], [(0.0,)], np.array([1]), NOTHING_SEEN, np.ones(3, bool))
