@@ -21,7 +21,7 @@ UNREACHABLE = np.iinfo(np.int64).max
 
 DIVERGED = "Scores to be ranked hold NaN: the model that gave them has diverged. Train it with a lower learning_rate."
 # Scores of `ranks_of_sums` at once: what is read again for every choice of weights stays in a processor's cache.
-SCORES_PER_BLOCK = 2**19
+SCORES_PER_BLOCK = 2**17
 
 
 def full_ranks(
@@ -99,10 +99,12 @@ def ranks_of_sums(
         first = base[block].masked_fill(excluded, -torch.inf)
         if any(bool(scores.isnan().any()) for scores in (first, *parts)):
             raise ArtifactError(DIVERGED)
+        # Made once: a fresh one of this size costs more in page faults than it takes to fill.
+        total = torch.empty_like(first)
         for number, choice in enumerate(weights):
-            total = first
+            total.copy_(first)
             for weight, part in zip(choice, parts, strict=True):
-                total = torch.add(total, part, alpha=weight)
+                total.add_(part, alpha=weight)
             ranks[number, block] = _ranks_in_block(total.numpy(), target_idx[block])
     return ranks
 
