@@ -11,7 +11,7 @@ STAMP := $(VENV)/.set-up
 RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evaluate test lint check format wheel stages browser-check standalone airflow clean
+.PHONY: help setup demo evaluate test lint check format wheel stages browser-check standalone newcomer airflow clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,8 +57,11 @@ browser-check: $(STAMP) ## the page of a run in Chromium, light and dark, phone 
 stages: $(STAMP) ## the night of a tiny world stage by stage, as a scheduler runs it, beside the nightly job: many minutes
 	@$(RUN) python -m pytest tests/end_to_end/stage_by_stage.py
 
-standalone: $(STAMP) ## the nightly job from the wheel on a Spark master and two workers of this machine, on a tiny world
-	@$(RUN) python tests/orchestration/standalone.py
+standalone: $(STAMP) ## a tiny night from the wheel on a Spark master with two workers, Ray on them; MLflow, export; PAGE=FILE keeps its page
+	@$(RUN) python tests/orchestration/standalone.py $(if $(PAGE),--page $(PAGE))
+
+newcomer: $(STAMP) ## README's commands for data of one's own, as they stand there, on data made up for it
+	@$(RUN) python tests/orchestration/newcomer.py
 
 airflow: $(STAMP) $(AIRFLOW)/.set-up ## conf/airflow in a real Airflow: the DAGs load, and a night of single stages is run there
 	@$(RUN) ruff check --select AIR3 conf/airflow

@@ -43,6 +43,8 @@ EXTRAS = {
     "mlflow": ["mlflow-skinny>=3.1"],
     "dev": [
         "mlflow-skinny>=3.1",
+        # `make standalone` has Ray on Spark's nodes.
+        "ray[client]>=2.50",
         # With 9.2 pytest-xdist 3.8 deals out single tests instead of groups, without a word (pytest-xdist issue 1386).
         "pytest>=8,<9.2",
         "pytest-timeout>=2.3",

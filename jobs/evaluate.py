@@ -16,7 +16,12 @@ bootstrap interval over users. Needs models trained with dataset.split leave_one
 
 With --dataset and --artifact: measure one recommender that training/train_recommender.py wrote, on the items its split
 held back, in whole and by history length, popularity and taste; with --against, test it against another on the same users."""
-EXAMPLES = ["", "--dataset FOLDER --artifact FOLDER/sasrec --against FOLDER/markov"]
+EXAMPLES = [
+    "",
+    "--set evaluate.num_bootstrap_samples=500  # wider intervals, sooner",
+    "python jobs/evaluate.py --dataset FOLDER --artifact FOLDER/sasrec",
+    "python jobs/evaluate.py --dataset FOLDER --artifact FOLDER/sasrec --against FOLDER/markov --moment validation",
+]
 
 if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, EXAMPLES)

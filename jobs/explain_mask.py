@@ -12,6 +12,6 @@ history that are most like it. No table is changed."""
 
 if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, ["--user-id 42", "--user-id 42 --set mask_outliers.is_adaptive=true"])
-    parser.add_argument("--user-id", required=True, help="a user of the table user_sequences")
+    parser.add_argument("--user-id", metavar="ID", required=True, help="a user of the table user_sequences")
     arguments = parser.parse_args()
     sys.exit(finish("explain_mask", lambda: run_explanation(configuration(arguments), arguments.user_id)))

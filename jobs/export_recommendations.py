@@ -10,12 +10,19 @@ DESCRIPTION = """\
 Write what consumers read now for a serving store to load: recommendations.<format>, one row per user with item ids and scores,
 best first; changes.<format>, the users whose list is another than in the run published before (or --since): added, changed,
 rescored (the same items, other scores) or removed; and manifest.json. The folder is replaced as a whole, or not at all."""
+EXAMPLES = [
+    "",
+    "--format jsonl --out /mnt/serving/recommendations",
+    "--since a75b452b6d810805 --format parquet --format jsonl",
+]
 
 if __name__ == "__main__":
-    parser = parser_for(DESCRIPTION)
+    parser = parser_for(DESCRIPTION, EXAMPLES)
     parser.add_argument("--since", metavar="RUN_ID", help="the run that the store holds (default: the one published before)")
     parser.add_argument("--format", action="append", choices=FORMATS, help="may be repeated (default: parquet)")
-    parser.add_argument("--out", type=Path, help="a folder of its own (default: exports/recommendations in the warehouse)")
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=Path, help="a folder of its own (default: exports/recommendations in the warehouse)"
+    )
     given = parser.parse_args()
     formats = given.format or ["parquet"]
     sys.exit(finish("export_recommendations", lambda: run_export(configuration(given), given.since, formats, given.out)))

@@ -11,9 +11,11 @@ rewritten histories, and publish pseudo-sequences and recommendations to Delta t
 Running it again with nothing changed does nothing; starting it again after a crash resumes where it stopped."""
 EXAMPLES = [
     " # the demo",
+    "--run-date 2026-03-02  # what a scheduler says, in every try",
     "--dry-run  # what would run, and why",
     "--config conf/databricks.yaml --run-date 2026-03-02",
-    "--set dataset.path=FOLDER --set warehouse.path=FOLDER/warehouse",
+    "--set dataset.path=FOLDER --set warehouse.path=FOLDER/warehouse  # your own data",
+    "spark-submit --master spark://HOST:7077 --py-files WHEEL jobs/nightly_refresh.py --config FILE",
 ]
 
 if __name__ == "__main__":

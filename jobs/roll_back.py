@@ -10,6 +10,8 @@ Publish an older run again, by one commit to the table runs. Its rows must still
 
 if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, ["--run-id a75b452b6d810805"])
-    parser.add_argument("--run-id", required=True, help="a run of the table runs whose status is published or finished")
+    parser.add_argument(
+        "--run-id", metavar="ID", required=True, help="a run of the table runs whose status is published or finished"
+    )
     arguments = parser.parse_args()
     sys.exit(finish("roll_back", lambda: roll_back(configuration(arguments), arguments.run_id)))

@@ -9,9 +9,11 @@ from cesrec_core.stages.command_line import configuration, finish, parser_for_st
 from cesrec_core.stages.understand_file import add_arguments, run_understand_file, understands_file
 
 NAME = "understand_feedback"
+OF_A_FILE = "With --items, --in and --out: read the utterances of a file of JSON lines instead, without Spark."
+EXAMPLES = ["python jobs/understand_feedback.py --items FOLDER/items.parquet --in said.jsonl --out understood.jsonl"]
 
 if __name__ == "__main__":
-    parser = parser_for_stage(NAME, "With --items, --in and --out: read the utterances of a file of JSON lines instead.")
+    parser = parser_for_stage(NAME, OF_A_FILE, EXAMPLES)
     add_arguments(parser)
     options = parser.parse_args()
     if understands_file(parser, options):

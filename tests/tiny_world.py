@@ -23,16 +23,20 @@ def write_tiny_world(folder: Path, seed: int = 0) -> Path:
 
     Every person has a favourite kind and mostly takes toys of it, with a stray one now and then: what the mask looks for.
     """
-    rng = np.random.default_rng(seed)
-    dataset = folder / "dataset"
-    dataset.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist([item_row(number) for number in range(NUM_ITEMS)]), dataset / "items.parquet")
-    rows = [row for user in range(NUM_USERS) for row in history_rows(user, rng)]
-    pq.write_table(pa.Table.from_pylist(rows), dataset / "interactions.parquet")
+    write_dataset(folder / "dataset", seed)
     words = [kind.lower() for kind in KINDS]
     write_tiny_llama(folder / "models" / "encoder", seed=1, words=words)
     write_tiny_llama(folder / "models" / "language", seed=2, words=words)
     return write_config(folder)
+
+
+def write_dataset(folder: Path, seed: int = 0) -> None:
+    """A dataset folder as README describes it, without feedback."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([item_row(number) for number in range(NUM_ITEMS)]), folder / "items.parquet")
+    rows = [row for user in range(NUM_USERS) for row in history_rows(user, rng)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "interactions.parquet")
 
 
 def item_row(number: int) -> dict[str, Any]:

@@ -28,7 +28,8 @@ exit status:
   2  configuration or command line cannot be used
   3  input data refused; where ingest refused it, no table was changed
   4  a quality gate refused to publish; consumers go on reading the run before
-  1  anything else
+  1  anything else: another run holds the warehouse, a training failed, a disk is full
+  What ended with 1 is worth another try with the same run date: it resumes. 2, 3 and 4 come back until somebody has looked.
 
 output:
   The last line of standard output is one JSON object; plans and tables stand before it. Everything else goes to standard
@@ -60,10 +61,11 @@ def parser_for(description: str, examples: Sequence[str] = ("",)) -> argparse.Ar
     """The arguments of every job.
 
     Args:
-        examples: what may stand behind the job's name, each with a remark after two spaces and #.
+        examples: what may stand behind the job's name, or whole commands; each may have a remark after two spaces and #.
     """
     prog = f"spark-submit jobs/{Path(sys.argv[0]).name}"
-    shown = "\n".join(f"  {prog} {example}".rstrip() for example in examples)
+    whole = [example if example.startswith(("python ", "spark-submit ")) else f"{prog} {example}" for example in examples]
+    shown = "\n".join(f"  {command.rstrip()}" for command in whole)
     parser = JobParser(
         prog=prog,
         description=description,
@@ -172,7 +174,12 @@ def parser_for_stage(name: str, besides: str = "", more_examples: Sequence[str] 
     """The command line of a single stage's job; `besides` says what else the job does."""
     place = _place_of(name)
     description = describe_stage(NIGHTLY[place], place)
-    examples = ["", "--run-date 2026-03-02", "--run-date 2026-03-02 --dry-run", *more_examples]
+    examples = [
+        "",
+        "--run-date 2026-03-02 --set run.log_format=json  # as a scheduler runs it",
+        "--run-date 2026-03-02 --dry-run",
+        *more_examples,
+    ]
     return _parser_with_plan(f"{description}\n\n{besides}" if besides else description, examples)
 
 

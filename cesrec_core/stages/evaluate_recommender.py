@@ -37,9 +37,11 @@ def _questions(cases: Cases) -> tuple[list[str], list[str], list[int]]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", type=Path, help="folder with interactions.parquet and items.parquet")
-    parser.add_argument("--artifact", type=Path, help="folder of a recommender artifact, or of its held_out_twin")
-    parser.add_argument("--against", type=Path, help="another recommender artifact, for a paired test")
+    parser.add_argument("--dataset", metavar="FOLDER", type=Path, help="folder with interactions.parquet and items.parquet")
+    parser.add_argument(
+        "--artifact", metavar="FOLDER", type=Path, help="folder of a recommender artifact, or of its held_out_twin"
+    )
+    parser.add_argument("--against", metavar="FOLDER", type=Path, help="another recommender artifact, for a paired test")
     parser.add_argument("--moment", choices=("validation", "test"), default="test", help="which items (default: test)")
 
 

@@ -1,6 +1,8 @@
+import argparse
 import errno
 import json
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from cesrec_core.errors import (
     StageError,
 )
 from cesrec_core.stages import command_line
-from cesrec_core.stages.command_line import configuration, finish, parser_for, run_one_stage
+from cesrec_core.stages.command_line import JobParser, configuration, finish, parser_for, run_one_stage
 
 SECRET = "ada@example.org"
 
@@ -155,7 +157,7 @@ def test_help_tells_reads_writes_and_exit_codes(monkeypatch: pytest.MonkeyPatch,
     assert "\nwrites: recommendations\n" in shown
     assert "section recommend: base, top_k, " in shown
     assert "once in every run" in shown
-    assert "  spark-submit jobs/recommend.py --run-date 2026-03-02\n" in shown
+    assert "  spark-submit jobs/recommend.py --run-date 2026-03-02 --dry-run\n" in shown
     assert "4  a quality gate refused to publish" in shown
 
 
@@ -168,8 +170,29 @@ def test_every_job_has_a_manual(path: Path, monkeypatch: pytest.MonkeyPatch, cap
     shown = capsys.readouterr().out
     parts = ("usage: ", "options:", "examples:", "exit status:", "output:", "files:")
     assert [shown.index(part) for part in parts] == sorted(shown.index(part) for part in parts)
-    assert f"  spark-submit jobs/{path.name}" in shown.split("examples:")[1]
+    examples = shown.split("examples:\n")[1].split("\n\n")[0].splitlines()
+    assert f"  spark-submit jobs/{path.name}" in examples[0]
     assert max(len(line) for line in shown.splitlines()) <= 128
+    for example in examples:
+        try_out(path, example.split("  #")[0], monkeypatch)
+
+
+def try_out(path: Path, example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that a manual names is one that its job takes."""
+    taken: list[tuple[argparse.Namespace, list[str]]] = []
+
+    def parse(parser: argparse.ArgumentParser) -> None:
+        words = shlex.split(example)
+        taken.append(parser.parse_known_args(words[words.index(f"jobs/{path.name}") + 1 :]))
+        raise SystemExit(0)
+
+    with monkeypatch.context() as replaced:
+        replaced.setattr(JobParser, "parse_args", parse)
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(path), run_name="__main__")
+    assert end.value.code == 0, example
+    ((_, not_known),) = taken
+    assert not_known == [], example
 
 
 @pytest.mark.parametrize(("arguments", "is_dry_run"), [(["--dry-run"], True), ([], False)])

@@ -15,6 +15,8 @@ from cesrec_core.stages.nightly import NIGHTLY
 
 ROOT = Path(__file__).parents[2]
 NAMES = [stage.name for stage in NIGHTLY]
+# What mode development makes of the name of a schema; it leaves those of volumes alone.
+SCHEMA_AS_MADE = "dev_jane_cesrec_dev"
 
 
 def read(path: str) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def filled_in(text: str, bundle: dict[str, Any]) -> str:
     """With the variables' defaults, and the job's parameters as a run has them."""
     values = {f"var.{name}": str(variable["default"]) for name, variable in bundle["variables"].items()}
     values |= {"job.parameters.config": "conf/databricks.yaml", "job.parameters.run_date": "2026-03-02"}
+    values |= {"resources.schemas.cesrec.name": SCHEMA_AS_MADE, "resources.volumes.warehouse.name": "warehouse"}
     return re.sub(r"\$\{([\w.]+)\}|\{\{([\w.]+)\}\}", lambda found: values[found.group(1) or found.group(2)], text)
 
 
@@ -83,10 +86,10 @@ def test_every_task_works_on_one_and_the_same_run(job: dict[str, Any], bundle: d
 
 def _check_rooms(configs: dict[str, Config], bundle: dict[str, Any]) -> None:
     """Tables and volume are those that the bundle makes, and Ray leaves Spark some cores."""
-    catalog, schema = (bundle["variables"][name]["default"] for name in ("catalog", "schema"))
+    catalog = bundle["variables"]["catalog"]["default"]
     for config in configs.values():
-        assert config.warehouse.schema_name == f"{catalog}.{schema}"
-        assert config.warehouse.path == f"/Volumes/{catalog}/{schema}/warehouse"
+        assert config.warehouse.schema_name == f"{catalog}.{SCHEMA_AS_MADE}"
+        assert config.warehouse.path == f"/Volumes/{catalog}/{SCHEMA_AS_MADE}/warehouse"
         assert config.ray.address == "spark"
         assert config.ray.cpus_per_spark_node in (6, bundle["variables"]["ray_cpus_per_gpu_node"]["default"])
 
@@ -98,9 +101,11 @@ def test_every_variable_is_used_and_every_one_that_is_used_is_there(bundle: dict
         assert set(target.get("variables", {})) <= set(bundle["variables"])
 
 
-def test_there_is_one_target_to_try_and_one_to_rely_on(bundle: dict[str, Any]) -> None:
+def test_there_is_one_target_to_try_and_one_to_rely_on(bundle: dict[str, Any], job: dict[str, Any]) -> None:
     assert {name: target["mode"] for name, target in bundle["targets"].items()} == {"dev": "development", "prod": "production"}
     assert bundle["targets"]["dev"]["default"]
+    # Mode development sets these where they are not set: a trial must not run every night, or several at a time.
+    assert "pause_status" not in job["schedule"] and job["max_concurrent_runs"] == 1
     (pattern,) = bundle["include"]
     assert [path.name for path in ROOT.glob(pattern)] == ["cesrec_nightly.job.yml"]
 
