@@ -128,7 +128,8 @@ class Listener:
         for (signals, said), item_ids in zip(read, recommended, strict=True):
             of_sentences = np.stack([probabilities[sentence] for sentence in said.sentences])
             evidence = _evidence_of_change(signals, item_ids)
-            result.append(replace(signals, intents=intents_of(of_sentences, probabilities[said.whole], evidence)))
+            of_whole, names_unwanted = probabilities[said.whole], bool(signals.unwanted_attributes)
+            result.append(replace(signals, intents=intents_of(of_sentences, of_whole, evidence, names_unwanted)))
         return result
 
     def _probabilities(self, spoken_texts: Iterable[Spoken]) -> dict[str, np.ndarray]:
