@@ -112,7 +112,7 @@ def _say_wish(wanted: list[str], rng: np.random.Generator, max_attributes: int) 
 
 
 def draw_unwanted(wanted: Sequence[str], shown_attributes: Sequence[Sequence[str]], rng: np.random.Generator) -> str | None:
-    """An attribute of what was shown, drawn by how common it is there, that is not wanted; in words. None where there is none."""
+    """An attribute of what was shown that is not wanted, drawn by how common it is there; in words; None without one."""
     counts = Counter(attribute_words(attribute) for shown in shown_attributes for attribute in shown)
     candidates = sorted((words, count) for words, count in counts.items() if words and words not in wanted)
     if not candidates:

@@ -154,8 +154,8 @@ def intents_of(
 
     Args:
         evidence: added to the probability that anything should change, for what the clauses say of it.
-        names_unwanted: the clauses turn down an attribute. Who turns down what is shown, and says so of a kind of things, asks for
-            others: that is a critique, whatever the likeliest sentence is.
+        names_unwanted: the clauses turn down an attribute. Who rejects what is shown and names a kind of things asks for
+            others: that is a critique, too, whatever the likeliest sentence is.
     """
     actionable = np.array([intent in ACTIONABLE for intent in INTENTS])
     changes = (of_sentences[:, actionable].sum(axis=1).max() + of_whole[actionable].sum()) / 2 + evidence

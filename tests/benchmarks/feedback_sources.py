@@ -3,12 +3,12 @@
     python tests/benchmarks/feedback_sources.py --phrasings FILE.jsonl [--config FILE] [--set evaluate.max_users=300]
         [--without-constructor]
 
-Works on the warehouse of a finished spark-submit jobs/nightly_refresh.py whose models were trained with dataset.split leave_one_out;
-scratch files are written there, no table is. FILE.jsonl has one utterance a line; of those that tests/data/phrasings.json knows,
-genres and titles are replaced by what fits each user's held-out item. Rows have the same users. As in the nightly job, nothing is
-done for a user whose words cannot be acted on: they count with the base recommender's figures. Rows "asked" go on: the job's own
-question, the true answer, both read together. Only what `recommend.rejected_days` keeps from a list after a mere "no" is left out
-here, since the list that was shown may hold the very item.
+Works on the warehouse of a finished spark-submit jobs/nightly_refresh.py whose models were trained with dataset.split
+leave_one_out; scratch files are written there, no table is. FILE.jsonl has one utterance a line; of those that
+tests/data/phrasings.json knows, genres and titles are replaced by what fits each user's held-out item. Rows have the same
+users. As in the nightly job, nothing is done for a user whose words cannot be acted on: they count with the base recommender's
+figures. Rows "asked" go on: the job's own question, the true answer, both read together. Only what `recommend.rejected_days`
+keeps from a list after a mere "no" is left out here, since the list that was shown may hold the very item.
 
 Weights of the re-rank are chosen on validation items, for each source. Intervals: 95 %, bootstrap over users. Prints a table,
 paired differences, and one JSON object on the last line.

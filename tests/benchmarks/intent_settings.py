@@ -2,9 +2,9 @@
 
     python tests/benchmarks/intent_settings.py [--model FOLDER] [--folds 5] [--threads 1]
 
-Prototypes that say nearly the same lie in one fold: those whose sentence vectors an average linkage puts together below a cosine
-distance of --distance, fillings of one prototype always. Every prototype counts the same, however many fillings it has. Prints the
-mean held-out loss (nats) and accuracy of every pair of settings; the least loss is what `speech_acts.HeadSettings` ships.
+Prototypes that say nearly the same lie in one fold: those whose sentence vectors an average linkage puts together below a
+cosine distance of --distance, fillings of one prototype always. Every prototype counts the same, however many fillings it has.
+Prints mean held-out loss (nats) and accuracy of every pair of settings; `speech_acts.HeadSettings` ships the least loss.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def _groups(vectors: np.ndarray, of_text: np.ndarray, distance: float) -> np.nda
 def _held_out(
     settings: HeadSettings, texts: Sequence[str], intents: Sequence[str], embed: Embed, folds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Loss in nats and whether the likeliest intent is right, float64 [texts] each, by heads that saw nothing of their group."""
+    """Loss in nats and whether the likeliest intent is right, float64 [texts] each, by heads that saw none of the group."""
     truth = np.array([INTENTS.index(intent) for intent in intents])
     loss, is_right = np.zeros(len(texts)), np.zeros(len(texts))
     for fold in range(folds.max() + 1):

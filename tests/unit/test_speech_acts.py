@@ -133,6 +133,12 @@ def test_intents_of_probabilities(sentence: np.ndarray, whole: np.ndarray, evide
     assert is_actionable(expected) == any(intent in ACTIONABLE for intent in expected)
 
 
+def test_who_turns_down_a_kind_of_things_asks_for_others() -> None:
+    rejects, keeps = probabilities(reject=1.0), probabilities(seen=1.0)
+    assert intents_of(rejects[None], rejects, 0.0, names_unwanted=True) == (REJECT, CRITIQUE_ADD)
+    assert intents_of(keeps[None], keeps, 0.0, names_unwanted=True) == (SEEN,)
+
+
 def read_without_titles(text: str, recommended: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     words = words_of(text)
     said = spoken(text, words, find_mentions(words, recommended, VOCABULARY), frozenset(recommended))
