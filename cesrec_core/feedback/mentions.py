@@ -29,6 +29,8 @@ _AFTER_PRONOUN = _STATEMENT_VERBS | CONTRASTS | word_set("and or too out so at a
 _NUMBERED = re.compile(r"\d{1,2}")
 _SEQUEL = re.compile(r"\d|i{2,3}|iv|vi{0,3}|ix")
 _YEAR = re.compile(r"(19|20)\d{2}")
+# Behind these, as behind an attribute, "that" begins what is said of them and stands for nothing that was shown.
+_ANTECEDENTS = _REFERENCE_NOUNS | word_set("something anything nothing everything those stuff thing things")
 # Words within a title that are written small.
 _SMALL_IN_TITLES = word_set("of the and in a an to on at for from with")
 
@@ -215,7 +217,8 @@ def _references(words: Sequence[Word], recommended: Sequence[str], taken: set[in
     mentions: list[Mention] = []
     place = 0
     while place < len(words):
-        found = None if place in taken or not recommended else _reference(words, place, recommended, spoken_of)
+        is_silent = place in taken or not recommended or _is_relative(words, place, taken)
+        found = None if is_silent else _reference(words, place, recommended, spoken_of)
         if found is None or any(inside in taken for inside in range(found.start, found.end)):
             place += 1
             continue
@@ -223,6 +226,14 @@ def _references(words: Sequence[Word], recommended: Sequence[str], taken: set[in
         spoken_of = spoken_of | set(found.item_ids)
         place = found.end
     return mentions
+
+
+def _is_relative(words: Sequence[Word], place: int, taken: set[int]) -> bool:
+    """Whether a word is the "that" of "something that is short": taken for what was shown, it would be asked for."""
+    if words[place].text != "that" or place == 0 or words[place - 1].after:
+        return False
+    follows = words[place - 1].text in _ANTECEDENTS or place - 1 in taken
+    return follows and _text_at(words, place + 1) in _STATEMENT_VERBS and not words[place].after
 
 
 def _reference(words: Sequence[Word], place: int, recommended: Sequence[str], spoken_of: set[str]) -> Mention | None:

@@ -5,6 +5,8 @@ Neutral of the domain: what is sold does not occur. `{it}` stands for something 
 things.
 """
 
+from collections.abc import Mapping, Sequence
+
 from cesrec_core.feedback.intents import (
     ACCEPT,
     CRITIQUE_ADD,
@@ -912,16 +914,16 @@ def examples() -> tuple[list[str], list[str]]:
     return [text for _, _, text in made], [intent for intent, _, _ in made]
 
 
-def fillings() -> list[tuple[str, str, str]]:
+def fillings(fillers: Mapping[str, Sequence[str]] = FILLERS) -> list[tuple[str, str, str]]:
     """Intent, prototype, and a text that was made of it: the examples, with what they come from."""
     return [
         (intent, prototype, text)
         for intent, prototypes in PROTOTYPES.items()
         for number, prototype in enumerate(prototypes)
-        for text in dict.fromkeys(_filled(prototype, number, turn) for turn in range(_FILLINGS))
+        for text in dict.fromkeys(_filled(prototype, fillers, number, turn) for turn in range(_FILLINGS))
     ]
 
 
-def _filled(prototype: str, number: int, turn: int) -> str:
+def _filled(prototype: str, fillers: Mapping[str, Sequence[str]], number: int, turn: int) -> str:
     """Fillers are taken in turn, in steps that run through lists of most lengths."""
-    return prototype.format(**{slot: fillers[(number * 5 + turn * 7) % len(fillers)] for slot, fillers in FILLERS.items()})
+    return prototype.format(**{slot: words[(number * 5 + turn * 7) % len(words)] for slot, words in fillers.items()})
