@@ -71,19 +71,26 @@ class Head:
         known = sorted(word for word, count in counts.items() if count >= _MIN_EXAMPLES_OF_WORDS)
         head = cls(np.zeros((0, len(INTENTS))), {word: row for row, word in enumerate(known)}, settings.scale_of_words)
         features = torch.from_numpy(head._features(texts, embed))
+        # Nearly all of the words' part is 0.
+        of_words = features[:, -len(known) - 1 : -1].to_sparse()
+        dense = torch.cat([features[:, : -len(known) - 1], features[:, -1:]], dim=1)
         targets = torch.tensor([INTENTS.index(intent) for intent in intents])
-        weights = torch.zeros(features.shape[1], len(INTENTS), dtype=torch.float64, requires_grad=True)
-        optimizer = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
+        weights = torch.zeros(dense.shape[1], len(INTENTS), dtype=torch.float64, requires_grad=True)
+        word_weights = torch.zeros(len(known), len(INTENTS), dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([weights, word_weights], max_iter=50, line_search_fn="strong_wolfe")
 
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
-            likelihood = torch.nn.functional.cross_entropy(features @ weights, targets, reduction="sum")
-            total = likelihood + settings.penalty / 2 * weights[:-1].square().sum()
+            scores = dense @ weights + torch.sparse.mm(of_words, word_weights)
+            likelihood = torch.nn.functional.cross_entropy(scores, targets, reduction="sum")
+            squares = weights[:-1].square().sum() + word_weights.square().sum()
+            total = likelihood + settings.penalty / 2 * squares
             total.backward()  # type: ignore[no-untyped-call]
             return total
 
         optimizer.step(loss)  # type: ignore[no-untyped-call]
-        return cls(weights.detach().numpy(), head.words, head.scale_of_words)
+        in_order = torch.cat([weights[:-1], word_weights, weights[-1:]]).detach().numpy()
+        return cls(in_order, head.words, head.scale_of_words)
 
     def probabilities(self, texts: Sequence[str], embed: Embed) -> np.ndarray:
         """Of each intent, float64 [len(texts), len(INTENTS)]; rows sum to 1."""

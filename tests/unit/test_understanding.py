@@ -33,6 +33,9 @@ def read(utterance: str, recommended: tuple[str, ...] = THREE) -> Signals:
     [
         ("sci-fi", {"Sci-Fi"}, set()),
         ("romantic comedies please", {"Romance", "Comedy"}, set()),
+        ("never watch anything except musicals", {"Musical"}, set()),
+        ("these are fine, can I get a mystery", {"Mystery"}, set()),
+        ("we used to enjoy musicals", set(), {"Musical"}),
         ("not a horror fan, what about thrillers", {"Thriller"}, {"Horror"}),
         ("not a horror fan what about thrillers", {"Thriller"}, {"Horror"}),
         ("anything but anime", set(), {"Anime"}),
