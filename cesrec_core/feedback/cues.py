@@ -88,7 +88,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
                 "not watch|not play|not play with|not read|not buy|never watch|never play|never play with|never read|never buy",
                 "anything but|anything except|anything other than",
             ),
-            ("not that i|not that we|not that she|not that he|not that they|never said i|not say i", "do not|does not|did not")
+            ("not that i|not that we|not that she|not that he|not that they|never said i|not say i", "do not|does not|did not"),
         ),
     ),
     Cue.REJECT: (

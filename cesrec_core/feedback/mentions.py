@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from cesrec_core.feedback.cues import CONTRASTS
 from cesrec_core.feedback.spelling import is_misspelt
-from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, MAX_TITLE_WORDS, Vocabulary, Word, names_of, word_set
+from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, MAX_TITLE_WORDS, Vocabulary, Word, names_of, word_set, words_of
 
 _ORDINALS = {
     word: place
@@ -61,11 +61,13 @@ def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary:
     """Mentions in order, none overlapping another. A title's words are not read as attributes."""
     titles = _TitleFinder(words, recommended, vocabulary)
     foreign = _foreign_titles(words)
+    written = {title.start: title for start, end in foreign.items() if (title := titles.written_out(start, end)) is not None}
     mentions: list[Mention] = []
     place = 0
     while place < len(words):
-        mention = titles.at(place)
-        if place in foreign and (mention is None or mention.end < foreign[place]):
+        mention = written.get(place) or titles.at(place)
+        is_known = any(place <= start < foreign.get(place, 0) for start in written)
+        if place in foreign and not is_known and (mention is None or mention.end < foreign[place]):
             mention = Mention(place, foreign[place], evidence=_PARTIAL, is_title=True)
         mention = mention or _attribute(words, place, vocabulary)
         if mention is not None:
@@ -108,6 +110,7 @@ class _TitleFinder:
     def __init__(self, words: Sequence[Word], recommended: Sequence[str], vocabulary: Vocabulary) -> None:
         self._words = words
         self._vocabulary = vocabulary
+        self._words_of_titles: dict[str, list[str]] = {}
         self._recommended: dict[str, list[str]] = {}
         for item_id in dict.fromkeys(recommended):
             for name in names_of(vocabulary.titles.get(item_id, "")):
@@ -125,6 +128,24 @@ class _TitleFinder:
                 if mention is not None:
                     return mention
         return self._misspelt.get(start) or self._part(start)
+
+    def written_out(self, start: int, end: int) -> Mention | None:
+        """The title as the catalogue writes it, article behind and brackets included, that ends with the year before `end`."""
+        texts = [word.text for word in self._words[start:end]]
+        shown = [item_id for item_ids in self._recommended.values() for item_id in item_ids]
+        for place in range(start, end):
+            mention = self.at(place)
+            candidates = dict.fromkeys([*shown, *(mention.item_ids if mention is not None else ())])
+            whole = texts[place - start :]
+            found = tuple(item_id for item_id in candidates if self._title_words(item_id) == whole)
+            if found:
+                return Mention(place, end, item_ids=found, is_title=True)
+        return None
+
+    def _title_words(self, item_id: str) -> list[str]:
+        if item_id not in self._words_of_titles:
+            self._words_of_titles[item_id] = [word.text for word in words_of(self._vocabulary.titles.get(item_id, ""))]
+        return self._words_of_titles[item_id]
 
     def _find_misspelt(self) -> dict[int, Mention]:
         """Titles by their first word, where a word or two of them are written otherwise.

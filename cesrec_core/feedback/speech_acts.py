@@ -44,8 +44,8 @@ class HeadSettings:
         penalty: on half of the squared weights, beside the summed loss of the examples.
     """
 
-    scale_of_words: float = 0.8
-    penalty: float = 0.2
+    scale_of_words: float = 0.5
+    penalty: float = 0.05
 
 
 SETTINGS = HeadSettings()

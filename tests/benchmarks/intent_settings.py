@@ -34,7 +34,7 @@ from cesrec_core.prompts import attribute_words
 NEGATIONS = Path(__file__).parents[1] / "data" / "negations.json"
 MODEL = ".venv/share/cesrec/models/all-minilm-l6-v2"
 MAX_TOKENS = 64
-SCALES = (0.5, 1.0, 2.0, 4.0)
+SCALES = (0.25, 0.5, 1.0, 2.0)
 PENALTIES = (0.025, 0.05, 0.1, 0.2, 0.4)
 EVIDENCE = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
