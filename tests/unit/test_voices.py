@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.voices import HumanVoice, Item, Person, Phrasing, Slot, Voice, answer, filled, read_phrasings, voices
+from voices import HumanVoice, Item, Person, Phrasing, Slot, Voice, answer, filled, read_phrasings, voices
 
 from cesrec_core.feedback.leaks import LeakCheck
 from cesrec_core.feedback.simulated_users import Past
