@@ -1,6 +1,6 @@
 """Chooses what the reading of intents weighs, by cross-validation on prototypes of our own: no other words are read.
 
-    python tests/benchmarks/intent_settings.py [--model FOLDER] [--folds 5] [--threads 1]
+    python tests/benchmarks/intent_settings.py [--model FOLDER] [--folds 5] [--threads 1] [--only-evidence]
 
 Prototypes that say nearly the same lie in one fold: those whose sentence vectors an average linkage puts together below a
 cosine distance of --distance, fillings of one prototype always. Every prototype counts the same, however many fillings it has.
@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--distance", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only-evidence", action="store_true", help="with the settings that ship")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     extractor = Extractor(EmbedItemsSection(model_path=options.model, max_tokens=MAX_TOKENS), "cpu")
@@ -53,7 +54,7 @@ def main() -> int:
     groups = _groups(embed(examples.texts), examples.prototypes, options.distance)
     folds = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % options.folds
     print(f"{len(examples.texts)} texts of {len(groups)} prototypes in {groups.max() + 1} groups\n")
-    settings = _choose_settings(examples, embed, folds)
+    settings = SETTINGS if options.only_evidence else _choose_settings(examples, embed, folds)
     turned_down, asked_for = _choose_evidence(settings, examples, with_attributes, embed, folds)
     chosen = {**vars(settings), "what_is_turned_down": turned_down, "what_is_asked_for": asked_for}
     print("\n" + json.dumps({"chosen": chosen, "ships": vars(SETTINGS)}))
