@@ -59,7 +59,10 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "ramp up|amp up|bring on|bring back|up the|boost|increase|raise|heavier on|big on|double down on|switch to|move to",
         "stick to|stick with|stay with|add|include|choose|pick|opt for|lack|lacks|lacking|missing|short on|could do with",
         "more of a|more of an|put back|weakness for|soft spot for",
-        *_frames(("as long as|so long as|unless|provided", "it is|its|it has|there is|they are|theyre")),
+        *_frames(
+            ("as long as|so long as|unless|provided", "it is|its|it has|there is|they are|theyre"),
+            ("could|can|may", "we have|i have|we get|i get|you get me|you get us|you find me|you find us"),
+        ),
     ),
     Cue.LIKE: (
         "like|likes|liked|love|loves|loved|loving|enjoy|enjoys|enjoyed|in the mood for|mood for|fan|fans|into|interested",
@@ -81,7 +84,11 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "you never|you rarely|you hardly ever|not say no to|never say no to|nothing against",
         "never have too much|never have too many|never get too much|never get too many",
         *_frames(
-            ("not that i|not that we|not that she|not that he|not that they|never said i|not say i", "do not|does not|did not")
+            (
+                "not watch|not play|not play with|not read|not buy|never watch|never play|never play with|never read|never buy",
+                "anything but|anything except|anything other than",
+            ),
+            ("not that i|not that we|not that she|not that he|not that they|never said i|not say i", "do not|does not|did not"),
         ),
     ),
     Cue.REJECT: (
@@ -93,6 +100,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
             ),
             ("not interest|not appeal to|not excite", "me|us|him|her|them"),
             ("never|do not|does not|not", "watch|play|read|buy"),
+            ("used to", "like|love|enjoy|watch|play|read"),
         ),
         "everything but|anything except|everything except|anything other than|other than|had enough|enough of|enough with",
         "had my fill of|too much|too many|way too|too|less|fewer|pass on|pass|not stand|stop|no more|rid of|unlike",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from cesrec_core.feedback.cues import CONTRASTS
 from cesrec_core.feedback.spelling import is_misspelt
-from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, MAX_TITLE_WORDS, Vocabulary, Word, names_of, word_set
+from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, MAX_TITLE_WORDS, Vocabulary, Word, names_of, word_set, words_of
 
 _ORDINALS = {
     word: place
@@ -29,6 +29,8 @@ _AFTER_PRONOUN = _STATEMENT_VERBS | CONTRASTS | word_set("and or too out so at a
 _NUMBERED = re.compile(r"\d{1,2}")
 _SEQUEL = re.compile(r"\d|i{2,3}|iv|vi{0,3}|ix")
 _YEAR = re.compile(r"(19|20)\d{2}")
+# Behind these, as behind an attribute, "that" begins what is said of them and stands for nothing that was shown.
+_ANTECEDENTS = _REFERENCE_NOUNS | word_set("something anything nothing everything those stuff thing things")
 # Words within a title that are written small.
 _SMALL_IN_TITLES = word_set("of the and in a an to on at for from with")
 
@@ -59,11 +61,13 @@ def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary:
     """Mentions in order, none overlapping another. A title's words are not read as attributes."""
     titles = _TitleFinder(words, recommended, vocabulary)
     foreign = _foreign_titles(words)
+    written = {title.start: title for start, end in foreign.items() if (title := titles.written_out(start, end)) is not None}
     mentions: list[Mention] = []
     place = 0
     while place < len(words):
-        mention = titles.at(place)
-        if place in foreign and (mention is None or mention.end < foreign[place]):
+        mention = written.get(place) or titles.at(place)
+        is_known = any(place <= start < foreign.get(place, 0) for start in written)
+        if place in foreign and not is_known and (mention is None or mention.end < foreign[place]):
             mention = Mention(place, foreign[place], evidence=_PARTIAL, is_title=True)
         mention = mention or _attribute(words, place, vocabulary)
         if mention is not None:
@@ -106,6 +110,7 @@ class _TitleFinder:
     def __init__(self, words: Sequence[Word], recommended: Sequence[str], vocabulary: Vocabulary) -> None:
         self._words = words
         self._vocabulary = vocabulary
+        self._words_of_titles: dict[str, list[str]] = {}
         self._recommended: dict[str, list[str]] = {}
         for item_id in dict.fromkeys(recommended):
             for name in names_of(vocabulary.titles.get(item_id, "")):
@@ -123,6 +128,24 @@ class _TitleFinder:
                 if mention is not None:
                     return mention
         return self._misspelt.get(start) or self._part(start)
+
+    def written_out(self, start: int, end: int) -> Mention | None:
+        """The title as the catalogue writes it, article behind and brackets included, that ends with the year before `end`."""
+        texts = [word.text for word in self._words[start:end]]
+        shown = [item_id for item_ids in self._recommended.values() for item_id in item_ids]
+        for place in range(start, end):
+            mention = self.at(place)
+            candidates = dict.fromkeys([*shown, *(mention.item_ids if mention is not None else ())])
+            whole = texts[place - start :]
+            found = tuple(item_id for item_id in candidates if self._title_words(item_id) == whole)
+            if found:
+                return Mention(place, end, item_ids=found, is_title=True)
+        return None
+
+    def _title_words(self, item_id: str) -> list[str]:
+        if item_id not in self._words_of_titles:
+            self._words_of_titles[item_id] = [word.text for word in words_of(self._vocabulary.titles.get(item_id, ""))]
+        return self._words_of_titles[item_id]
 
     def _find_misspelt(self) -> dict[int, Mention]:
         """Titles by their first word, where a word or two of them are written otherwise.
@@ -215,7 +238,8 @@ def _references(words: Sequence[Word], recommended: Sequence[str], taken: set[in
     mentions: list[Mention] = []
     place = 0
     while place < len(words):
-        found = None if place in taken or not recommended else _reference(words, place, recommended, spoken_of)
+        is_silent = place in taken or not recommended or _is_relative(words, place, taken)
+        found = None if is_silent else _reference(words, place, recommended, spoken_of)
         if found is None or any(inside in taken for inside in range(found.start, found.end)):
             place += 1
             continue
@@ -223,6 +247,14 @@ def _references(words: Sequence[Word], recommended: Sequence[str], taken: set[in
         spoken_of = spoken_of | set(found.item_ids)
         place = found.end
     return mentions
+
+
+def _is_relative(words: Sequence[Word], place: int, taken: set[int]) -> bool:
+    """Whether a word is the "that" of "something that is short": taken for what was shown, it would be asked for."""
+    if words[place].text != "that" or place == 0 or words[place - 1].after:
+        return False
+    follows = words[place - 1].text in _ANTECEDENTS or place - 1 in taken
+    return follows and _text_at(words, place + 1) in _STATEMENT_VERBS and not words[place].after
 
 
 def _reference(words: Sequence[Word], place: int, recommended: Sequence[str], spoken_of: set[str]) -> Mention | None:

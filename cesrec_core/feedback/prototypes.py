@@ -5,6 +5,8 @@ Neutral of the domain: what is sold does not occur. `{it}` stands for something 
 things.
 """
 
+from collections.abc import Mapping, Sequence
+
 from cesrec_core.feedback.intents import (
     ACCEPT,
     CRITIQUE_ADD,
@@ -168,6 +170,19 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "seems like a good one",
         "no I haven't, but I will",
         "not yet, but I plan to",
+        "it looks a little {trait} but good, I'll add it to my list",
+        "I have not {used} it, it looks interesting",
+        "never {used} any of them, both sound awesome",
+        "these are good suggestions, I'll {use} them",
+        "that would be a good one to check out, thanks",
+        "it would do for the kids, I'll get it",
+        "the other one sounds perfect",
+        "I will try the other one, then",
+        "the other one sounds very interesting",
+        "I think I'll go with the other one",
+        "it sounds a bit like the other one, but it sounds good",
+        "I'm not sure that I will like it, but I'll try it",
+        "a little {trait}, but it looks good",
     ),
     REJECT: (
         "I'm not sure about {it}",
@@ -266,6 +281,16 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "I was not impressed",
         "it's not what I am looking for",
         "that is not what I wanted",
+        "I only {used} twenty minutes of it",
+        "I got through an hour of it at most",
+        "I have {used} both and did not like them",
+        "I was not a fan of the other one either",
+        "nor do I have any interest in it",
+        "not sure I'd like that one",
+        "I did not love it",
+        "good but not fantastic",
+        "it fell short for me",
+        "I {used} it, it's a little dry",
     ),
     SEEN: (
         "yes, of course",
@@ -366,6 +391,22 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "I'm a big fan of {it}",
         "the ending was amazing",
         "I can't get enough of {it}",
+        "it was so good that I forgot where I was",
+        "oh yes, it was so funny, not like work at all",
+        "it makes me feel old, but I loved it",
+        "always a good one",
+        "I have both, they are wonderful",
+        "that is another good one",
+        "the lead is why I fell in love with it",
+        "we played it all summer",
+        "my copy is worn out",
+        "I have finished it twice",
+        "the other one was excellent",
+        "I have {used} the other one as well",
+        "I {used} the other one and loved it",
+        "it did not feel long at all, so good",
+        "it never gets old",
+        "that is just what I'm after, I loved it",
     ),
     CRITIQUE_FEATURE: (
         "it feels like it is for {trait} people",
@@ -434,6 +475,34 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "not {trait} enough",
         "it's not {more} enough",
         "I don't like that type of humor",
+        "with so many talents behind it I had hoped for more",
+        "I thought it would be better, considering who is behind it",
+        "it promises more than it delivers",
+        "there is not much to it",
+        "it has no heart",
+        "more style than substance",
+        "he is too young for that",
+        "my daughter is too old for it",
+        "she would be frightened by it",
+        "I did not care for the music in it",
+        "I did not love the drawings",
+        "the graphics are dated",
+        "the controls are clumsy",
+        "the rules are hard to understand",
+        "there are too many small pieces",
+        "it breaks too easily",
+        "I don't want one that needs batteries",
+        "the voices got on my nerves",
+        "it takes forever to get going",
+        "it's hardly {trait} at all",
+        "it was well made but {trait}",
+        "it's a little too much for a child",
+        "it is not really {trait}, is it",
+        "I thought it would be {more}",
+        "the jokes fell flat",
+        "it was more {trait} than funny",
+        "they changed too much of it",
+        "it has too many parts",
     ),
     CRITIQUE_ADD: (
         "I'd like it to be {more}",
@@ -509,6 +578,42 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "{kind} have more appeal for me",
         "do they come in another color?",
         "only if it is {more}",
+        "I'm not such a big fan of {kind}",
+        "I really don't like {kind}",
+        "I have seen it, and I really don't like {kind}",
+        "I didn't like {kind}, you got anything good?",
+        "not so keen on {kind}",
+        "I never warmed to {kind}",
+        "I have gone off {kind} lately",
+        "I tend to avoid {kind}",
+        "{kind} are more my speed",
+        "{kind} would suit me better",
+        "{kind} would be more like it",
+        "I could go for {kind}",
+        "how about a good one of {kind}",
+        "are there any other ones out now that are {more}?",
+        "are there others that a small child can {use}?",
+        "any others that came out this year?",
+        "any that are {more}?",
+        "one with better graphics",
+        "one that two can play",
+        "something made of wood",
+        "it shouldn't need batteries",
+        "no blood please",
+        "I'd like it to be {trait} too, like the other one",
+        "ideally {more}",
+        "preferably {more}",
+        "could you go a little {more}?",
+        "a little {more} would be nice",
+        "can we go for {kind} instead?",
+        "let's try {kind}",
+        "do you have {kind}?",
+        "any good {kind} out there?",
+        "are there {kind} among them?",
+        "nothing that is {trait}",
+        "I don't want any {kind}",
+        "please leave out {kind}",
+        "I would need one that is {more}",
     ),
     CRITIQUE_COMPARE: (
         "something like {it}",
@@ -541,6 +646,24 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "like {it} but {more}",
         "it's not as good as {it}",
         "along the same lines as {it}",
+        "the other one was good, this one not so much",
+        "the other one is good, same with this one",
+        "not the same, but it brings the other one to mind",
+        "less like this and more like the other one",
+        "something between {it} and the other one",
+        "it doesn't hold a candle to the other one",
+        "what about the other one, that was a good one",
+        "I love a {trait} one like that",
+        "a {trait} one like {it} would be good",
+        "something as {trait} as {it}",
+        "the other one did it better",
+        "have you got more by the same people?",
+        "more of the same please",
+        "I meant something closer to the other one",
+        "it reminds me of the other one, which I liked better",
+        "anything like the other one?",
+        "I'm after something like the other one",
+        "does it compare with the other one?",
     ),
     PREFERENCE: (
         "I love the actor in it",
@@ -589,6 +712,15 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "I enjoyed the others in that series, too",
         "I grew up with {kind}",
         "I'd say {kind} are my favorite",
+        "they liked the other one",
+        "my favourite is the other one",
+        "I also really like him",
+        "I loved the other one and the other one",
+        "I usually {use} {kind}",
+        "the kids are into {kind}",
+        "the other one was good, by the way",
+        "I also like the other one with her in it",
+        "I like the other one, and anything by the same people",
     ),
     INQUIRY: (
         "what is {it} about?",
@@ -627,6 +759,19 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "which one is that?",
         "is there a sequel?",
         "who plays the main character?",
+        "that's the one where they adopt a child, right?",
+        "isn't that the one about a bank?",
+        "I didn't {use} it, was it {trait}?",
+        "I don't know {it}, is it {trait}?",
+        "are the others as long?",
+        "do they have a rating?",
+        "how many can play it?",
+        "what is it made of?",
+        "does it need batteries?",
+        "what is the other one about?",
+        "is the other one any good?",
+        "the other one, was it {trait}?",
+        "is the other one for children?",
     ),
     OTHER: (
         "yes",
@@ -716,7 +861,6 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "do you like {kind}?",
         "what did you think of it?",
         "any other suggestions?",
-        "any other ideas?",
         "what else do you have?",
         "what else can you suggest?",
         "anything else?",
@@ -743,6 +887,19 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
         "I was talking about the weather",
         "we live in the countryside",
         "I work with children",
+        "there was a mistake in the name",
+        "I typed it wrong",
+        "I hope this helps",
+        "any other ideas?",
+        "are there more?",
+        "oh perfect",
+        "have you {used} the other one?",
+        "did you {use} the other one?",
+        "do you like the other one?",
+        "is there something else that you would suggest?",
+        "I haven't {used} the other one",
+        "I'll let them know about the other one",
+        "that one stars someone else",
     ),
 }
 
@@ -753,16 +910,20 @@ _FILLINGS = 3
 
 def examples() -> tuple[list[str], list[str]]:
     """Every prototype a few times with other fillers, and the intent of each; always the same."""
-    texts: list[str] = []
-    intents: list[str] = []
-    for intent, prototypes in PROTOTYPES.items():
-        for number, prototype in enumerate(prototypes):
-            filled = dict.fromkeys(_filled(prototype, number, turn) for turn in range(_FILLINGS))
-            texts += filled
-            intents += [intent] * len(filled)
-    return texts, intents
+    made = fillings()
+    return [text for _, _, text in made], [intent for intent, _, _ in made]
 
 
-def _filled(prototype: str, number: int, turn: int) -> str:
+def fillings(fillers: Mapping[str, Sequence[str]] = FILLERS) -> list[tuple[str, str, str]]:
+    """Intent, prototype, and a text that was made of it: the examples, with what they come from."""
+    return [
+        (intent, prototype, text)
+        for intent, prototypes in PROTOTYPES.items()
+        for number, prototype in enumerate(prototypes)
+        for text in dict.fromkeys(_filled(prototype, fillers, number, turn) for turn in range(_FILLINGS))
+    ]
+
+
+def _filled(prototype: str, fillers: Mapping[str, Sequence[str]], number: int, turn: int) -> str:
     """Fillers are taken in turn, in steps that run through lists of most lengths."""
-    return prototype.format(**{slot: fillers[(number * 5 + turn * 7) % len(fillers)] for slot, fillers in FILLERS.items()})
+    return prototype.format(**{slot: words[(number * 5 + turn * 7) % len(words)] for slot, words in fillers.items()})

@@ -43,7 +43,7 @@ def simulate_utterance(
     wanted = _wishes(target_attributes)
     if not wanted:
         return vague_utterance(rng)
-    unwanted = _draw_unwanted(wanted, shown_attributes, rng) if rng.random() < unwanted_share else None
+    unwanted = draw_unwanted(wanted, shown_attributes, rng) if rng.random() < unwanted_share else None
     wish = _say_wish(wanted, rng, max_attributes)
     # Without titles nothing is drawn, so that the words of a seed stay what they are.
     if shown_titles and rng.random() < _COMPARED_WITH_ITEM_SHARE:
@@ -111,7 +111,8 @@ def _say_wish(wanted: list[str], rng: np.random.Generator, max_attributes: int) 
     return _pick(phrases.PAIRS_OF_WISHES, rng).format(first=drawn[0], second=drawn[1])
 
 
-def _draw_unwanted(wanted: list[str], shown_attributes: Sequence[Sequence[str]], rng: np.random.Generator) -> str | None:
+def draw_unwanted(wanted: Sequence[str], shown_attributes: Sequence[Sequence[str]], rng: np.random.Generator) -> str | None:
+    """An attribute of what was shown that is not wanted, drawn by how common it is there; in words; None without one."""
     counts = Counter(attribute_words(attribute) for shown in shown_attributes for attribute in shown)
     candidates = sorted((words, count) for words, count in counts.items() if words and words not in wanted)
     if not candidates:

@@ -22,7 +22,7 @@ from cesrec_core.feedback.mentions import find_mentions
 from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
 from cesrec_core.feedback.vocabulary import Vocabulary, Word, words_of
 
-PARSER_VERSION = "rules-3"
+PARSER_VERSION = "rules-4"
 
 _EXPLICIT = 0.9
 _IMPLIED = 0.6
@@ -128,7 +128,8 @@ class Listener:
         for (signals, said), item_ids in zip(read, recommended, strict=True):
             of_sentences = np.stack([probabilities[sentence] for sentence in said.sentences])
             evidence = _evidence_of_change(signals, item_ids)
-            result.append(replace(signals, intents=intents_of(of_sentences, probabilities[said.whole], evidence)))
+            of_whole, names_unwanted = probabilities[said.whole], bool(signals.unwanted_attributes)
+            result.append(replace(signals, intents=intents_of(of_sentences, of_whole, evidence, names_unwanted)))
         return result
 
     def _probabilities(self, spoken_texts: Iterable[Spoken]) -> dict[str, np.ndarray]:

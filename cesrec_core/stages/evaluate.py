@@ -60,8 +60,7 @@ def run_evaluation(config: Config) -> dict[str, Any]:
     spark = spark_session(config.spark, "cesrec evaluate")
     with RaySession(config.ray) as ray:
         context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
-        _refuse_artifacts_that_saw_targets(context)
-        evaluator = _evaluator(context)
+        evaluator = open_evaluator(context)
         histories = read_dataset(export_dataset(context)).histories
         log.info("validation: choosing weights")
         weights = _chosen_weights(evaluator, histories)
@@ -82,7 +81,13 @@ def _refuse_artifacts_that_saw_targets(context: RunContext) -> None:
             )
 
 
-def _evaluator(context: RunContext) -> Evaluator:
+def open_evaluator(context: RunContext) -> Evaluator:
+    """The evaluator of the artifacts in force.
+
+    Raises:
+        ArtifactError: an artifact was trained on the very items it would be tested on.
+    """
+    _refuse_artifacts_that_saw_targets(context)
     features = CatalogueFeatures.load(export_features(context))
     recommender, _ = load_recommender(context.artifact("recommender")[0])
     base = Path(context.config.finetune_constructor.model_path)

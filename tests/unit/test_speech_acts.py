@@ -39,8 +39,12 @@ TITLES = {
     "bear": "Wobbly Bear",
     "kong": "Kingdom of Marvels (1988)",
     "alph": "Alphaville (1965)",
+    "tower": "Lonely Tower, The (1995)",
+    "mort": "Mortal (Mort, La) (1994)",
 }
-VOCABULARY = Vocabulary.from_items(list(TITLES), list(TITLES.values()), [["Crime"], ["Drama"], ["Plush"], ["War"], ["Sci-Fi"]])
+VOCABULARY = Vocabulary.from_items(
+    list(TITLES), list(TITLES.values()), [["Crime"], ["Drama"], ["Plush"], ["War"], ["Sci-Fi"], [], []]
+)
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
@@ -133,6 +137,12 @@ def test_intents_of_probabilities(sentence: np.ndarray, whole: np.ndarray, evide
     assert is_actionable(expected) == any(intent in ACTIONABLE for intent in expected)
 
 
+def test_who_turns_down_a_kind_of_things_asks_for_others() -> None:
+    rejects, keeps = probabilities(reject=1.0), probabilities(seen=1.0)
+    assert intents_of(rejects[None], rejects, 0.0, names_unwanted=True) == (REJECT, CRITIQUE_ADD)
+    assert intents_of(keeps[None], keeps, 0.0, names_unwanted=True) == (SEEN,)
+
+
 def read_without_titles(text: str, recommended: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     words = words_of(text)
     said = spoken(text, words, find_mentions(words, recommended, VOCABULARY), frozenset(recommended))
@@ -174,6 +184,10 @@ def test_misspelt_words(word: str, meant: str, expected: bool) -> None:
         ("I loved Kingdm of Marvels (1988)", (), "kong"),
         ("I loved Kingdm of Marvels (2011)", (), None),  # of another year
         ("I loved Kingdom of Spiders", (), None),
+        # As the catalogue writes them, article behind and brackets included.
+        ("I liked Lonely Tower, The (1995)", (), "tower"),
+        ("I liked Mortal (Mort, La) (1994)", ("mort",), "mort"),
+        ("Lonely Tower, The (1996) was fun", (), None),
     ],
 )
 def test_titles_are_linked_as_people_write_them(utterance: str, recommended: tuple[str, ...], liked: str | None) -> None:
@@ -235,7 +249,11 @@ def test_a_command_to_recommend_an_item_is_no_wish_for_it(listener: Listener) ->
 def files(tmp_path: Path) -> Path:
     pq.write_table(
         pa.table(
-            {"item_id": list(TITLES), "title": list(TITLES.values()), "attributes": [["Crime"], ["Drama"], ["Plush"], [], []]}
+            {
+                "item_id": list(TITLES),
+                "title": list(TITLES.values()),
+                "attributes": [["Crime"], ["Drama"], ["Plush"], [], [], [], []],
+            }
         ),
         tmp_path / "items.parquet",
     )

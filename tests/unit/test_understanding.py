@@ -33,6 +33,9 @@ def read(utterance: str, recommended: tuple[str, ...] = THREE) -> Signals:
     [
         ("sci-fi", {"Sci-Fi"}, set()),
         ("romantic comedies please", {"Romance", "Comedy"}, set()),
+        ("never watch anything except musicals", {"Musical"}, set()),
+        ("these are fine, can I get a mystery", {"Mystery"}, set()),
+        ("we used to enjoy musicals", set(), {"Musical"}),
         ("not a horror fan, what about thrillers", {"Thriller"}, {"Horror"}),
         ("not a horror fan what about thrillers", {"Thriller"}, {"Horror"}),
         ("anything but anime", set(), {"Anime"}),
@@ -394,6 +397,11 @@ def test_what_is_only_hinted_at_is_trusted_less(utterance: str, confidence: floa
         ("not interested, thank you", ("titanic",), set(), {"titanic"}),
         ("Enemy at the Gates (2001) was good", (), set(), set()),
         ("Toy Story 2 was good", (), set(), set()),
+        # "that" behind what it tells more of speaks of nothing that was shown; behind a verb it does.
+        ("I'd like something that is not a sequel", ("toys",), set(), set()),
+        ("one that looks different please", ("toys",), set(), set()),
+        ("I want a comedy that is short", ("toys",), set(), set()),
+        ("I think that is great", ("toys",), {"toys"}, set()),
     ],
 )
 def test_items(utterance: str, recommended: tuple[str, ...], wanted: set[str], unwanted: set[str]) -> None:
@@ -513,5 +521,5 @@ def test_a_hundred_kilobytes_are_read_to_the_end(piece: str) -> None:
 
 def test_model_id_names_parser_and_catalogue() -> None:
     other = Vocabulary.from_items(["1"], ["A"], [["x"]])
-    assert model_id(VOCABULARY) == f"rules-3-{VOCABULARY.fingerprint}"
+    assert model_id(VOCABULARY) == f"rules-4-{VOCABULARY.fingerprint}"
     assert model_id(other) != model_id(VOCABULARY)
