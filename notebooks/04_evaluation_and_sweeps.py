@@ -20,7 +20,7 @@
 
 from cesrec_core.evaluation import VARIANTS, choose_weights
 from cesrec_core.evaluation_sweeps import sweep_num_masked, sweep_weight
-from cesrec_core.report.evaluation_figures import rounds_figure, sweep_figure, tests_figure, variants_figure
+from cesrec_core.report.evaluation_figures import differences_figure, rounds_figure, sweep_figure, variants_figure
 from cesrec_core.stages.evaluate import evaluate, open_evaluator
 from cesrec_core.stages.notebook import open_notebook
 
@@ -87,7 +87,7 @@ variants_figure(evaluated.rows, evaluated.num_users)
 
 # COMMAND ----------
 
-tests_figure(evaluated.tests)
+differences_figure(evaluated.tests)
 
 # COMMAND ----------
 

@@ -77,7 +77,7 @@ def density_figure(profile: DataProfile) -> Picture:
     for (row, column), share in np.ndenumerate(table):
         is_dark = share > 0.6 * table.max()
         axes.text(column, row, _percent(share), ha="center", va="center", fontsize=8, color="white" if is_dark else INK)
-    axes.set_xticks(range(len(columns)), labels=[_range_of(bits) for bits in columns])
+    axes.set_xticks(range(len(columns)), labels=[_range_of(bits) for bits in columns], rotation=25, ha="right")
     axes.set_yticks(range(len(rows)), labels=[_range_of(bits) for bits in rows])
     axes.set(xlabel="interactions of the item", ylabel="items in the history")
     style(axes, f"How empty the table of people and items is: {_percent(profile.filled_share)} is filled", "")

@@ -32,7 +32,7 @@ def variants_figure(rows: Sequence[TableRow], num_users: int, measures: Sequence
     return picture
 
 
-def tests_figure(tests: Mapping[str, PairedTest]) -> Picture:
+def differences_figure(tests: Mapping[str, PairedTest]) -> Picture:
     """Differences over the same users; what its interval leaves on one side of 0 is no accident."""
     picture = Picture(10.0, 1.2 + 0.34 * max(1, len(tests)), "Paired differences in NDCG@10")
     axes = picture.subplots()

@@ -35,8 +35,8 @@ def counts_figure(counts: Mapping[str, float], title: str) -> Picture:
     bars = axes.barh(range(len(counts)), list(counts.values()), 0.6, color=ONE)
     axes.bar_label(bars, fmt="{:,.0f}", padding=4, color=INK, fontsize=9)
     axes.set_xscale("symlog", linthresh=10)
-    axes.set_xticks([])
-    axes.grid(False)
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
     axes.margins(x=0.15)
     name_rows(axes, [name.replace("_", " ") for name in counts])
     return picture

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,8 @@ from cesrec_core.report.story import Listed, Said, StoryRound, UserStory
 from cesrec_core.report.text import shown
 
 MAX_TITLE, MAX_WORDS = 38, 400
+# Of the axes that words stand on.
+WIDTH = 10.0
 # Places of a history that fit on a picture.
 MAX_PLACES = 30
 PARTS = {"base": ONE, "attributes": GOOD, "aligned": TWO, "constructor": "#8e4aa8"}
@@ -36,7 +39,7 @@ def history_figure(story: UserStory) -> Picture:
     for row, place in enumerate(read):
         told = ", ".join(place.attributes)
         if place.is_masked and place.explained is not None:
-            told = f"masked: {place.explained.deviations:.1f} deviations below the median  ·  {told}"
+            told = f"masked: {place.explained.deviations:.1f} deviations below the median · {told}"
         axes.text(
             max(0.0, float(cosines[row])) + 0.03,
             row,
@@ -54,26 +57,42 @@ def history_figure(story: UserStory) -> Picture:
 
 def said_figure(story: UserStory) -> Picture:
     """What the person said, and how it was understood."""
-    quotes = [textwrap.wrap(f"“{shown(said.utterance, MAX_WORDS)}”", 92) for said in story.said]
-    heights = [0.3 * len(lines) + 0.85 for lines in quotes]
-    picture = Picture(9.0, 0.6 + max(1.0, sum(heights)), f"{len(story.said)} utterances and how they were understood")
+    blocks = [(_quote(said), _chips(said)) for said in story.said]
+    heights = [0.3 * len(lines) + 0.42 * (chips[-1].row + 1) + 0.45 for lines, chips in blocks]
+    picture = Picture(9.0, 0.5 + max(0.8, sum(heights)), f"{len(story.said)} utterances and how they were understood")
     axes = picture.subplots()
     style(axes, "What was said, and how it was understood", "")
     axes.set_axis_off()
     if not story.said:
         say(axes, "Nothing was said.")
         return picture
-    axes.set(xlim=(0, 10), ylim=(sum(heights), 0))
+    axes.set(xlim=(0, WIDTH), ylim=(sum(heights), 0))
     top = 0.0
-    for said, lines, height in zip(story.said, quotes, heights, strict=True):
+    for (lines, chips), height in zip(blocks, heights, strict=True):
         axes.text(0.0, top + 0.1, "\n".join(lines), va="top", fontsize=12, color=INK, style="italic", parse_math=False)
-        _understood(axes, said, top + 0.3 * len(lines) + 0.3)
+        for chip in chips:
+            y = top + 0.3 * len(lines) + 0.35 + 0.42 * chip.row
+            box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": chip.colour, "linewidth": 1}
+            axes.text(chip.x, y, chip.text, va="center", fontsize=9, color=chip.colour, parse_math=False, bbox=box)
         top += height
     return picture
 
 
-def _understood(axes: Axes, said: Said, y: float) -> None:
-    """Chips in a row: intents, what is wanted, what is not."""
+class Chip(NamedTuple):
+    """A word in a box, from `x` on; rows are counted from 0."""
+
+    row: int
+    x: float
+    text: str
+    colour: str
+
+
+def _quote(said: Said) -> list[str]:
+    return textwrap.wrap(f"“{shown(said.utterance, MAX_WORDS)}”", 92)
+
+
+def _chips(said: Said) -> list[Chip]:
+    """Intents, what is wanted, what is not: beside each other, and below where the row is full."""
     words = [
         *((intent.replace("_", " "), SOFT) for intent in said.intents),
         *((f"+ {shown(name, 30)}", GOOD) for name in (*said.wanted, *said.wanted_items)),
@@ -81,19 +100,16 @@ def _understood(axes: Axes, said: Said, y: float) -> None:
         *([("vague", TWO)] if said.is_vague else []),
         (f"confidence {said.confidence:.2f}", SOFT),
     ]
-    x = 0.05
+    chips: list[Chip] = []
+    row, x = 0, 0.05
     for text, colour in words:
-        axes.text(
-            x,
-            y,
-            text,
-            va="center",
-            fontsize=9,
-            color=colour,
-            parse_math=False,
-            bbox={"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": colour, "linewidth": 1},
-        )
-        x += 0.45 + 0.088 * len(text)
+        # About what a letter takes on average; the room between chips makes up for the rest.
+        width = 0.45 + 0.088 * len(text)
+        if x + width > WIDTH and x > 0.05:
+            row, x = row + 1, 0.05
+        chips.append(Chip(row, x, text, colour))
+        x += width
+    return chips
 
 
 def rewrite_figure(story: UserStory) -> Picture:
@@ -142,7 +158,7 @@ def lists_figure(story: UserStory) -> Picture:
     picture = Picture(10.0, 1.1 + 0.36 * num_rows, f"{num_new} of {len(story.after)} recommended items are new to the list")
     axes = picture.subplots()
     axes.set_axis_off()
-    axes.set(xlim=(0, 10), ylim=(num_rows + 0.6, -0.6))
+    axes.set(xlim=(0, WIDTH), ylim=(num_rows + 1.1, -0.6))
     for x, title, align in ((3.9, "Without the words", "right"), (6.1, "With the words", "left")):
         axes.text(x, -0.3, title, ha=align, fontsize=11, fontweight="bold", color=INK)
     place_of = {item.item_id: item.rank for item in story.before}
@@ -156,7 +172,7 @@ def lists_figure(story: UserStory) -> Picture:
             told = _line_of(item, align == "right")
             axes.text(x, item.rank, told, ha=align, va="center", fontsize=9.5, color=_colour_of(item, story), parse_math=False)
     legend = "green: has what was asked for   red: has what was turned down   dot: new on the list"
-    axes.text(5.0, num_rows + 0.55, legend, ha="center", fontsize=8.5, color=SOFT)
+    axes.text(5.0, num_rows + 0.95, legend, ha="center", fontsize=8.5, color=SOFT)
     return picture
 
 
