@@ -7,9 +7,10 @@
 # MAGIC histories that are too short to show a taste, a handful of items that everybody has, or attributes that hardly
 # MAGIC any item carries.
 # MAGIC
-# MAGIC **Parameters**: `config`, a YAML file, and `run_date`. On Databricks they are widgets above; elsewhere the
-# MAGIC environment variables `CESREC_CONFIG` and `CESREC_RUN_DATE`. Without them: `conf/databricks.yaml` there,
-# MAGIC `conf/local.yaml` here.
+# MAGIC **Parameters**: `config`, a YAML file; `run_date`; and `set`, what jobs are told by `--set`, such as
+# MAGIC `warehouse.schema_name=main.cesrec warehouse.path=/Volumes/main/cesrec/warehouse` where the job of the bundle
+# MAGIC has run. On Databricks they are widgets above; elsewhere the environment variables `CESREC_CONFIG`,
+# MAGIC `CESREC_RUN_DATE` and `CESREC_SET`. Without them: `conf/databricks.yaml` there, `conf/local.yaml` here.
 
 # COMMAND ----------
 

@@ -12,7 +12,7 @@
 # MAGIC items that fit both the words and the rest. The recommender then reads this **pseudo-sequence**, a history that
 # MAGIC the person might as well have had, and needs no change to listen.
 # MAGIC
-# MAGIC **Parameters**: `config` and `run_date`, as in notebook 1.
+# MAGIC **Parameters**: `config`, `run_date` and `set`, as in notebook 1.
 
 # COMMAND ----------
 

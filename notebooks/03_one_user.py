@@ -6,8 +6,8 @@
 # MAGIC items were masked and why, what they said, how it was understood, what was put into their history, and what they
 # MAGIC are recommended with and without their words.
 # MAGIC
-# MAGIC **Parameters**: `config` and `run_date` as in notebook 1, and `user_id`. Without one, somebody whose history was
-# MAGIC rewritten. What you see is about a person: do not copy it elsewhere.
+# MAGIC **Parameters**: `config`, `run_date` and `set` as in notebook 1, and `user_id`. Without one, somebody whose
+# MAGIC history was rewritten. What you see is about a person: do not copy it elsewhere.
 
 # COMMAND ----------
 

@@ -13,8 +13,8 @@
 # MAGIC 2. **Choose on validation, report on test, once.** Weights and sweeps below look at validation items only.
 # MAGIC 3. **No mean without its interval.** Two hundred users leave NDCG@10 uncertain by several hundredths.
 # MAGIC
-# MAGIC **Parameters**: `config` and `run_date` as in notebook 1, and `max_users`, a seeded sample: more users, narrower
-# MAGIC intervals, more minutes.
+# MAGIC **Parameters**: `config`, `run_date` and `set` as in notebook 1, and `max_users`, a seeded sample: more users,
+# MAGIC narrower intervals, more minutes.
 
 # COMMAND ----------
 

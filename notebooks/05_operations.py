@@ -5,9 +5,9 @@
 # MAGIC What happened in the last nights, whether anything drifts, what was refused, and how to let consumers read an
 # MAGIC older run again. Everything here is read from the tables `runs`, `metrics` and `quarantine`; no stage is run.
 # MAGIC
-# MAGIC **Parameters**: `config` as in notebook 1, `run_id` of the run to look at (without it: the one that began last),
-# MAGIC and `roll_back_to`, the id of a run to publish again. **As long as that is empty, this notebook changes
-# MAGIC nothing.**
+# MAGIC **Parameters**: `config` and `set` as in notebook 1, `run_id` of the run to look at (without it: the one that
+# MAGIC began last), and `roll_back_to`, the id of a run to publish again. **As long as that is empty, this notebook
+# MAGIC changes nothing.**
 
 # COMMAND ----------
 

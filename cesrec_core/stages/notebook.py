@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,14 +71,16 @@ def open_notebook(title: str, dbutils: Any | None, sets: Mapping[str, str] | Non
         title: what Spark calls the application.
         dbutils: of Databricks, for its widgets; None elsewhere.
         sets: which keys of the configuration parameters stand for.
-        defaults: parameters besides `config` and `run_date`, with their values where none is given.
+        defaults: parameters besides `config`, `run_date` and `set`, with their values where none is given. `set` holds what
+            jobs are told by --set, one behind the other with spaces between.
 
     Raises:
         ConfigError: the configuration cannot be used.
     """
     config_file = LOCAL_CONFIG if dbutils is None else DATABRICKS_CONFIG
-    parameters = read_parameters(dbutils, {"config": config_file, "run_date": "", **defaults})
-    overrides = [f"{key}={parameters[name]}" for name, key in (sets or {}).items()]
+    parameters = read_parameters(dbutils, {"config": config_file, "run_date": "", "set": "", **defaults})
+    overrides = shlex.split(parameters["set"])
+    overrides += [f"{key}={parameters[name]}" for name, key in (sets or {}).items()]
     overrides += [f"run.run_date='{parameters['run_date']}'"] if parameters["run_date"] else []
     config = load_config(Path(parameters["config"]), overrides)
     return Notebook(parameters, config, spark_session(config.spark, f"cesrec {title}"), RaySession(config.ray))

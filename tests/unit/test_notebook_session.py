@@ -46,11 +46,19 @@ def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_spark")
 def test_parameters_reach_the_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_text("evaluate: {max_users: 7}", encoding="utf-8")
-    for name, value in (("CONFIG", str(tmp_path / "some.yaml")), ("RUN_DATE", "2026-03-02"), ("MAX_USERS", "30")):
+    of_environment = {
+        "CONFIG": str(tmp_path / "some.yaml"),
+        "RUN_DATE": "2026-03-02",
+        "MAX_USERS": "30",
+        "SET": "warehouse.schema_name=main.cesrec 'warehouse.path=/Volumes/main/with space'",
+    }
+    for name, value in of_environment.items():
         monkeypatch.setenv(f"CESREC_{name}", value)
     opened = open_notebook("look", None, {"max_users": "evaluate.max_users"}, max_users="200")
     assert opened.config.evaluate.max_users == 30
     assert opened.config.run.run_date == "2026-03-02"
+    warehouse = opened.config.warehouse
+    assert (warehouse.schema_name, str(warehouse.path)) == ("main.cesrec", "/Volumes/main/with space")
     assert opened.spark == "cesrec look"
     monkeypatch.setenv("CESREC_MAX_USERS", "many")
     with pytest.raises(ConfigError, match="max_users"):
@@ -59,7 +67,8 @@ def test_parameters_reach_the_configuration(monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.mark.usefixtures("no_spark")
 def test_each_place_has_a_configuration_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CESREC_CONFIG", raising=False)
+    for name in ("CONFIG", "RUN_DATE", "SET"):
+        monkeypatch.delenv(f"CESREC_{name}", raising=False)
     assert open_notebook("look", None).parameters["config"] == "conf/local.yaml"
     on_databricks = open_notebook("look", SimpleNamespace(widgets=Widgets({})))
     assert on_databricks.parameters["config"] == "conf/databricks.yaml"
