@@ -17,7 +17,9 @@ COLOURS = {"published": GOOD, "finished": ONE, "partial": SOFT, "running": SOFT,
 
 
 def picture_of_file(path: Path, description: str) -> Picture:
-    """A picture that a training left in its artifact."""
+    """A picture that a training left in its artifact; models that are fitted in one go leave none."""
+    if not path.is_file():
+        return _nothing(description, "This model was fitted in one go, and left no curve.")
     pixels = imread(path)
     height, width = pixels.shape[:2]
     picture = Picture(7.0, 7.0 * height / width, description)
@@ -47,15 +49,21 @@ def tallies_figure(tallies: Sequence[Tally], title: str, nothing: str) -> Pictur
     counted = [tally for tally in tallies if tally.count]
     if counted:
         return counts_figure({tally.name: tally.count for tally in counted}, title)
+    return _nothing(title, nothing)
+
+
+def _nothing(title: str, text: str) -> Picture:
     picture = Picture(7.5, 1.2, title)
     axes = picture.subplots()
     style(axes, title)
-    say(axes, nothing)
+    say(axes, text)
     return picture
 
 
-def histogram_figure(histogram: Histogram) -> Picture:
-    """Kinds beside each other, as shares of their kind: kinds differ in number."""
+def histogram_figure(histogram: Histogram | None) -> Picture:
+    """Kinds beside each other, as shares of their kind: kinds differ in number. None where nothing was counted."""
+    if histogram is None:
+        return _nothing("Nothing was counted", "There is nothing to make a histogram of.")
     picture = Picture(7.0, 3.2, histogram.title)
     axes = picture.subplots()
     edges = np.asarray(histogram.edges)

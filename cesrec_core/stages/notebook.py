@@ -46,6 +46,8 @@ class Notebook:
     def run_stage(self, name: str) -> dict[str, float]:
         """Run one stage of the nightly job where there is reason to, as its job does; returns what it counted.
 
+        Of a run that has been published already, publishing does nothing and counts nothing.
+
         Raises:
             ConfigError: there is no stage of that name.
         """
@@ -54,7 +56,7 @@ class Notebook:
             raise ConfigError(f"There is no stage {name!r}. The stages are: {', '.join(names)}.")
         place = names.index(name)
         execute([NIGHTLY[place]], self.run, NIGHTLY[:place])
-        return dict(self.run.results[name].counts)
+        return dict(self.run.results[name].counts) if name in self.run.results else {}
 
     def reader(self, run_id: str | None = None) -> RunReader:
         """What there is to tell of a run now; of `run` where none is named."""

@@ -28,7 +28,6 @@ from cesrec_core.delta_io.runs import find_run, latest_published  # noqa: E402
 from cesrec_core.notebook_source import ShownCell, as_ipynb, run_cells  # noqa: E402
 from cesrec_core.report.pictures import HtmlTable, Picture  # noqa: E402
 from cesrec_core.schemas import TABLES  # noqa: E402
-from cesrec_core.stages.evaluate import evaluate  # noqa: E402
 from cesrec_core.stages.nightly import NIGHTLY  # noqa: E402
 from cesrec_core.stages.runner import run_job  # noqa: E402
 
@@ -155,7 +154,7 @@ def check_user(seen: dict[str, Any]) -> None:
     had = {place.item_id for place in story.history}
     assert not had & {item.item_id for item in (*story.before, *story.after)}
     assert len(story.before) == len(story.after) == 10
-    assert all(item.score == item.parts["base"] for item in story.before)
+    assert all(abs(item.score - item.parts["base"]) < 1e-5 for item in story.before)
     texts = {text.get_text() for axes in seen["pictures"][2].axes for text in axes.texts}
     replaced = next(of for turn in story.rounds for of in turn.replacements)
     assert any(replaced.after in text for text in texts), texts
@@ -170,7 +169,6 @@ def check_evaluation(seen: dict[str, Any]) -> None:
     assert means[weights.marked[0]] == max(means.values())
     assert evaluated.rows[1].weights.attribute == weights.marked[0]
     assert seen["masks"].values == (1, 2, 3)
-    assert evaluate.__module__ == "cesrec_core.stages.evaluate"
 
 
 def check_operations(seen: dict[str, Any], second_run: str) -> None:

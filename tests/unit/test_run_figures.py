@@ -95,6 +95,11 @@ def test_the_run_that_consumers_read_is_named() -> None:
     assert f"{day} aaaa" in words
 
 
+def test_where_there_is_nothing_a_picture_says_so(tmp_path: Path) -> None:
+    assert "There is nothing to make a histogram of." in words_on(histogram_figure(None))
+    assert "This model was fitted in one go, and left no curve." in words_on(picture_of_file(tmp_path / "none.png", "a curve"))
+
+
 def test_a_picture_of_a_file_keeps_its_shape(tmp_path: Path) -> None:
     (tmp_path / "curve.png").write_bytes(Picture(4, 1, "").png())
     picture = picture_of_file(tmp_path / "curve.png", "a curve")
