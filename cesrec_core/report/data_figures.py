@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.ticker import PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from cesrec_core.report.data_profile import DataProfile
 from cesrec_core.report.pictures import INK, LINE, ONE, SOFT, TWO, Picture, name_rows, say, style
@@ -24,12 +24,16 @@ def history_lengths_figure(profile: DataProfile) -> Picture:
     axes.hist(lengths, bins=edges.tolist(), weights=people, color=ONE, edgecolor="white")
     median = float(np.repeat(lengths, people)[(profile.num_users - 1) // 2])
     axes.axvline(median, color=TWO, linewidth=1.5)
-    axes.annotate(f"  half have {median:.0f} or fewer", (median, 0.96), xycoords=("data", "axes fraction"), color=TWO, va="top")
+    axes.annotate(f" half have {median:.0f} or fewer", (median, 0.98), xycoords=("data", "axes fraction"), color=TWO, va="top")
+    # Room for the words above the bars.
+    axes.margins(y=0.18)
     if is_wide:
         axes.set_xscale("log")
         ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if lengths[0] <= tick <= lengths[-1]]
         axes.set_xticks(ticks, labels=[f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="items in the history", ylabel="people")
     style(axes, "How long the histories are", "y")
     return picture
@@ -117,7 +121,7 @@ def attributes_figure(profile: DataProfile) -> Picture:
     axes.barh(places + 0.19, of_interactions, 0.36, color=ONE, label="share of the interactions")
     name_rows(axes, [use.name for use in profile.attributes])
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     style(axes, "What the items are, and what people take")
     return picture
 
@@ -132,6 +136,7 @@ def feedback_figure(profile: DataProfile) -> Picture:
         return picture
     bars = axes.barh(range(len(profile.feedback)), list(profile.feedback.values()), 0.6, color=ONE)
     axes.bar_label(bars, fmt="{:,.0f}", padding=4, color=INK, fontsize=9)
+    axes.xaxis.set_visible(False)
     axes.margins(x=0.12)
     name_rows(axes, list(profile.feedback))
     return picture
