@@ -11,7 +11,7 @@ STAMP := $(VENV)/.set-up
 RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evaluate test lint check format wheel stages browser-check standalone newcomer airflow clean
+.PHONY: help setup demo evaluate test lint check format wheel stages browser-check notebooks standalone newcomer airflow clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ wheel: $(STAMP) ## build dist/*.whl for executors and workers
 
 browser-check: $(STAMP) ## the page of a run in Chromium, light and dark, phone and desktop; PAGE=FILE for one of your own
 	@$(RUN) python tests/browser/check_page.py $(PAGE)
+
+notebooks: $(STAMP) ## notebooks/ from the first to the last on a tiny world, checked against its tables; OUT=FOLDER keeps what they show
+	@$(RUN) python tests/notebooks/nights_in_notebooks.py $(if $(OUT),--out $(OUT))
 
 stages: $(STAMP) ## the night of a tiny world stage by stage, as a scheduler runs it, beside the nightly job: many minutes
 	@$(RUN) python -m pytest tests/end_to_end/stage_by_stage.py

@@ -149,12 +149,17 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Replacement:
-    """An item that left a history and the one that came; None where nothing left or came."""
+    """An item that left a history and the one that came; None where nothing left or came.
+
+    Attributes:
+        margin: its lead over the runner-up, in probability.
+    """
 
     before: str | None
     after: str | None
     probability: float | None = None
     runner_up: str | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,22 @@ class Tally:
     count: int
     meaning: str = ""
     examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One run among others.
+
+    Attributes:
+        seconds: from its beginning to its end, pauses between single stages included; None where it has not ended.
+        is_read: whether consumers read it now.
+    """
+
+    run_id: str
+    run_date: dt.date
+    status: str
+    seconds: float | None
+    is_read: bool
 
 
 @dataclass(frozen=True)

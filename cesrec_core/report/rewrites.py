@@ -20,6 +20,7 @@ def replacements(row: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[Rep
     places: Sequence[int] = row[c.REPLACED_POSITIONS]
     replaced: Sequence[str] = row[c.REPLACED_ITEM_IDS]
     runner_ups = row[c.RUNNER_UP_ITEM_IDS] or [None] * len(places)
+    margins = row[c.MARGINS] or [None] * len(places)
     is_after, was_there = set(after), set(replaced)
     left = [item for item in replaced if item not in is_after]
     came = [number for number, place in enumerate(places) if after[place] not in was_there]
@@ -32,6 +33,7 @@ def replacements(row: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[Rep
                 after=None if number is None else titles.get(after[places[number]], after[places[number]]),
                 probability=None if number is None else row[c.PROBABILITIES][number],
                 runner_up=None if runner_up is None else titles.get(runner_up, runner_up),
+                margin=None if number is None else margins[number],
             )
         )
     return tuple(result)

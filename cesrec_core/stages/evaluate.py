@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ WORDS_ROWS = {
 }
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured on test items, with the weights that validation chose.
+
+    Attributes:
+        rounds: of `ROUND_VARIANTS`, after one to three rounds of feedback.
+    """
+
+    num_users: int
+    rows: list[TableRow]
+    tests: dict[str, PairedTest]
+    rounds: list[list[TableRow]]
+
+
 def run_evaluation(config: Config) -> dict[str, Any]:
     """Choose weights on validation, report on test; print and write the table.
 
@@ -60,15 +75,29 @@ def run_evaluation(config: Config) -> dict[str, Any]:
     spark = spark_session(config.spark, "cesrec evaluate")
     with RaySession(config.ray) as ray:
         context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
-        evaluator = open_evaluator(context)
-        histories = read_dataset(export_dataset(context)).histories
-        log.info("validation: choosing weights")
-        weights = _chosen_weights(evaluator, histories)
-        log.info("test: once, with the weights chosen")
-        test = _measured(evaluator, evaluator.cases(histories, "test"), VARIANTS)
-        rows, tests = build_table(test, weights, config.evaluate.num_bootstrap_samples, config.run.seed)
-        rounds = _rounds(evaluator, test.cases, weights)
-        return _report(context, rows, tests, rounds, len(test.cases.user_ids))
+        return _report(context, evaluate(*open_evaluator(context)))
+
+
+def open_evaluator(context: RunContext) -> tuple[Evaluator, Histories]:
+    """The artifacts in force, ready to be measured, and the histories to measure them on.
+
+    Raises:
+        ArtifactError: an artifact was trained on the very items it would be tested on.
+    """
+    _refuse_artifacts_that_saw_targets(context)
+    return _evaluator(context), read_dataset(export_dataset(context)).histories
+
+
+def evaluate(evaluator: Evaluator, histories: Histories) -> Evaluated:
+    """Choose weights on validation, and measure once on test."""
+    config = evaluator.config
+    log.info("validation: choosing weights")
+    weights = _chosen_weights(evaluator, histories)
+    log.info("test: once, with the weights chosen")
+    test = measured(evaluator, evaluator.cases(histories, "test"), VARIANTS)
+    rows, tests = build_table(test, weights, config.evaluate.num_bootstrap_samples, config.run.seed)
+    rounds = _rounds(evaluator, test.cases, weights)
+    return Evaluated(len(test.cases.user_ids), rows, tests, rounds)
 
 
 def _refuse_artifacts_that_saw_targets(context: RunContext) -> None:
@@ -81,13 +110,7 @@ def _refuse_artifacts_that_saw_targets(context: RunContext) -> None:
             )
 
 
-def open_evaluator(context: RunContext) -> Evaluator:
-    """The evaluator of the artifacts in force.
-
-    Raises:
-        ArtifactError: an artifact was trained on the very items it would be tested on.
-    """
-    _refuse_artifacts_that_saw_targets(context)
+def _evaluator(context: RunContext) -> Evaluator:
     features = CatalogueFeatures.load(export_features(context))
     recommender, _ = load_recommender(context.artifact("recommender")[0])
     base = Path(context.config.finetune_constructor.model_path)
@@ -98,11 +121,11 @@ def open_evaluator(context: RunContext) -> Evaluator:
 
 
 def _chosen_weights(evaluator: Evaluator, histories: Histories) -> dict[str, Weights]:
-    validation = _measured(evaluator, evaluator.cases(histories, "validation"), [v for v in VARIANTS if v.is_weighted])
+    validation = measured(evaluator, evaluator.cases(histories, "validation"), [v for v in VARIANTS if v.is_weighted])
     return {variant.name: choose_weights(validation, variant, evaluator.config.evaluate.weight_grid) for variant in VARIANTS}
 
 
-def _measured(evaluator: Evaluator, cases: Cases, variants: Sequence[Variant]) -> Parts:
+def measured(evaluator: Evaluator, cases: Cases, variants: Sequence[Variant]) -> Parts:
     """All parts of the scores, with progress: rewriting and the next place are the long steps."""
     rewritten = sorted({variant.sequence for variant in variants} & set(REWRITINGS))
     asked = sorted({variant.constructor_reads for variant in variants if variant.has_next_place})
@@ -122,16 +145,15 @@ def _rounds(evaluator: Evaluator, cases: Cases, weights: dict[str, Weights]) -> 
         return measure_rounds(evaluator, cases, weights, advance)
 
 
-def _report(
-    context: RunContext, rows: list[TableRow], tests: dict[str, PairedTest], rounds: list[list[TableRow]], num_users: int
-) -> dict[str, Any]:
-    title = f"Test items of {num_users} users: full ranking, seen items filtered; mean [95 % interval]"
+def _report(context: RunContext, evaluated: Evaluated) -> dict[str, Any]:
+    rows, tests, rounds = evaluated.rows, evaluated.tests, evaluated.rounds
+    title = f"Test items of {evaluated.num_users} users: full ranking, seen items filtered; mean [95 % interval]"
     words = _worth_of_words(context)
     of_rounds = rounds_as_text(rounds, "One to three rounds of feedback, each of what was shown after the one before")
     text = "\n\n".join([as_text(rows, tests, title), of_rounds, words]) + "\n"
     print(text, flush=True)
     figures = {
-        "num_users": num_users,
+        "num_users": evaluated.num_users,
         "rows": [dataclasses.asdict(row) for row in rows],
         "rounds": [[dataclasses.asdict(row) for row in of_round] for of_round in rounds],
         "tests": {name: dataclasses.asdict(test) for name, test in tests.items()},

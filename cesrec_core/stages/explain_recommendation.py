@@ -39,7 +39,7 @@ def run_explanation(config: Config, user_id: str, item_id: str) -> dict[str, Any
 
 def explain(context: RunContext, user_id: str, item_id: str) -> Standing:
     """Where an item stands for a user in the published run, whether or not it is on their list, and what decides it."""
-    of_run = _published(context)
+    of_run = published_context(context)
     users = users_of_run(of_run).where(F.col(c.USER_ID) == user_id).toArrow()
     if not len(users):
         raise InputDataError("There is no user of that id in user_sequences. Check --user-id.")
@@ -50,8 +50,12 @@ def explain(context: RunContext, user_id: str, item_id: str) -> Standing:
     return _standing(of_run, worker, users, item_id)
 
 
-def _published(context: RunContext) -> RunContext:
-    """The published run as its stages saw it."""
+def published_context(context: RunContext) -> RunContext:
+    """The published run as its stages saw it.
+
+    Raises:
+        InputDataError: there is none, or it was made by other models, another configuration or other code.
+    """
     run_id = latest_published(context.warehouse)
     run = find_run(context.warehouse, run_id) if run_id is not None else None
     if run is None:

@@ -33,6 +33,7 @@ from cesrec_core.report.contents import (
     Point,
     Report,
     Rewrite,
+    RunLine,
     StageLine,
     Tally,
     Trend,
@@ -114,8 +115,8 @@ class RunReader:
         """Everything the page says."""
         journal = read_journal(self._work_of(self.run.run_id))
         artifacts = tuple(self._artifacts())
-        histograms = tuple(found for found in (self._of_masks(), self._of_alignment(artifacts)) if found is not None)
-        num_rewrites, fallbacks = self._rounds()
+        histograms = tuple(found for found in (self.masks(), self._of_alignment(artifacts)) if found is not None)
+        num_rewrites, fallbacks = self.rounds()
         return Report(
             run_id=self.run.run_id,
             run_date=self.run.run_date,
@@ -129,17 +130,17 @@ class RunReader:
             compared_with=None if self.before is None else self.before.run_id,
             changed_people=self._changed_people(),
             changed_since=tuple(self._changed_since()),
-            stages=tuple(self._stages(journal)),
-            checks=tuple(self._checks()),
+            stages=tuple(self.stages()),
+            checks=tuple(self.checks()),
             tiles=tuple(self._tiles()),
             quality=tuple(trend for trend in map(self._trend, QUALITY) if trend is not None),
             evaluation=self._evaluation(),
             histograms=histograms,
-            rewrites=tuple(self._rewrites()),
+            rewrites=tuple(self.rewrites()),
             num_rewrites=num_rewrites,
             fallbacks=fallbacks,
-            clarifications=tuple(self._clarifications()),
-            quarantine=tuple(self._quarantine()),
+            clarifications=tuple(self.clarifications()),
+            quarantine=tuple(self.quarantine()),
             input_versions=self.run.input_versions,
             output_versions=self.run.output_versions,
             artifacts=artifacts,
@@ -193,7 +194,9 @@ class RunReader:
         records = {stage.name: read_record(self._work_of(run_id) / stage.name / "done.json") for stage in NIGHTLY}
         return {name: record for name, record in records.items() if record is not None}
 
-    def _stages(self, journal: Mapping[str, Entry]) -> Iterator[StageLine]:
+    def stages(self) -> Iterator[StageLine]:
+        """What became of every stage of the nightly job."""
+        journal = read_journal(self._work_of(self.run.run_id))
         records = self._records(self.run.run_id)
         earlier = [self._records(run.run_id) for run in self.earlier]
         for stage in NIGHTLY:
@@ -214,7 +217,7 @@ class RunReader:
                 tokens=None if record is None else _tokens(record),
             )
 
-    def _checks(self) -> Iterator[Check]:
+    def checks(self) -> Iterator[Check]:
         """By the configuration that the page is made with: limits of the audit are no part of a run's name."""
         measured = {name: value for (stage, name), value in self._numbers[self.run.run_id].items() if stage == audit.NAME}
         if not measured:
@@ -257,7 +260,7 @@ class RunReader:
                 parents = {"": "removed since"}
             yield Artifact(kind, artifact_id, parents)
 
-    def _of_masks(self) -> Histogram | None:
+    def masks(self) -> Histogram | None:
         """How similar the items of histories are to their core, masked ones apart."""
         places = self._rows(OUTLIER_MASKS).select(c.MASKED_POSITIONS, F.posexplode(c.SIMILARITIES).alias("place", "cosine"))
         places = places.where(F.col("cosine").isNotNull() & ~F.isnan("cosine"))
@@ -295,7 +298,7 @@ class RunReader:
             "cosine of the two vectors",
         )
 
-    def _rounds(self) -> tuple[int, tuple[Tally, ...]]:
+    def rounds(self) -> tuple[int, tuple[Tally, ...]]:
         """Number of rounds that changed something, and the others by reason."""
         rows = self._rows(PSEUDO_SEQUENCES)
         reason = F.when(F.col(c.IS_FALLBACK), F.coalesce(c.FALLBACK_REASON, F.lit("not said")))
@@ -306,7 +309,8 @@ class RunReader:
         names = [*meanings, *sorted(counts.keys() - meanings)]
         return num_changed, tuple(Tally(name, counts.get(name, 0), meanings.get(name, "")) for name in names)
 
-    def _rewrites(self) -> Iterator[Rewrite]:
+    def rewrites(self) -> Iterator[Rewrite]:
+        """A draw of rounds that changed something."""
         changed = self._rows(PSEUDO_SEQUENCES).where(~F.col(c.IS_FALLBACK) & (F.size(c.REPLACED_POSITIONS) > 0))
         drawn = changed.orderBy(*_drawn(c.USER_ID, c.ROUND)).limit(NUM_REWRITES)
         rows = drawn.join(self._words(), on=c.FEEDBACK_ID, how="left").orderBy(*_drawn(c.USER_ID, c.ROUND)).collect()
@@ -324,7 +328,8 @@ class RunReader:
         found = self.warehouse.read(ITEMS).where(F.col(c.ITEM_ID).isin(sorted(needed - {None}))).select(c.ITEM_ID, c.TITLE)
         return {row[c.ITEM_ID]: shown(row[c.TITLE], MAX_TITLE_CHARACTERS) for row in found.collect()}
 
-    def _clarifications(self) -> Iterator[Tally]:
+    def clarifications(self) -> Iterator[Tally]:
+        """What people are asked, by reason."""
         rows = self._rows(CLARIFICATIONS)
         counts = {row[c.REASON]: row["count"] for row in rows.groupBy(c.REASON).count().collect()}
         first = rows.orderBy(*_drawn(c.USER_ID)).limit(NUM_EXAMPLES).join(self._words(), on=c.FEEDBACK_ID, how="left").collect()
@@ -332,7 +337,8 @@ class RunReader:
             examples = [f"{_utterance(row)} → {shown(row[c.QUESTION], 200)}" for row in first if row[c.REASON] == reason]
             yield Tally(reason, counts[reason], examples=tuple(sorted(examples)))
 
-    def _quarantine(self) -> Iterator[Tally]:
+    def quarantine(self) -> Iterator[Tally]:
+        """Refused rows by source and reason, with outlines of the first."""
         rows = self._rows(QUARANTINE)
         of_reason = Window.partitionBy(c.SOURCE, c.REASON)
         numbered = rows.withColumn("place", F.row_number().over(of_reason.orderBy(c.ROW)))
@@ -359,6 +365,16 @@ class RunReader:
         columns = [_ndcg_by_variant(run_id, self.run.run_date, figures) for run_id, figures in (*own, *others)]
         variants = tuple(EvaluatedVariant(name, tuple(column.get(name) for column in columns)) for name in columns[0])
         return Evaluation(tuple(run_id for run_id, _ in (*own, *others)), own[0][1]["num_users"], variants)
+
+
+def run_lines(warehouse: Warehouse) -> tuple[RunLine, ...]:
+    """The newest runs, oldest first, and which one consumers read."""
+    read = latest_published(warehouse)
+    lines = []
+    for run in all_runs(warehouse)[-NUM_EARLIER_RUNS - 1 :]:
+        seconds = None if run.finished_at is None else (run.finished_at - run.started_at).total_seconds()
+        lines.append(RunLine(run.run_id, run.run_date, run.status, seconds, run.run_id == read))
+    return tuple(lines)
 
 
 def _ndcg_by_variant(run_id: str, run_date: dt.date, figures: Mapping[str, Any]) -> dict[str, Point]:

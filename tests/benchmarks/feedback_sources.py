@@ -31,7 +31,7 @@ from cesrec_core import columns as c
 from cesrec_core.actors.ask_clarifications import AskClarifications
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import load_config
-from cesrec_core.datasets import Histories, read_dataset
+from cesrec_core.datasets import Histories
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.evaluation import (
     NUM_SHOWN,
@@ -57,7 +57,6 @@ from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext
 from cesrec_core.stages.evaluate import open_evaluator
 from cesrec_core.stages.runner import open_run
-from cesrec_core.stages.training_process import export_dataset
 
 BASE, RE_RANK = "base", "base + re-rank"
 OF_CONSTRUCTOR = ("CESRec", "next place alone")
@@ -115,8 +114,7 @@ def main() -> int:
     spark = spark_session(config.spark, "cesrec feedback sources")
     with RaySession(config.ray) as ray:
         context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
-        evaluator = open_evaluator(context)
-        histories = read_dataset(export_dataset(context)).histories
+        evaluator, histories = open_evaluator(context)
         moments = [_moment(context, evaluator, histories, moment) for moment in ("validation", "test")]
         asker = _asker(context)
     spark.stop()

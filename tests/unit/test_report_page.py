@@ -202,12 +202,13 @@ def test_what_left_and_what_came_in_place() -> None:
         "replaced_positions": [1, 3],
         "replaced_item_ids": ["b", "d"],
         "probabilities": [0.4, 0.6],
+        "margins": [0.1, None],
         "runner_up_item_ids": ["z", None],
     }
     found = replacements(row, {"b": "Bee", "x": "Ex", "z": "Zed"})
-    assert [(r.before, r.after, r.probability, r.runner_up) for r in found] == [
-        ("Bee", "Ex", 0.4, "Zed"),
-        ("d", "y", 0.6, None),
+    assert [(r.before, r.after, r.probability, r.runner_up, r.margin) for r in found] == [
+        ("Bee", "Ex", 0.4, "Zed", 0.1),
+        ("d", "y", 0.6, None, None),
     ]
 
 
@@ -218,10 +219,11 @@ def test_what_left_and_what_came_at_the_recent_end() -> None:
         "replaced_positions": [1, 2, 3],
         "replaced_item_ids": ["b", "c", "d"],
         "probabilities": [1.0, 1.0, 0.3],
+        "margins": [None, None, 0.2],
         "runner_up_item_ids": [None, None, "z"],
     }
     found = replacements(row, {})
-    assert [(r.before, r.after, r.probability, r.runner_up) for r in found] == [("b", "x", 0.3, "z")]
+    assert [(r.before, r.after, r.probability, r.runner_up, r.margin) for r in found] == [("b", "x", 0.3, "z", 0.2)]
 
 
 def test_a_record_keeps_what_names_nobody() -> None:
