@@ -2,7 +2,7 @@
 
 import os
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from cesrec_core.config import SparkSection
@@ -17,7 +17,7 @@ def spark_session(section: SparkSection, app_name: str) -> SparkSession:
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return SparkSession.builder.getOrCreate()
     builder = SparkSession.builder.appName(app_name)
-    if section.master and SparkConf().get("spark.master", DEFAULT_MASTER) == DEFAULT_MASTER:
+    if section.master and _master_of_spark_submit() == DEFAULT_MASTER:
         builder = builder.master(section.master)
     settings = {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -37,3 +37,12 @@ def spark_session(section: SparkSection, app_name: str) -> SparkSession:
     # Spark's own log repeats every error that the job reports anyway, with rows of data in it.
     spark.sparkContext.setLogLevel("OFF")
     return spark
+
+
+def _master_of_spark_submit() -> str:
+    """Where spark-submit was told to run the job; DEFAULT_MASTER where it was told nothing, or there is no spark-submit."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return DEFAULT_MASTER
+    # Until there is a way to the JVM that spark-submit started, SparkConf knows nothing of what it was told.
+    SparkContext._ensure_initialized()
+    return SparkConf().get("spark.master", DEFAULT_MASTER) or DEFAULT_MASTER

@@ -38,8 +38,8 @@ from cesrec_core.stages.nightly import NIGHTLY  # noqa: E402
 
 VERSION = "0.0.0+standalone"
 SOURCES = ("cesrec_core", "training", "conf", "setup.py", "pyproject.toml", "README.md", "LICENSE")
-SECONDS_TO_START = 60
-SECONDS_TO_END = 60
+SECONDS_TO_START = 240
+SECONDS_TO_END = 120
 CORES_PER_WORKER = 2
 # One node of Ray takes one of the four cores; Spark goes on working with the others.
 RAY_ON_SPARK = {"ray.address": "spark", "ray.spark_nodes": 1, "ray.cpus_per_spark_node": 1}
