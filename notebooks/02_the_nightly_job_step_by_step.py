@@ -116,7 +116,7 @@ picture_of_file(run.artifact("adapter")[0] / "learning_curve.png", "Error of the
 # MAGIC %md
 # MAGIC An error near 1 (relative to the variance) would be no better than giving every item the mean. Below, both kinds
 # MAGIC of vectors are seen from the same side: patches of one colour should lie in the same corner. Aligned points
-# MAGIC always lie closer to the middle, since a text does not tell everything about who takes an item.
+# MAGIC usually lie closer together, since a text does not tell everything about who takes an item.
 
 # COMMAND ----------
 

@@ -52,7 +52,7 @@ sweep_figure(weights)
 
 # MAGIC %md
 # MAGIC The dotted line is what `choose_weights` takes: the best mean, and among equals the smallest. A curve within its
-# MAGIC own band all along says: *it does not matter much, leave it.*
+# MAGIC own intervals all along says: *it does not matter much, leave it.*
 # MAGIC
 # MAGIC ## How many items to mask
 # MAGIC

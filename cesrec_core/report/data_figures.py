@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter, SymmetricalLogLocator
 
 from cesrec_core.report.data_profile import DataProfile
 from cesrec_core.report.pictures import INK, LINE, ONE, SOFT, TWO, Picture, name_rows, say, style
@@ -157,6 +157,7 @@ def exposure_figure(exposure: Sequence[tuple[int, int, int]]) -> Picture:
     axes.set_xscale("symlog", linthresh=1)
     axes.set_yscale("symlog", linthresh=1)
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[1, 2, 5]))
         axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set(xlabel="interactions with the item", ylabel="lists that it is on")
     style(axes, f"Who gets shown: {share:.0%} of the catalogue is on some list", "both")

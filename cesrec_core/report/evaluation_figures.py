@@ -55,16 +55,17 @@ def sweep_figure(sweep: Sweep) -> Picture:
     picture = Picture(7.5, 3.4, f"NDCG@10 by {sweep.setting}")
     axes = picture.subplots()
     places = np.arange(len(sweep.values))
-    for colour, (name, intervals) in zip(COLOURS, sweep.intervals.items(), strict=False):
-        low, mean, high = (np.array([getattr(one, end) for one in intervals]) for end in ("low", "mean", "high"))
-        axes.fill_between(places, low, high, color=colour, alpha=0.12, linewidth=0)
-        axes.plot(places, mean, "o-", color=colour, markersize=4, label=name)
+    for number, (colour, (name, intervals)) in enumerate(zip(COLOURS, sweep.intervals.items(), strict=False)):
+        # Beside each other: bands on top of each other cannot be told apart.
+        at = places + 0.05 * (number - (len(sweep.intervals) - 1) / 2)
+        axes.vlines(at, [one.low for one in intervals], [one.high for one in intervals], color=colour, alpha=0.5)
+        axes.plot(at, [one.mean for one in intervals], "o-", color=colour, markersize=4, label=name)
     value, why = sweep.marked
     if value in sweep.values:
         axes.axvline(sweep.values.index(value), color=SOFT, linestyle=":", linewidth=1.2, label=f"{why}: {value:g}")
     axes.set_xticks(places, labels=[f"{value:g}" for value in sweep.values])
     axes.set(xlabel=sweep.setting.replace("_", " "), ylabel="NDCG@10, validation")
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     style(axes, f"What {sweep.setting.replace('_', ' ')} is worth", "y")
     return picture
 

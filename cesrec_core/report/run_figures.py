@@ -101,7 +101,7 @@ def stages_figure(stages: Sequence[StageLine]) -> Picture:
 def checks_figure(checks: Sequence[Check]) -> Picture:
     """Where the run stands against each limit of the audit: 0 is as good as can be told, and 1 is the limit."""
     measured = [check for check in checks if check.setting]
-    picture = Picture(9.0, 1.1 + 0.34 * max(1, len(measured)), "The run against the limits of the audit")
+    picture = Picture(10.0, 1.1 + 0.34 * max(1, len(measured)), "The run against the limits of the audit")
     axes = picture.subplots()
     style(axes, "How near the run is to the limits of its audit")
     if not measured:
@@ -111,11 +111,11 @@ def checks_figure(checks: Sequence[Check]) -> Picture:
         used = used_share(check)
         colour = SOFT if used is None else BAD if not check.is_met else TWO if check.is_near else GOOD
         axes.barh(row, min(used or 0.0, 1.3), 0.6, color=colour)
-        text = f" {check.form_of_value} (limit {check.form_of_limit})"
-        axes.text(min(used or 0.0, 1.3), row, text, va="center", fontsize=8.5, color=SOFT)
+        told = check.form_of_value if check.value is None else check.text.format(check.form_of_value)
+        axes.text(min(used or 0.0, 1.3), row, f" {told} (limit {check.form_of_limit})", va="center", fontsize=8, color=SOFT)
     axes.axvline(1.0, color=BAD, linewidth=1.5)
     name_rows(axes, [check.setting.removeprefix("audit.") for check in measured], 60)
-    axes.set(xlim=(0, 1.7))
+    axes.set(xlim=(0, 3.5))
     axes.set_xticks([0, 1], labels=["far from it", "the limit"])
     return picture
 

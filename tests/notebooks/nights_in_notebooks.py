@@ -71,7 +71,9 @@ def make_world(folder: Path) -> Path:
     write_tiny_world(folder)
     people = [feedback_row(number, f"person-{number:02d}", words) for number, words in enumerate(WORDS)]
     write_feedback(folder, people)
-    return write_config(folder, finetune_constructor={"num_steps": 40}, evaluate={"num_bootstrap_samples": 200})
+    return write_config(
+        folder, finetune_constructor={"num_steps": 40}, evaluate={"weight_grid": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]}
+    )
 
 
 @contextmanager

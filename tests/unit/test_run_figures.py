@@ -56,8 +56,12 @@ def test_checks_are_coloured_by_how_near_they_are() -> None:
 
 def test_checks_without_a_limit_of_their_own_are_left_out() -> None:
     words = words_on(checks_figure(NIGHT.checks))
-    assert "min_mask_stability_share" in words and " not measured (limit 80.0%)" in words
-    assert not any("had" in text for text in words)
+    assert (
+        "min_mask_stability_share" in words
+        and " not measured (limit 80.0%)" in words
+        and " 2.0% of rewrites had to be dropped (limit 20.0%)" in words
+    )
+    assert not any("recommend items" in text for text in words)
     assert "The audit has not run." in words_on(checks_figure([]))
 
 
