@@ -67,6 +67,9 @@ class RaySession:
         """Ray nodes as tasks of a Spark job that runs until `__exit__`; returns the address of their head, on this machine."""
         from ray.util.spark import MAX_NUM_WORKER_NODES, setup_ray_cluster
 
+        # Where nothing is said, Ray's head asks for a token if this user's home has one, which neither this process nor the
+        # nodes would send. Who wants tokens gives mode and token to all of the cluster.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         section = self.section
         bytes_of_objects = section.object_store_mib * 1024 * 1024
         # Where this fails, Ray takes down what it has started.

@@ -1,5 +1,6 @@
 """Where a job's Ray comes from, and that it goes; Ray itself is a stand-in."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         asked.append(("setup_ray_cluster", options))
         return "10.0.0.1:6379", "ray://10.0.0.1:10001"
 
+    # Set first, so that what a test leaves there is gone after it.
+    monkeypatch.setenv("RAY_AUTH_MODE", "unset")
+    monkeypatch.delenv("RAY_AUTH_MODE")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.append(("init", options.get("address"), options)))
     monkeypatch.setattr(ray, "shutdown", lambda: asked.append(("shutdown",)))
@@ -49,6 +53,18 @@ def test_ray_on_spark_is_set_up_and_taken_down(
     assert tuple(calls[0][1].get(name) for name in SIZES) == asked_for
     assert calls[0][1]["object_store_memory_worker_node"] == 100 * 2**20
     assert calls[1][1] == "10.0.0.1:6379"
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, "disabled"), ("token", "token")])
+def test_all_of_ray_on_spark_agrees_on_tokens(
+    said: str | None, expected: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if said is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", said)
+    with RaySession(RaySection(address="spark")) as started:
+        started.start()
+        # What the head inherits that was started by now.
+        assert os.environ["RAY_AUTH_MODE"] == expected
 
 
 def test_a_job_that_fails_takes_it_down_too(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
