@@ -160,7 +160,8 @@ def _plain(utterance: str) -> str:
     unescaped = html.unescape(utterance)
     visible = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in unescaped)
     spelled = _LESS.sub(" below ", _GREATER.sub(" over ", _TAG.sub(" ", visible)))
-    return _CONTRACTED_NOT.sub(r"\1 not", spelled.replace("…", ".").replace("’", "'"))
+    # Long runs of spaces would take the splitting into sentences a time that grows with their square.
+    return _CONTRACTED_NOT.sub(r"\1 not", " ".join(spelled.split()).replace("…", ".").replace("’", "'"))
 
 
 def _signals(opinions: list[Opinion], words: list[Word], recommended: frozenset[str]) -> Signals:
