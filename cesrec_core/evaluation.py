@@ -25,7 +25,7 @@ from cesrec_core.feedback.understanding import Signals, understand
 from cesrec_core.feedback.vocabulary import Vocabulary as CatalogueVocabulary
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.metrics import Ranks, full_ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
+from cesrec_core.metrics import Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import Placement, apply_rewrite, drop_masked
 from cesrec_core.ranking import FeedbackMatch, base_scores
@@ -356,13 +356,8 @@ class Parts:
         result: np.ndarray = total.numpy()
         return result
 
-    def full_ranks(self, variant: Variant, weights: Weights) -> Ranks:
-        scorer = self.evaluator.scorer
-        seen = scorer.read(self.cases.histories).idx
-        return full_ranks(self.scores(variant, weights), self.cases.target_idx, list(seen), scorer.allowed.numpy())
-
-    def full_ranks_by_weights(self, variant: Variant, choices: Sequence[Weights]) -> Ranks:
-        """`full_ranks` for many choices of weights, [len(choices), B]."""
+    def full_ranks(self, variant: Variant, choices: Sequence[Weights]) -> Ranks:
+        """Ranks of the targets by full ranking for each choice of weights, [len(choices), B]."""
         scorer, terms = self.evaluator.scorer, self._terms(variant)
         by_choice = [[getattr(weights, name) for name, _ in terms] for weights in choices]
         seen = list(scorer.read(self.cases.histories).idx)
@@ -401,7 +396,7 @@ def choose_weights(parts: Parts, variant: Variant, grid: Sequence[float]) -> Wei
     of_match = sorted(grid) if variant.has_match else [0.0]
     of_next_place = sorted(grid) if variant.has_next_place else [0.0]
     candidates = [Weights(*values) for values in itertools.product(of_match, of_match, of_next_place)]
-    values = ndcg(parts.full_ranks_by_weights(variant, candidates), 10).mean(axis=1)
+    values = ndcg(parts.full_ranks(variant, candidates), 10).mean(axis=1)
     return candidates[int(np.argmax(values))]
 
 
@@ -435,7 +430,7 @@ def build_table(
     measured: dict[str, Measures] = {}
     for variant in variants:
         chosen = weights[variant.name]
-        full = per_user_measures(parts.full_ranks(variant, chosen))
+        full = per_user_measures(parts.full_ranks(variant, [chosen])[0])
         sampled = per_user_measures(parts.sampled_ranks(variant, chosen))
         measured[variant.name] = full
         intervals = {

@@ -34,8 +34,9 @@ class Sweep:
 def sweep_weight(parts: Parts, variant: Variant, part: Part, values: Sequence[float], chosen: Weights) -> Sweep:
     """One weight of a variant moved, the others as `chosen`."""
     moved = [dataclasses.replace(chosen, **{part: value}) for value in values]
-    intervals = tuple(_interval(parts, variant, weights) for weights in moved)
-    return Sweep(f"{part} weight", tuple(values), {variant.name: intervals}, (getattr(chosen, part), "chosen"))
+    return Sweep(
+        f"{part} weight", tuple(values), {variant.name: _intervals(parts, variant, moved)}, (getattr(chosen, part), "chosen")
+    )
 
 
 def sweep_num_masked(
@@ -48,12 +49,14 @@ def sweep_num_masked(
         config = evaluator.config.model_copy(update={"mask_outliers": masks})
         parts = Evaluator(evaluator.scorer, evaluator.constructor, config).parts(cases, advance)
         for variant in SWEPT_BY_MASKS:
-            found[variant.name].append(_interval(parts, variant, Weights()))
+            found[variant.name] += _intervals(parts, variant, [Weights()])
     intervals = {name: tuple(of_variant) for name, of_variant in found.items()}
     return Sweep("num_masked", tuple(values), intervals, (evaluator.config.mask_outliers.num_masked, "in force"))
 
 
-def _interval(parts: Parts, variant: Variant, weights: Weights) -> Interval:
+def _intervals(parts: Parts, variant: Variant, choices: Sequence[Weights]) -> tuple[Interval, ...]:
     settings = parts.evaluator.config
-    values = ndcg(parts.full_ranks(variant, weights), 10)
-    return bootstrap_interval(values, settings.evaluate.num_bootstrap_samples, settings.run.seed)
+    values = ndcg(parts.full_ranks(variant, choices), 10)
+    return tuple(
+        bootstrap_interval(of_choice, settings.evaluate.num_bootstrap_samples, settings.run.seed) for of_choice in values
+    )

@@ -40,14 +40,24 @@ def run_explanation(config: Config, user_id: str, item_id: str) -> dict[str, Any
 def explain(context: RunContext, user_id: str, item_id: str) -> Standing:
     """Where an item stands for a user in the published run, whether or not it is on their list, and what decides it."""
     of_run = published_context(context)
-    users = users_of_run(of_run).where(F.col(c.USER_ID) == user_id).toArrow()
-    if not len(users):
-        raise InputDataError("There is no user of that id in user_sequences. Check --user-id.")
-    worker = worker_of_run(of_run)
-    worker.setup()
+    users, worker = user_and_worker(of_run, user_id)
     if item_id not in worker.scorer.features.catalogue.code_of:
         raise InputDataError("There is no item of that id in the catalogue. Check --item-id.")
     return _standing(of_run, worker, users, item_id)
+
+
+def user_and_worker(of_run: RunContext, user_id: str) -> tuple[pa.Table, Recommend]:
+    """One user as the stage recommend saw them, and the worker that makes their list.
+
+    Raises:
+        InputDataError: there is no such user.
+    """
+    users = users_of_run(of_run).where(F.col(c.USER_ID) == user_id).toArrow()
+    if not len(users):
+        raise InputDataError("There is no user of that id in user_sequences. Check the user id.")
+    worker = worker_of_run(of_run)
+    worker.setup()
+    return users, worker
 
 
 def published_context(context: RunContext) -> RunContext:

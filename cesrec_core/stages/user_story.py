@@ -18,8 +18,7 @@ from cesrec_core.report.rewrites import replacements
 from cesrec_core.report.story import HistoryPlace, Listed, Said, StoryRound, UserStory
 from cesrec_core.schemas import CLARIFICATIONS, OUTLIER_MASKS, PSEUDO_SEQUENCES, RECOMMENDATIONS
 from cesrec_core.stages.context import RunContext
-from cesrec_core.stages.explain_recommendation import published_context
-from cesrec_core.stages.recommend import users_of_run, worker_of_run
+from cesrec_core.stages.explain_recommendation import published_context, user_and_worker
 from cesrec_core.stages.understand_feedback import feedback_of_run, signals_of_run
 
 # What `Recommend` is told of those who spoke, and of nobody else.
@@ -59,11 +58,7 @@ def read_story(context: RunContext, user_id: str) -> UserStory:
         InputDataError: there is no such user, nothing has been published yet, or what made the published run is gone.
     """
     of_run = published_context(context)
-    users = users_of_run(of_run).where(F.col(c.USER_ID) == user_id).toArrow()
-    if not len(users):
-        raise InputDataError("There is no user of that id in user_sequences. Check user_id.")
-    worker = worker_of_run(of_run)
-    worker.setup()
+    users, worker = user_and_worker(of_run, user_id)
     catalogue = worker.scorer.features.catalogue
     titles = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))
     rounds = _rows(of_run, PSEUDO_SEQUENCES, user_id, c.ROUND)

@@ -244,7 +244,7 @@ def _fits(heard: Heard, person: Person) -> bool:
 
 
 def _base_row(evaluator: Evaluator, moment: Moments, variants: Sequence[str]) -> Row:
-    ranks = evaluator.parts(moment.cases).full_ranks(_variant(BASE), Weights())
+    ranks = evaluator.parts(moment.cases).full_ranks(_variant(BASE), [Weights()])[0]
     of_base = per_user_measures(ranks)
     silent = np.zeros(len(moment.people), dtype=bool)
     measures = {(variant, name): of_base[name] for variant in (RE_RANK, *variants) for name in MEASURES}
@@ -296,7 +296,7 @@ def _measured(
         for variant in (RE_RANK, *variants):
             # Ranking by the next place alone has no weight that would matter.
             chosen = weights if variant == RE_RANK else Weights(constructor=1.0)
-            of_variant = per_user_measures(parts.full_ranks(_variant(variant), chosen))
+            of_variant = per_user_measures(parts.full_ranks(_variant(variant), [chosen])[0])
             for measure in MEASURES:
                 measures[variant, measure][is_clear] = of_variant[measure]
     return Row(name, is_clear, fits & is_clear, measures, weights)

@@ -23,9 +23,9 @@ def test_one_weight_is_moved_and_the_others_stay() -> None:
     """With weight w both targets stand at rank w + 1: NDCG is 1 / log2(w + 2), 0 below rank 10."""
     asked: list[Weights] = []
 
-    def full_ranks(variant: Variant, weights: Weights) -> np.ndarray:
-        asked.append(weights)
-        return np.full(2, int(weights.attribute) + 1)
+    def full_ranks(variant: Variant, choices: list[Weights]) -> np.ndarray:
+        asked.extend(choices)
+        return np.array([[int(weights.attribute) + 1] * 2 for weights in choices])
 
     parts: Any = SimpleNamespace(evaluator=SimpleNamespace(config=Config()), full_ranks=full_ranks)
     sweep = sweep_weight(parts, RERANK, "attribute", [0.0, 2.0, 10.0], Weights(2.0, 0.5, 1.0))
@@ -38,9 +38,9 @@ def test_masks_are_made_anew_for_each_number(monkeypatch: pytest.MonkeyPatch) ->
     """A stand-in whose targets stand at the rank that num_masked says; the given configuration is left as it is."""
 
     def evaluator(scorer: object, constructor: object, config: Config) -> Any:
-        ranks = np.full(3, config.mask_outliers.num_masked)
+        ranks = np.full((1, 3), config.mask_outliers.num_masked)
         made = SimpleNamespace(config=config, scorer=scorer, constructor=constructor)
-        made.parts = lambda cases, advance: SimpleNamespace(evaluator=made, full_ranks=lambda variant, weights: ranks)
+        made.parts = lambda cases, advance: SimpleNamespace(evaluator=made, full_ranks=lambda variant, choices: ranks)
         return made
 
     monkeypatch.setattr(evaluation_sweeps, "Evaluator", evaluator)

@@ -1,4 +1,6 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +11,7 @@ from tiny_llama import write_tiny_llama
 
 from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.config import EmbedItemsSection
-from cesrec_core.extractor import Extractor, extractor_id, padded, token_batches
+from cesrec_core.extractor import Extractor, _enough_tokens_of, extractor_id, padded, token_batches
 from cesrec_core.pooling import pool
 
 HIDDEN = torch.tensor([[[1.0, 10.0], [3.0, 30.0], [100.0, 1000.0]], [[5.0, 50.0], [7.0, 70.0], [9.0, 90.0]]])
@@ -55,6 +57,18 @@ def test_batches_hold_every_row_once_within_the_budget() -> None:
     batches = [batch.tolist() for batch in token_batches(lengths, 20)]
     # 50 is over the budget and stands alone; 12 leaves no room for another; 7 + 7; then 3, 2, 1 and 0.
     assert batches == [[1], [6], [3, 5], [0, 7, 2, 4]]
+
+
+def test_an_accelerator_wants_more_tokens_for_small_layers_and_enough_for_its_cores_always() -> None:
+    """2 layers of 1e6 weights each: 4e10 / 1e6 tokens; of 1e8 each 400, too few for the cores. Embeddings do no work."""
+
+    def model(weights_per_layer: int) -> Any:
+        sizes = [("embed_tokens.weight", 10**9), ("layers.0.weight", weights_per_layer), ("layers.1.weight", weights_per_layer)]
+        named = [(name, SimpleNamespace(numel=lambda size=size: size)) for name, size in sizes]
+        return SimpleNamespace(named_parameters=lambda: named, config=SimpleNamespace(num_hidden_layers=2))
+
+    assert _enough_tokens_of(model(10**6)) == 40_000
+    assert _enough_tokens_of(model(10**8)) == 4096
 
 
 def test_batches_that_are_large_enough_end_with_a_length() -> None:
