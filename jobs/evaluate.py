@@ -1,9 +1,7 @@
-"""spark-submit jobs/evaluate.py: what the feedback is worth, on items that no model has seen.
-
-python jobs/evaluate.py --dataset FOLDER --artifact FOLDER: how good one recommender is, without Spark.
-"""
+"""spark-submit jobs/evaluate.py: what the feedback is worth; or, without Spark, how good one recommender is."""
 
 import sys
+from functools import partial
 
 from cesrec_core.stages.command_line import configuration, finish, parser_for
 from cesrec_core.stages.evaluate import run_evaluation
@@ -19,7 +17,6 @@ held back, in whole and by history length, popularity and taste; with --against,
 EXAMPLES = [
     "",
     "--set evaluate.num_bootstrap_samples=500  # wider intervals, sooner",
-    "python jobs/evaluate.py --dataset FOLDER --artifact FOLDER/sasrec",
     "python jobs/evaluate.py --dataset FOLDER --artifact FOLDER/sasrec --against FOLDER/markov --moment validation",
 ]
 
@@ -27,6 +24,6 @@ if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, EXAMPLES)
     add_arguments(parser)
     options = parser.parse_args()
-    if evaluates_recommender(parser, options):
-        sys.exit(finish("evaluate", lambda: run_recommender_evaluation(configuration(options), options)))
-    sys.exit(finish("evaluate", lambda: run_evaluation(configuration(options))))
+    one = evaluates_recommender(parser, options)
+    run = partial(run_recommender_evaluation, options=options) if one else run_evaluation
+    sys.exit(finish("evaluate", lambda: run(configuration(options))))
