@@ -1,12 +1,14 @@
 """The items with the greatest dot products, exactly: every item is scored for every user, block by block.
 
-Scores are made in float32, where a block of them fits into the cache; what decides the order are dot products of the best
-few in float64. So a list hangs neither on the size of a block nor on the order in which a processor adds numbers up, and
-a user gets the same list alone or among a million, on a CPU or on a GPU. Equal products go by item_idx.
+Scores are made in float32; what decides the order are dot products of the best few in float64. So a list hangs neither on the
+size of a block nor on the order in which a processor adds numbers up, and a user gets the same list alone or among a million,
+on a CPU or on a GPU. Equal products go by item_idx.
 
 Dimensions: B users, D embedding_dim, V items, C items that may be chosen, k length of a list.
 """
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +17,9 @@ from torch import Tensor
 from cesrec_core.errors import ArtifactError
 from cesrec_core.item_lists import ItemLists
 
-# Scores in float32 at once. On a CPU 2 Mi = 8 MiB are still in the cache when they are looked through; a GPU wants more work.
-SCORES_PER_BLOCK = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}
+# Scores in float32 at once. Few of them are still in the cache when they are looked through, many make a faster product. What
+# counts for more hangs on the processor: one took least time with 2 Mi, another 1.7 times as long with those as with 32 Mi.
+SCORES_PER_BLOCK = {"cpu": (2 * 2**20, 8 * 2**20, 32 * 2**20), "cuda": (256 * 2**20,)}
 # Candidates beyond k whose products are made in float64; a tie or a near tie at the end of those takes the wider net.
 SPARE_CANDIDATES = 2
 # Levels of groups that are looked through from the top: at each, the best groups are opened and the others left closed.
@@ -66,26 +69,52 @@ def top_products(
     is_finite = user_vectors.isfinite().all() & item_vectors[allowed].isfinite().all()
     if not is_finite:
         raise ArtifactError("A vector of a user or an item is not finite: the recommender has diverged. Train it again.")
-    search = _Search(item_vectors, allowed, k)
     num_users = len(user_vectors)
+    search = _Search(item_vectors, allowed, k, num_users)
     item_idx = torch.zeros(num_users, k, dtype=torch.int64, device=item_vectors.device)
     products = torch.full((num_users, k), -torch.inf, dtype=torch.float64, device=item_vectors.device)
     normaliser = torch.empty(num_users, device=item_vectors.device) if is_normalised else None
-    for start in range(0, num_users, search.rows_per_block):
-        block = slice(start, start + search.rows_per_block)
+    pace = Pace(search.rows_per_block)
+    start = 0
+    while start < num_users:
+        started = time.perf_counter()
+        block = slice(start, min(start + pace.rows, num_users))
         vectors = user_vectors[block]
         scores = search.scores(vectors)
         if normaliser is not None:
             normaliser[block] = scores.logsumexp(dim=1)
         search.remove_seen(scores, seen.rows(block.start, block.stop))
         item_idx[block], products[block] = search.best(vectors, scores)
+        pace.tell(len(vectors), time.perf_counter() - started)
+        start = block.stop
     return TopProducts(item_idx, products, normaliser)
+
+
+class Pace:
+    """How many rows to take at once: each number is tried, and the one that takes least time per row stays.
+
+    Tried twice, since memory is slow when it is first written.
+    """
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._untried = [*numbers, *numbers] if len(numbers) > 1 else []
+        self._seconds_per_row = dict.fromkeys(numbers, float("inf"))
+
+    @property
+    def rows(self) -> int:
+        return self._untried[0] if self._untried else min(self._seconds_per_row, key=self._seconds_per_row.__getitem__)
+
+    def tell(self, rows: int, seconds: float) -> None:
+        """What a block took. One that was cut short by the end of the users tells nothing."""
+        if self._untried and rows == self._untried[0]:
+            del self._untried[0]
+            self._seconds_per_row[rows] = min(self._seconds_per_row[rows], seconds / rows)
 
 
 class _Search:
     """The items that may be chosen, laid out in columns. Columns beyond C fill up the last group and are never chosen."""
 
-    def __init__(self, item_vectors: Tensor, allowed: Tensor, k: int) -> None:
+    def __init__(self, item_vectors: Tensor, allowed: Tensor, k: int, num_users: int) -> None:
         is_candidate = allowed.clone()
         is_candidate[0] = False
         self.k = k
@@ -103,11 +132,12 @@ class _Search:
         self.column_of_idx = torch.full((len(item_vectors),), self.num_items, dtype=torch.int64, device=device)
         self.column_of_idx[idx] = torch.arange(self.num_items, device=device)
         self.longest_item = self.vectors.norm(dim=1).max()
-        self.rows_per_block = max(1, SCORES_PER_BLOCK[device.type] // num_columns)
+        self.rows_per_block = [max(1, scores // num_columns) for scores in SCORES_PER_BLOCK[device.type]]
+        most_rows = min(max(self.rows_per_block), num_users)
         # Made once: a fresh tensor of this size costs more in page faults than it takes to fill.
-        self._buffer = torch.empty(self.rows_per_block, num_columns, device=device)
+        self._buffer = torch.empty(most_rows, num_columns, device=device)
         widths = [num_columns // self.fan_out**level for level in range(1, NUM_LEVELS + 1)]
-        self._maxima = [torch.empty(self.rows_per_block, width, device=device) for width in widths]
+        self._maxima = [torch.empty(most_rows, width, device=device) for width in widths]
 
     def scores(self, vectors: Tensor) -> Tensor:
         """float32 [b, columns]; overwritten by the next call."""

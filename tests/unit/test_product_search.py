@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cesrec_core import product_search
 from cesrec_core.errors import ArtifactError
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.product_search import top_products
+from cesrec_core.product_search import Pace, top_products
 
 
 def by_full_sort(users: torch.Tensor, items: torch.Tensor, seen: ItemLists, allowed: torch.Tensor, k: int) -> list[list[int]]:
@@ -121,8 +121,8 @@ def test_a_gpu_gives_the_same_lists() -> None:
     assert torch.allclose(there.products.cpu(), here.products, rtol=1e-12)
 
 
-@pytest.mark.parametrize("scores_per_block", [1, 3 * 500, 10**7])
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, scores_per_block: int) -> None:
+@pytest.mark.parametrize("scores_per_block", [(1,), (3 * 500,), (10**7,), (1, 2000, 10**7), (4000, 1000, 2000)])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, scores_per_block: tuple[int, ...]) -> None:
     rng = np.random.default_rng(2)
     users, items = (torch.from_numpy(rng.normal(size=(rows, 16)).astype(np.float32)) for rows in (40, 500))
     seen = ItemLists.of([rng.integers(1, 500, size=20) for _ in range(40)])
@@ -133,6 +133,25 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, scores_per_block
     assert torch.equal(whole.item_idx, blocked.item_idx)
     assert torch.equal(whole.products, blocked.products)
     assert torch.allclose(whole.log_normaliser, blocked.log_normaliser, atol=1e-5)
+
+
+def test_every_size_of_block_is_tried_twice_and_the_cheapest_stays() -> None:
+    pace = Pace([10, 40, 160])
+    seconds_per_row = {10: [9.0, 2.0], 40: [5.0, 1.0], 160: [3.0, 4.0]}
+    tried = []
+    for _ in range(6):
+        rows = pace.rows
+        tried.append(rows)
+        pace.tell(rows, rows * seconds_per_row[rows].pop(0))
+    assert tried == [10, 40, 160] * 2
+    pace.tell(40, 1e9)
+    assert pace.rows == 40
+
+
+def test_a_block_that_was_cut_short_tells_nothing_of_its_size() -> None:
+    pace = Pace([10, 40])
+    pace.tell(7, 0.0)
+    assert pace.rows == 10
 
 
 @pytest.mark.parametrize("place", ["user", "item", "closed item"])
