@@ -206,6 +206,15 @@ class MaskOutliersSection(Section):
     is_adaptive: bool = False
     min_deviations: Annotated[float, Field(gt=0)] = 3.5
 
+    @model_validator(mode="after")
+    def _somebody_can_be_masked(self) -> "MaskOutliersSection":
+        if self.num_masked + self.min_kept_items > self.max_history_items:
+            raise ValueError(
+                f"num_masked ({self.num_masked}) and min_kept_items ({self.min_kept_items}) exceed "
+                f"max_history_items ({self.max_history_items}), so no history is ever masked; lower one, or raise the last"
+            )
+        return self
+
 
 class FinetuneConstructorSection(Section):
     model_path: str = ""

@@ -100,8 +100,8 @@ def read_dataset(folder: Path) -> Dataset:
     """Read a dataset folder. Order within a user: (timestamp, position, item_id), over the columns that are there.
 
     Raises:
-        InputDataError: a file is missing, empty or damaged, an id is null, a timestamp is no moment, or an interaction names
-            an item that items.parquet lacks.
+        InputDataError: a file is missing, empty or damaged, an id is null, a timestamp is no moment, a position no number, or
+            an interaction names an item that items.parquet lacks.
         SchemaError: a column is missing.
     """
     catalogue = read_catalogue(folder)
@@ -109,6 +109,8 @@ def read_dataset(folder: Path) -> Dataset:
     table = _read(path, required=(c.USER_ID, c.ITEM_ID), optional=("timestamp", POSITION))
     if "timestamp" in table.column_names:
         table = table.set_column(table.column_names.index("timestamp"), "timestamp", _moments(table["timestamp"], path))
+    if POSITION in table.column_names:
+        table = table.set_column(table.column_names.index(POSITION), POSITION, _positions(table[POSITION], path))
     order = [name for name in (c.USER_ID, "timestamp", POSITION, c.ITEM_ID) if name in table.column_names]
     table = table.sort_by([(name, "ascending") for name in order])
     codes = pc.index_in(table[c.ITEM_ID].cast(pa.string()), value_set=pa.array(catalogue.item_ids, pa.string()))
@@ -144,6 +146,20 @@ def _moments(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
         num_unusable = len(column) - (pc.sum(pc.is_finite(column)).as_py() or 0)
     if num_unusable:
         raise InputDataError(f"{path}: {num_unusable} of {len(column)} rows have no usable `timestamp`. Give every row one.")
+    return column
+
+
+def _positions(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+    """Numbers as they are, and whole numbers that stand there as text, whose own order would put 10 before 2."""
+    if pa.types.is_string(column.type):
+        try:
+            column = column.cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise InputDataError(f"{path}: `{POSITION}` is text, and not of whole numbers ({error}). Give numbers.") from None
+    if not _is_number(column.type):
+        raise InputDataError(f"{path}: `{POSITION}` is {column.type}; give a number.")
+    if column.null_count:
+        raise InputDataError(f"{path}: {column.null_count} of {len(column)} rows have no `{POSITION}`. Give every row one.")
     return column
 
 
@@ -190,6 +206,8 @@ def _plain(table: pa.Table, path: Path) -> pa.Table:
             kind = pa.string()
         if field.name in (c.USER_ID, c.ITEM_ID) and not (pa.types.is_string(kind) or _is_number(kind)):
             raise SchemaError(f"{path}: `{field.name}` is {kind}; give text or numbers.")
+        if field.name == c.TITLE and not (pa.types.is_string(kind) or pa.types.is_null(kind)):
+            raise SchemaError(f"{path}: `{field.name}` is {kind}; give text.")
         if kind != field.type:
             table = table.set_column(place, field.name, table.column(place).cast(kind))
     return table

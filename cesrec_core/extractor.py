@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,14 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from cesrec_core.config import EmbedItemsSection
+from cesrec_core.errors import ConfigError
 from cesrec_core.language_models import ModelSource, locate_model
 from cesrec_core.pooling import pool
 
 # Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
-EXTRACTOR_VERSION = 1
+EXTRACTOR_VERSION = 2
+# Weights that no hidden state depends on; models are often saved without them.
+UNUSED_WEIGHTS = ("pooler.", "lm_head.")
 # Of a forward pass on a CPU: with more of them it takes hardly less time for each.
 ENOUGH_TOKENS = 512
 # On an accelerator launching a layer takes as long as working it out, unless its weights meet so many tokens; and its cores
@@ -58,11 +61,15 @@ def load_tokenizer(source: ModelSource) -> Any:
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str], section: EmbedItemsSection) -> list[list[int]]:
-    """Token ids of every text behind the instruction, `section.max_tokens` of them at most, and one at least."""
+    """Token ids of every text behind the instruction, `section.max_tokens` of them at most, and one at least.
+
+    What looks like one of the model's own tokens is read as the characters it is written with: texts are other people's.
+    """
     if not texts:
         return []
     texts = [section.instruction + text for text in texts]
-    token_ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=section.max_tokens)["input_ids"]
+    settings = {"truncation": True, "max_length": section.max_tokens, "split_special_tokens": True}
+    token_ids: list[list[int]] = tokenizer(texts, **settings)["input_ids"]
     return [ids or [tokenizer.pad_token_id] for ids in token_ids]
 
 
@@ -74,8 +81,12 @@ class Extractor:
         self.section = section
         self.device = device
         self.tokenizer = load_tokenizer(source)
-        self.model = AutoModel.from_pretrained(source.folder, dtype=getattr(torch, section.dtype), **source.loading)
-        self.model = self.model.to(device).eval()
+        model, found = AutoModel.from_pretrained(
+            source.folder, dtype=getattr(torch, section.dtype), output_loading_info=True, **source.loading
+        )
+        _refuse_missing_weights(found["missing_keys"], section)
+        _refuse_unfitting_lengths(self.tokenizer, model.config, section)
+        self.model = model.to(device).eval()
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -94,18 +105,44 @@ class Extractor:
     def _embed_batch(self, token_ids: list[list[int]]) -> torch.Tensor:
         """float32 [len(token_ids), H], on the device."""
         try:
-            input_ids, mask = padded(token_ids, self.tokenizer.pad_token_id)
-            # Without a mask attention takes its fastest way, and texts of one length need none.
-            is_padded = not bool(mask.all())
-            input_ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in (input_ids, mask))
-            hidden = self.model(input_ids=input_ids, attention_mask=mask if is_padded else None).last_hidden_state
-            return pool(hidden.float(), mask, self.section.pooling)
+            return self._embed_at_once(token_ids)
         except RuntimeError as error:
             if len(token_ids) == 1 or not is_out_of_memory(error):
                 raise
-            torch.cuda.empty_cache()
-            half = len(token_ids) // 2
-            return torch.cat([self._embed_batch(token_ids[:half]), self._embed_batch(token_ids[half:])])
+        # Out here, where no traceback holds the tensors of what failed any more.
+        torch.cuda.empty_cache()
+        half = len(token_ids) // 2
+        return torch.cat([self._embed_batch(token_ids[:half]), self._embed_batch(token_ids[half:])])
+
+    def _embed_at_once(self, token_ids: list[list[int]]) -> torch.Tensor:
+        input_ids, mask = padded(token_ids, self.tokenizer.pad_token_id)
+        # Without a mask attention takes its fastest way, and texts of one length need none.
+        is_padded = not bool(mask.all())
+        input_ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in (input_ids, mask))
+        hidden = self.model(input_ids=input_ids, attention_mask=mask if is_padded else None).last_hidden_state
+        return pool(hidden.float(), mask, self.section.pooling)
+
+
+def _refuse_missing_weights(missing: Iterable[str], section: EmbedItemsSection) -> None:
+    """transformers fills them in at random, which gives every worker vectors of its own."""
+    lacking = sorted(name for name in missing if not name.startswith(UNUSED_WEIGHTS))
+    if lacking:
+        raise ConfigError(
+            f"embed_items.model_path names {section.model_path!r}, whose weights lack {len(lacking)} tensors that its "
+            f"config.json asks for, {lacking[0]} among them. Give a folder whose weights and configuration belong together."
+        )
+
+
+def _refuse_unfitting_lengths(tokenizer: Any, model_config: Any, section: EmbedItemsSection) -> None:
+    frame = len(tokenizer(section.instruction)["input_ids"])
+    if frame >= section.max_tokens:
+        raise ConfigError(
+            f"embed_items.max_tokens is {section.max_tokens}, and embed_items.instruction with the model's own tokens takes "
+            f"{frame}: nothing of an item would be read. Raise the first, or shorten the second."
+        )
+    places = getattr(model_config, "max_position_embeddings", None)
+    if places is not None and section.max_tokens > places:
+        raise ConfigError(f"embed_items.max_tokens is {section.max_tokens}, and the model reads {places} at most. Lower it.")
 
 
 def _enough_tokens_of(model: Any) -> int:

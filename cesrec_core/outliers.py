@@ -71,7 +71,7 @@ class OutlierRule:
 
     Attributes:
         num_masked: places to mask per history; at most so many with `min_deviations`.
-        min_kept_items: a history shorter than num_masked + min_kept_items is left whole.
+        min_kept_items: a history with fewer than num_masked + min_kept_items items that have a vector is left whole.
         max_history_items: only so many of the newest items are read; older ones are never masked.
         min_deviations: mask only what lies so far below the history's median similarity, in robust standard deviations of
             the history's own similarities: the modified z-score (Iglewicz & Hoaglin 1993, who advise 3.5). None: mask in any
@@ -228,7 +228,8 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], rule: OutlierRule) -
     cells = block.row_numbers(), places
     padded = np.full((len(block), int(lengths.max(initial=1))), np.nan)
     padded[cells] = cosines
-    can_be_masked = ~np.isnan(padded) & (lengths >= rule.num_masked + rule.min_kept_items)[:, None]
+    is_compared = ~np.isnan(padded)
+    can_be_masked = is_compared & (is_compared.sum(axis=1) >= rule.num_masked + rule.min_kept_items)[:, None]
     if rule.min_deviations is not None:
         can_be_masked &= _deviations(padded) >= rule.min_deviations
     if rule.random_seed is not None:

@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from cesrec_core.config import RaySection
-from cesrec_core.errors import CesrecError, StageError, is_disk_full
+from cesrec_core.errors import CesrecError, ConfigError, StageError, is_disk_full
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,11 @@ def _write_whole(table: pa.Table, file: Path) -> None:
     """All of the file or none of it. The rename is what marks a shard done; Spark does not read names with a dot in front."""
     scratch = file.with_name(f".{file.name}.unfinished")
     try:
-        pq.write_table(table, scratch)
+        with scratch.open("wb") as opened:
+            pq.write_table(table, opened)
+            # Before the rename, which may otherwise outlive the content where a machine goes down.
+            opened.flush()
+            os.fsync(opened.fileno())
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
@@ -252,6 +256,7 @@ class _Pool:
     def run(self, pending: deque[Path], on_done: Callable[[Path], None]) -> int:
         attempts: dict[Path, int] = {}
         num_restarts = 0
+        self._tell_of_missing_gpus()
         idle = [self._new_actor() for _ in range(min(self.section.num_actors, len(pending)))]
         running: dict[Any, tuple[Path, _Member]] = {}
         try:
@@ -295,6 +300,19 @@ class _Pool:
             for actor in [*idle, *(actor for _, actor in running.values())]:
                 ray.kill(actor.handle)
         return num_restarts
+
+    def _tell_of_missing_gpus(self) -> None:
+        """Actors wait for a place without a word; on a cluster that grows, one may come."""
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        wanted, present = self.section.num_gpus_per_actor, float(resources.get("GPU", 0.0))
+        if wanted <= present:
+            return
+        if not self.section.address:
+            raise ConfigError(
+                f"ray.num_gpus_per_actor is {wanted:g}, and this machine has {present:g} GPUs. Set it to 0, or ray.address to "
+                "a cluster that has them."
+            )
+        log.warning("ray.num_gpus_per_actor is %g, and Ray has %g GPUs: workers wait until it has more", wanted, present)
 
     def _new_actor(self) -> _Member:
         handle: Any = self.actor_class.remote(self.worker, self.num_threads)

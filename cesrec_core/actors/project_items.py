@@ -10,6 +10,7 @@ from cesrec_core import columns as c
 from cesrec_core.actors.devices import device_of_worker
 from cesrec_core.adapter import load_adapter
 from cesrec_core.arrow import matrix
+from cesrec_core.errors import ArtifactError
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS
 
 
@@ -32,6 +33,11 @@ class ProjectItems:
         semantic = matrix(shard[c.SEMANTIC_EMBEDDING])
         batches = [semantic[start : start + self.batch_size] for start in range(0, len(semantic), self.batch_size)]
         aligned = [self.adapter(torch.from_numpy(batch).to(self.device)).cpu().numpy() for batch in batches]
+        if not all(np.isfinite(part).all() for part in aligned):
+            raise ArtifactError(
+                f"The Adapter {self.adapter_id} gives vectors that are not finite. Train it again, jobs/train_adapter.py, with "
+                "a lower train_adapter.learning_rate."
+            )
         columns = {
             c.TEXT_HASH: shard[c.TEXT_HASH],
             c.EXTRACTOR_ID: [self.extractor_id] * len(shard),

@@ -5,7 +5,8 @@ It runs on this machine, on a cluster that is there, or on the nodes of the Spar
 
 import logging
 import os
-from types import TracebackType
+import sys
+from types import SimpleNamespace, TracebackType
 
 import ray
 
@@ -65,8 +66,10 @@ class RaySession:
 
     def _start_on_spark(self) -> str:
         """Ray nodes as tasks of a Spark job that runs until `__exit__`; returns the address of their head, on this machine."""
-        from ray.util.spark import MAX_NUM_WORKER_NODES, setup_ray_cluster
+        from ray.util.spark import MAX_NUM_WORKER_NODES, setup_ray_cluster, utils
 
+        # It copies what its head says to standard output, from a thread that outlives the job's last line, which is a result.
+        vars(utils)["sys"] = SimpleNamespace(**(vars(sys) | {"stdout": sys.stderr}))
         # Where nothing is said, Ray's head asks for a token if this user's home has one, which neither this process nor the
         # nodes would send. Who wants tokens gives mode and token to all of the cluster.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -85,6 +85,7 @@ def load_checkpoint(
         logger.warning("%s cannot be read (%s): training begins anew", file, error)
         return None
     if progress.made_from != made_from:
+        logger.warning("%s is of other data or other settings: training begins anew, and overwrites it", file)
         return None
     model.load_state_dict(_with_prefix(tensors, "model/"))
     averaged.load_state_dict(_with_prefix(tensors, "averaged/"))

@@ -64,8 +64,11 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     dataset = read_dataset(options.dataset)
     section, seed = config.evaluate, config.run.seed
 
+    # Both before the first is measured, which may take minutes.
+    loaded = {folder: load_recommender(folder) for folder in (artifact, against) if folder is not None}
+
     def measured(folder: Path) -> tuple[str, Cases, Measured]:
-        model, manifest = load_recommender(folder)
+        model, manifest = loaded[folder]
         cases = cases_of(dataset, manifest, model.item_ids, moment)
         model = model.to("cuda" if torch.cuda.is_available() else "cpu")
         with progress(f"evaluate {folder.name}", len(cases.user_ids), "users") as advance:

@@ -15,7 +15,7 @@ import ray
 from cesrec_core.actors.pool import MapReport, map_shards, refused_rows
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection
-from cesrec_core.errors import ArtifactError, StageError
+from cesrec_core.errors import ArtifactError, ConfigError, StageError
 
 SECRET = "Ada Lovelace"
 
@@ -307,6 +307,11 @@ def test_actors_that_keep_dying_are_given_up(source: Path, target: Path) -> None
     with pytest.raises(StageError, match="failed 1 times, last with ActorDiedError"):
         map_shards(source, target, AlwaysDies(), section(num_actors=1, max_attempts_per_shard=1))
     assert numbers(target) == []
+
+
+def test_gpus_that_this_machine_lacks_are_not_waited_for(source: Path, target: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ray\.num_gpus_per_actor is 1, and this machine has 0 GPUs"):
+        map_shards(source, target, NeverReady(), section(num_gpus_per_actor=1.0))
 
 
 def test_a_worker_that_cannot_be_set_up(source: Path, target: Path) -> None:

@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from cesrec_core.actors.project_items import ProjectItems
 from cesrec_core.adapter import (
     Adapter,
     Attempt,
@@ -225,6 +227,17 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert torch.equal(loaded.residual_covariance, fitted.model.residual_covariance)
     assert manifest.parents == {"recommender": "r1"}
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_an_adapter_that_diverged_aligns_nothing(tmp_path: Path) -> None:
+    model = Adapter(4, 2)
+    model.outer.bias.data[1] = torch.nan
+    save_adapter(tmp_path / "adapter", model, Manifest("adapter", "a1", "all"))
+    worker = ProjectItems(tmp_path / "adapter", "e1", batch_size=2)
+    worker.setup()
+    shard = pa.table({"text_hash": ["a"], "semantic_embedding": [[1.0, 0.0, 0.0, 0.0]]})
+    with pytest.raises(ArtifactError, match="not finite"):
+        worker.process(shard)
 
 
 def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_a_wrong_override_says_what_where_and_how(tmp_path: Path, override: str,
     [
         ("{}", "evaluate.nonsense=1", "--set"),
         ("{}", "mask_outliers.num_masked=-1", "--set"),
+        ("{}", "mask_outliers.num_masked=18", "--set"),
         ("evaluate: {nonsense: 1}", "run.seed=1", "c.yaml"),
         ("mask_outliers: {num_masked: -1}", "mask_outliers.space=random", "c.yaml"),
     ],

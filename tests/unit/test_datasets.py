@@ -150,6 +150,9 @@ def test_moments_in_every_form(tmp_path: Path, moments: list[object]) -> None:
         ({"timestamp": ["yesterday", "2024-01-01"]}, "not ISO 8601 throughout"),
         ({"timestamp": [True, False]}, "`timestamp` is bool"),
         ({"user_id": ["u", None]}, "1 rows have no user_id"),
+        ({"position": ["first", "2"]}, "`position` is text, and not of whole numbers"),
+        ({"position": [[1], [2]]}, "`position` is list"),
+        ({"position": [None, 1]}, "1 of 2 rows have no `position`"),
     ],
 )
 def test_unusable_values_are_named(tmp_path: Path, columns: dict[str, list[object]], message: str) -> None:
@@ -157,6 +160,20 @@ def test_unusable_values_are_named(tmp_path: Path, columns: dict[str, list[objec
     write(tmp_path, "interactions", **{"user_id": ["u", "u"], "item_id": ["a", "b"], **columns})
     with pytest.raises(InputDataError, match=message):
         read_dataset(tmp_path)
+
+
+def test_positions_that_are_text_are_numbers(tmp_path: Path) -> None:
+    items = [f"i{number:02d}" for number in range(12)]
+    write_items(tmp_path, *items)
+    places = [str(number) for number in range(12)]
+    write(tmp_path, "interactions", user_id=["u"] * 12, item_id=items[::-1], position=places[::-1])
+    assert histories_by_user(tmp_path) == {"u": items}
+
+
+def test_a_title_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "items", item_id=["a", "b"], title=[["A"], ["B"]])
+    with pytest.raises(SchemaError, match=r"`title` is list.*; give text"):
+        read_catalogue(tmp_path)
 
 
 @pytest.mark.parametrize("attributes", [["Red|Blue", "Red"], [[1, 2], [3]]])

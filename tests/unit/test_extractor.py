@@ -1,3 +1,5 @@
+import shutil
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,8 @@ from tiny_llama import write_tiny_llama
 
 from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.config import EmbedItemsSection
-from cesrec_core.extractor import Extractor, _enough_tokens_of, extractor_id, padded, token_batches
+from cesrec_core.errors import ConfigError
+from cesrec_core.extractor import Extractor, _enough_tokens_of, extractor_id, padded, token_batches, tokenise
 from cesrec_core.pooling import pool
 
 HIDDEN = torch.tensor([[[1.0, 10.0], [3.0, 30.0], [100.0, 1000.0]], [[5.0, 50.0], [7.0, 70.0], [9.0, 90.0]]])
@@ -103,6 +106,51 @@ def test_an_instruction_stands_before_every_text(folder: Path) -> None:
     instructed = Extractor(section(folder, instruction="A toy: "), "cpu").embed(TEXTS)
     written_out = Extractor(section(folder), "cpu").embed([f"A toy: {text}" for text in TEXTS])
     assert np.array_equal(instructed, written_out)
+
+
+def test_a_models_own_tokens_in_a_text_are_characters(folder: Path) -> None:
+    extractor = Extractor(section(folder), "cpu")
+    own = extractor.tokenizer.all_special_tokens[0]
+    [ids] = tokenise(extractor.tokenizer, [f"Puzzle {own} set"], extractor.section)
+    plain = [token for token in ids if token in extractor.tokenizer.all_special_ids]
+    [without] = tokenise(extractor.tokenizer, ["Puzzle set"], extractor.section)
+    assert plain == [token for token in without if token in extractor.tokenizer.all_special_ids]
+    assert len(ids) > len(without)
+
+
+def test_weights_of_another_model_are_refused(folder: Path, tmp_path: Path) -> None:
+    """transformers would fill in what is missing at random, differently in every worker."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    weights = mixed / "model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(weights).items() if "mlp" not in name}
+    save_file(kept, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"lack \d+ tensors .*mlp"):
+        Extractor(section(mixed), "cpu")
+
+
+def test_lengths_that_do_not_fit_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing of an item would be read"):
+        Extractor(section(folder, instruction="A toy for children of all ages, with a box: ", max_tokens=4), "cpu")
+    with pytest.raises(ConfigError, match="the model reads"):
+        Extractor(section(folder, max_tokens=1_000_000), "cpu")
+
+
+def test_what_did_not_fit_is_let_go_before_the_halves_are_tried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extractor = Extractor(section(folder), "cpu")
+    forward, failed = extractor.model.forward, []
+
+    def with_room_for_two(input_ids: torch.Tensor, **more: object) -> object:
+        assert [reference() for reference in failed] == [None] * len(failed)
+        if len(input_ids) > 2:
+            large = torch.zeros(10)
+            failed.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **more)
+
+    monkeypatch.setattr(extractor.model, "forward", with_room_for_two)
+    extractor.embed(TEXTS)
+    assert len(failed) == 2
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,19 @@ def test_short_histories_stay_whole(length: int, num_found: int) -> None:
 @pytest.mark.parametrize("without_vector", [NOTHING, UNKNOWN])
 def test_items_without_a_vector_are_never_masked_and_do_not_move_the_mean(without_vector: int) -> None:
     [found] = find_outliers(
-        histories(history(EAST, without_vector, NORTH, EAST)), ALIGNED, rule(num_masked=4, min_kept_items=0)
+        histories(history(EAST, without_vector, NORTH, EAST)), ALIGNED, rule(num_masked=3, min_kept_items=0)
     )
     assert found.positions.tolist() == [0, 2, 3]
     assert np.isnan(found.similarities).tolist() == [False, True, False, False]
     assert found.similarities[2] == pytest.approx(1 / 17**0.5, abs=1e-6)
+
+
+def test_only_items_with_a_vector_count_as_those_that_are_kept() -> None:
+    """One that there is nothing to compare with does not lie far from anything."""
+    alone = history(EAST, NOTHING, NOTHING, UNKNOWN)
+    enough = history(EAST, NOTHING, NORTH, EAST, EAST)
+    found = find_outliers(histories(alone, enough), ALIGNED, rule(num_masked=1, min_kept_items=3))
+    assert [one.positions.tolist() for one in found] == [[], [2]]
 
 
 def test_only_the_newest_items_are_read() -> None:

@@ -1,12 +1,15 @@
 """Where a job's Ray comes from, and that it goes; Ray itself is a stand-in."""
 
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 import ray.util.spark
+import ray.util.spark.utils
 
 import cesrec_core
 from cesrec_core.actors.session import RaySession
@@ -25,6 +28,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     # Set first, so that what a test leaves there is gone after it.
     monkeypatch.setenv("RAY_AUTH_MODE", "unset")
     monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setitem(vars(ray.util.spark.utils), "sys", sys)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.append(("init", options.get("address"), options)))
     monkeypatch.setattr(ray, "shutdown", lambda: asked.append(("shutdown",)))
@@ -65,6 +69,21 @@ def test_all_of_ray_on_spark_agrees_on_tokens(
         started.start()
         # What the head inherits that was started by now.
         assert os.environ["RAY_AUTH_MODE"] == expected
+
+
+def test_what_a_head_on_spark_says_is_no_result(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    """It goes on after the job's last line, and whoever reads that line takes the last one."""
+    with RaySession(RaySection(address="spark")) as started:
+        started.start()
+    print('{"status": "published"}', flush=True)
+    head, _ = ray.util.spark.utils.exec_cmd(["echo", "Ray is shut down"], synchronous=False)
+    head.wait()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(timeout=10)
+    said = capfd.readouterr()
+    assert said.out == '{"status": "published"}\n'
+    assert "Ray is shut down" in said.err
 
 
 def test_a_job_that_fails_takes_it_down_too(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
