@@ -258,6 +258,7 @@ def test_a_checkpoint_of_something_else_is_not_continued(
             train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=3")
     assert train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=2", "--set", "run.seed=9") == 0
     assert "going on" not in caplog.text
+    assert "of other data or other settings: training begins anew" in caplog.text
 
 
 def test_a_damaged_checkpoint_is_not_continued(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
