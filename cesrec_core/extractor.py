@@ -85,7 +85,8 @@ class Extractor:
             source.folder, dtype=getattr(torch, section.dtype), output_loading_info=True, **source.loading
         )
         _refuse_missing_weights(found["missing_keys"], section)
-        _refuse_unfitting_lengths(self.tokenizer, model.config, section)
+        refuse_long_instruction(self.tokenizer, section)
+        _refuse_more_than_is_read(model.config, section)
         self.model = model.to(device).eval()
 
     @torch.inference_mode()
@@ -133,13 +134,17 @@ def _refuse_missing_weights(missing: Iterable[str], section: EmbedItemsSection) 
         )
 
 
-def _refuse_unfitting_lengths(tokenizer: Any, model_config: Any, section: EmbedItemsSection) -> None:
+def refuse_long_instruction(tokenizer: Any, section: EmbedItemsSection) -> None:
+    """Raises ConfigError where the instruction leaves no token to the text, so that all items would get one vector."""
     frame = len(tokenizer(section.instruction)["input_ids"])
     if frame >= section.max_tokens:
         raise ConfigError(
             f"embed_items.max_tokens is {section.max_tokens}, and embed_items.instruction with the model's own tokens takes "
             f"{frame}: nothing of an item would be read. Raise the first, or shorten the second."
         )
+
+
+def _refuse_more_than_is_read(model_config: Any, section: EmbedItemsSection) -> None:
     places = getattr(model_config, "max_position_embeddings", None)
     if places is not None and section.max_tokens > places:
         raise ConfigError(f"embed_items.max_tokens is {section.max_tokens}, and the model reads {places} at most. Lower it.")

@@ -7,7 +7,7 @@ import numpy as np
 
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
-from cesrec_core.extractor import load_tokenizer, locate_extractor, tokenise
+from cesrec_core.extractor import load_tokenizer, locate_extractor, refuse_long_instruction, tokenise
 
 # Of the share of a GPU that an actor was given: what vLLM may take for weights and activations.
 MEMORY_SHARE = 0.9
@@ -21,7 +21,7 @@ class VllmExtractor:
         gpu_share: of one GPU, that this process may use.
 
     Raises:
-        ConfigError: vLLM is not installed, or cannot pool in the configured way.
+        ConfigError: vLLM is not installed, cannot pool in the configured way, or would read nothing but the instruction.
     """
 
     def __init__(self, section: EmbedItemsSection, gpu_share: float) -> None:
@@ -41,6 +41,7 @@ class VllmExtractor:
         source = locate_extractor(section)
         self.section = section
         self.tokenizer = load_tokenizer(source)
+        refuse_long_instruction(self.tokenizer, section)
         model = source.folder if source.gguf_file is None else source.folder / source.gguf_file
         self.model: Any = vllm.LLM(
             model=str(model),
