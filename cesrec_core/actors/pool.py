@@ -133,6 +133,11 @@ def map_shards(
     return MapReport(len(shards), num_reused, sum(rows.values()), num_output_rows, num_restarts, halving.num_refused())
 
 
+def drop_damaged(target: Path) -> list[Path]:
+    """The answers in a folder that `map_shards` wrote to; those that cannot be read are removed."""
+    return [answer for answer in sorted(target.glob("*.parquet")) if _is_answered(answer, target)]
+
+
 def refused_rows(target: Path) -> pa.Table | None:
     """The rows that `map_shards` laid aside when it wrote to `target`; None where there are none."""
     files = sorted((target / REFUSED).glob("*.parquet"))

@@ -1,12 +1,15 @@
 """embed_items: texts that no cached embedding covers -> item_embeddings, on Ray actors."""
 
 import logging
+import shutil
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.actors.embed_items import EmbedItems
+from cesrec_core.actors.pool import drop_damaged
+from cesrec_core.delta_io.shards import import_shards
 from cesrec_core.extractor import extractor_id, locate_extractor
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS, QUARANTINE
 from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
@@ -41,6 +44,7 @@ def missing_texts(context: RunContext, extractor: str) -> DataFrame:
 
 def run(context: RunContext) -> StageResult:
     extractor = extractor_id(context.config.embed_items)
+    _take_over(context)
     missing = missing_texts(context, extractor)
     worker = EmbedItems(context.config.embed_items, extractor, context.config.ray.num_gpus_per_actor)
     limit = context.config.embed_items.max_refused_texts
@@ -49,6 +53,22 @@ def run(context: RunContext) -> StageResult:
     num_items = context.warehouse.read(ITEMS).count()
     refused = _quarantine(context)
     return StageResult({"items": num_items, "embedded": num_embedded, "refused": len(refused)}, notes={REFUSED: refused})
+
+
+def _take_over(context: RunContext) -> None:
+    """Keep what runs that were stopped here had embedded: it depends on texts and extractor, and on no run.
+
+    Their folders go afterwards, so that such a run, should it go on, asks the table what is left to do.
+    """
+    for folder in context.work_path.parent.glob(f"*/{NAME}"):
+        # With a record the stage was done, and its answers stand in the table.
+        if folder.parent == context.work_path or (folder / "done.json").exists():
+            continue
+        if drop_damaged(folder / "out"):
+            answers = import_shards(context.spark, folder / "out", ITEM_EMBEDDINGS)
+            num_kept = context.warehouse.merge(ITEM_EMBEDDINGS, answers, update_matched=False)
+            log.info("%d embeddings of a run that was stopped are kept", num_kept)
+        shutil.rmtree(folder)
 
 
 def refused_texts(context: RunContext) -> set[str]:

@@ -17,7 +17,7 @@ from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.columns import ITEM_TEXT
 from cesrec_core.errors import BusyError
-from cesrec_core.stages import embed_items
+from cesrec_core.stages import embed_items, map_table
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import writing_to
 from cesrec_core.stages.nightly import NIGHTLY
@@ -98,6 +98,27 @@ def test_a_text_that_the_model_fails_on_is_quarantined_and_its_item_has_no_vecto
     assert summary["counts"]["embed_items"] == {"items": NUM_ITEMS + 3, "embedded": 1, "refused": 0}
     summary = copied_world.run(*night(5, dataset), stages=INGESTING)
     assert "embed_items" not in summary["counts"] or not summary["counts"]["embed_items"]["embedded"]
+
+
+def test_what_a_run_that_was_stopped_had_embedded_is_not_embedded_again_by_another(
+    copied_world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_items(copied_world.folder, [item_row(40)])
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(map_table, "import_shards", stop)
+        copied_world.run(*night(3, dataset), stages=INGESTING)
+    left = next(copied_world.warehouse_path.glob("work/*/embed_items/out"))
+    (left / "part-damaged.parquet").write_bytes(b"PAR1")
+    append_items(copied_world.folder, [item_row(41)])
+    summary = copied_world.run(*night(4, dataset), stages=INGESTING)
+    assert summary["counts"]["embed_items"] == {"items": NUM_ITEMS + 2, "embedded": 1, "refused": 0}
+    hashes = [row["text_hash"] for row in copied_world.table("item_embeddings").collect()]
+    assert len(hashes) == len(set(hashes)) == NUM_ITEMS + 2
+    assert not left.exists()
 
 
 def test_two_runs_at_once(copied_world: World, dataset: Path) -> None:
