@@ -327,9 +327,10 @@ def alignment_metrics(aligned: Tensor, collaborative: Tensor, rows: Tensor) -> d
 
 
 def _middle_rank(distances: Tensor, columns: Tensor) -> Tensor:
-    """Rank of one column in each row, from 1, nearest first; float64 [B]."""
+    """Rank of one column in each row, from 1, nearest first; float64 [B]. NaN, which is neither near nor far, has rank NaN."""
     own = distances.gather(1, columns[:, None])
-    return 1 + (distances < own).sum(dim=1).double() + ((distances == own).sum(dim=1).double() - 1) / 2
+    ranks = 1 + (distances < own).sum(dim=1).double() + ((distances == own).sum(dim=1).double() - 1) / 2
+    return ranks.masked_fill(own[:, 0].isnan(), torch.nan)
 
 
 def save_adapter(folder: Path, model: Adapter, manifest: Manifest) -> None:

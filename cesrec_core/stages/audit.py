@@ -116,6 +116,19 @@ LIMITS = (
         ".2f",
     ),
     Limit("aligned_coverage_share", "audit.min_aligned_coverage_share", True, "{} of active items have an aligned vector"),
+    Limit(
+        "alignment_normalised_mse",
+        "audit.max_alignment_error",
+        False,
+        "the error of aligned vectors is {} times the variance of the recommender's",
+        ".2f",
+    ),
+    Limit(
+        "alignment_median_rank_share",
+        "audit.max_alignment_rank_share",
+        False,
+        "the median item is found behind {} of the others by its aligned vector",
+    ),
     Limit("semantic_norm_change", "audit.max_norm_change", False, f"the length of semantic vectors moved by {{}} {SINCE}"),
     Limit("aligned_norm_change", "audit.max_norm_change", False, f"the length of aligned vectors moved by {{}} {SINCE}"),
     Limit(

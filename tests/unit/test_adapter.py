@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -102,6 +103,12 @@ def test_the_rank_of_a_neighbour_by_hand() -> None:
     aligned = torch.tensor([[0.0], [9.0], [2.0], [4.0]])
     assert alignment_metrics(aligned, collaborative, torch.tensor([0]))["neighbour_rank_share"] == pytest.approx(3 / 3)
     assert alignment_metrics(aligned, collaborative, torch.tensor([3]))["neighbour_rank_share"] == pytest.approx(1 / 3)
+
+
+def test_vectors_of_a_diverged_adapter_have_no_rank() -> None:
+    """NaN is farther than nothing, and would otherwise come first."""
+    metrics = alignment_metrics(torch.full((4, 1), torch.nan), torch.tensor([[0.0], [1.0], [5.0], [7.0]]), torch.arange(4))
+    assert all(math.isnan(value) for value in metrics.values())
 
 
 def test_ranks_do_not_hang_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

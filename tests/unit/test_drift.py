@@ -51,5 +51,6 @@ def test_limits_stand_in_the_configuration_and_are_told(limit: Limit) -> None:
     assert limit.complaint({limit.name: right}, config) is None
     complaint = limit.complaint({limit.name: wrong}, config)
     assert complaint is not None
+    assert limit.complaint({limit.name: float("nan")}, config) is not None
     assert format(wrong, limit.form) in complaint
     assert limit.setting in complaint
