@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from cesrec_core.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -67,8 +69,15 @@ def share_cores() -> None:
 
 
 def restart_under_torchrun(script: str, num_processes: int, arguments: Sequence[str]) -> None:
-    """Become torchrun with this script, unless it runs under torchrun already; does not return then."""
+    """Become torchrun with this script, unless it runs under torchrun already; does not return then.
+
+    Raises:
+        ConfigError: there are GPUs, and fewer than processes.
+    """
     if num_processes == 1 or "RANK" in os.environ:
         return
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else num_processes
+    if num_processes > num_gpus:
+        raise ConfigError(f"num_processes is {num_processes}, and this machine has {num_gpus} GPUs. Set it to that or less.")
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", script]
     os.execv(sys.executable, [sys.executable, *launcher, *arguments])

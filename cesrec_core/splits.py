@@ -110,6 +110,12 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
             f"A global timeline needs real timestamps, and here {len(histories)} users share {num_moments} different ones, no "
             f"more than the longest history has items ({longest}). Use leave_one_out."
         )
+    moments = np.unique(histories.timestamps)
+    if len(moments) == len(histories.timestamps) > 2 and len(np.unique(np.diff(moments))) == 1:
+        raise InputDataError(
+            f"A global timeline needs real timestamps, and here those of all {len(moments)} interactions are equally far "
+            "apart, as where the rows of a file are numbered. Use leave_one_out."
+        )
     starts, counts = np.unique(histories.timestamps[histories.offsets[:-1][lengths > 0]], return_counts=True)
     if len(histories) > 2 and counts.max() > SAME_START_SHARE * counts.sum():
         raise InputDataError(

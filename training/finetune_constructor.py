@@ -49,6 +49,7 @@ from cesrec_core.constructor.validation import ValidationSet, measure, validatio
 from cesrec_core.datasets import Catalogue, Dataset, read_catalogue, read_dataset
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError
 from cesrec_core.hashing import content_hash, short_hash
+from cesrec_core.job_parser import JobParser
 from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.processes import restart_under_torchrun, share_cores
 from cesrec_core.sequences import input_and_target, training_part
@@ -400,7 +401,7 @@ def read_item_features(path: Path, catalogue: Catalogue) -> ItemFeatures:
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Fine-tune the Constructor on training interactions.")
+    parser = JobParser(description="Fine-tune the Constructor on training interactions.")
     parser.add_argument("--dataset", type=Path, required=True, help="folder with interactions.parquet and items.parquet")
     parser.add_argument("--pairs", type=Path, help="folder of training pairs (default: drawn from interactions.parquet)")
     parser.add_argument("--item-features", type=Path, required=True, help="safetensors with `semantic`, `collaborative`")

@@ -28,6 +28,7 @@ from cesrec_core.adapter import KIND, AdapterFit, Attempt, check_pairs, fit_unti
 from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, load_config
 from cesrec_core.errors import ArtifactError, CesrecError, ConfigError, InputDataError
+from cesrec_core.job_parser import JobParser
 
 LEARNING_CURVE = "learning_curve.png"
 # What the manifest keeps of every attempt.
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = JobParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--item-features", type=Path, required=True, help="safetensors file with semantic and collaborative")
     parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when training succeeds")
     parser.add_argument("--config", type=Path, help="such as conf/local.yaml; built-in defaults without it")

@@ -33,7 +33,8 @@ from tqdm import tqdm
 from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, TrainRecommenderSection, load_config
 from cesrec_core.datasets import Dataset, read_dataset
-from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+from cesrec_core.errors import CesrecError, ConfigError, InputDataError, StageError
+from cesrec_core.job_parser import JobParser
 from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.metrics import Ranks, hits, ndcg
 from cesrec_core.processes import ProcessGroup, join_processes, leave_processes, restart_under_torchrun
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = JobParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--dataset", type=Path, required=True, help="folder with interactions.parquet and items.parquet")
     parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when training succeeds")
     parser.add_argument("--config", type=Path, help="such as conf/local.yaml; built-in defaults without it")
@@ -247,6 +248,14 @@ def fit(
             averaged.update_parameters(model)
             batch_losses.append(loss.detach())
         progress.losses.append(mean_over(processes, torch.stack(batch_losses).mean().item()))
+        if not math.isfinite(progress.losses[-1]):
+            if num_epochs is None and progress.best_epoch:
+                logger.warning("the loss of epoch %d is not finite: training ends, and its best weights are kept", epoch)
+                break
+            raise StageError(
+                f"Training diverged: the loss of epoch {epoch} is not finite. Lower train_recommender.learning_rate, or set "
+                "train_recommender.precision to float32 where it is bfloat16."
+            )
         if num_epochs is not None:
             progress.best_epoch = epoch
         else:

@@ -10,10 +10,11 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from cesrec_core.config import Config, load_config
 from cesrec_core.errors import CesrecError, is_disk_full
+from cesrec_core.job_parser import JobParser, reclaim_standard_error
 from cesrec_core.logs import write_logs_as
 from cesrec_core.stages.context import Stage
 from cesrec_core.stages.nightly import NIGHTLY
@@ -44,17 +45,6 @@ files:
 WITHIN_A_RUN = (
     "; goes on with the unfinished run of the same date and configuration, even where inputs have changed since that began"
 )
-
-
-class JobParser(argparse.ArgumentParser):
-    """Keeps the promise of a JSON object on the last line for a command line that cannot be used, too."""
-
-    def error(self, message: str) -> NoReturn:
-        reclaim_standard_error()
-        self.print_usage(sys.stderr)
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        print(json.dumps({"job": Path(self.prog).stem, "status": "failed", "error": message}), flush=True)
-        self.exit(2)
 
 
 def parser_for(description: str, examples: Sequence[str] = ("",)) -> argparse.ArgumentParser:
@@ -99,24 +89,6 @@ def configuration(arguments: argparse.Namespace) -> Config:
     config = load_config(Path(arguments.config), overrides)
     write_logs_as(config.run.log_format)
     return config
-
-
-def reclaim_standard_error() -> None:
-    """Undo spark-submit's merging of a job's standard error into its standard output.
-
-    Its launcher gives both to one pipe, so that logs would stand among results and no progress bar would see a terminal.
-    The launcher's own standard error is what the caller meant. Where it cannot be opened, all stays as it was.
-    """
-    if "PYSPARK_GATEWAY_PORT" not in os.environ or not os.path.sameopenfile(1, 2):
-        return
-    try:
-        # Appending, since the launcher keeps an offset of its own into the same file.
-        file = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND)
-    except OSError:
-        return
-    os.dup2(file, 2)
-    os.close(file)
-    sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:

@@ -19,8 +19,9 @@ from cesrec_core.errors import (
     SchemaError,
     StageError,
 )
+from cesrec_core.job_parser import JobParser
 from cesrec_core.stages import command_line
-from cesrec_core.stages.command_line import JobParser, configuration, finish, parser_for, run_one_stage
+from cesrec_core.stages.command_line import configuration, finish, parser_for, run_one_stage
 
 SECRET = "ada@example.org"
 

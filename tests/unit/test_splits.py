@@ -43,19 +43,19 @@ def test_the_nightly_job_cuts_in_the_same_places(length: int, split: str) -> Non
 
 
 def test_by_moment() -> None:
-    """20 interactions at 0..19: validation from 16, test from 18. The third user comes too late to have a past."""
+    """20 interactions at squares of 0..19: validation from 16, test from 18. The third user comes too late to have a past."""
     first, second, third = [0, 2, 4, 6, 8, 10, 16, 18], [1, 3, 5, 7, 9, 11, 12, 13, 14, 17], [15, 19]
-    cuts = cut_histories(histories(8, 10, 2, timestamps=[*first, *second, *third]), "global_timeline")
-    assert cuts.boundaries == {"validation_from": 16, "test_from": 18}
+    cuts = cut_histories(histories(8, 10, 2, timestamps=[moment**2 for moment in (*first, *second, *third)]), "global_timeline")
+    assert cuts.boundaries == {"validation_from": 16**2, "test_from": 18**2}
     assert cuts.training_end.tolist() == [6, 9, 1]
     assert cuts.validation_at.tolist() == [6, 9, -1]
     assert cuts.test_at.tolist() == [7, -1, 1]
 
 
 def test_a_user_without_a_past_is_nobodys_target() -> None:
-    cuts = cut_histories(histories(10, 10, timestamps=[*range(10), *range(10, 20)]), "global_timeline")
+    cuts = cut_histories(histories(10, 10, timestamps=[moment**2 for moment in range(20)]), "global_timeline")
     assert cuts.training_end.tolist() == [10, 6]
-    late = cut_histories(histories(18, 2, timestamps=[*range(18), 18, 19]), "global_timeline")
+    late = cut_histories(histories(18, 2, timestamps=[moment**2 for moment in range(20)]), "global_timeline")
     assert late.test_at.tolist() == [-1, -1]
 
 
@@ -65,6 +65,8 @@ def test_numbered_items_are_not_real_timestamps() -> None:
     gaps = [0, 2, 5, 6, 0, 1, 3, 4, 1, 5, 7]  # places again, of which some are missing
     with pytest.raises(InputDataError, match=r"2 of 3 users begin at the same one \(0\).*Use leave_one_out"):
         cut_histories(histories(4, 4, 3, timestamps=gaps), "global_timeline")
+    with pytest.raises(InputDataError, match=r"all 9 interactions are equally far apart, .*Use leave_one_out"):
+        cut_histories(histories(5, 4, timestamps=[0, 20, 40, 60, 160, 80, 100, 120, 140]), "global_timeline")  # rows of a file
     with pytest.raises(InputDataError, match="no column `timestamp`"):
         cut_histories(histories(5, 4), "global_timeline")
 

@@ -1,5 +1,6 @@
 """The command as a person runs it, on a world of 12 items whose order can be learned."""
 
+import itertools
 import json
 import os
 import runpy
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+import cesrec_core.recommenders.losses
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.processes import ProcessGroup
 from cesrec_core.recommenders import RECOMMENDERS, checkpoint
@@ -345,6 +348,46 @@ def test_gradients_are_clipped(dataset: Path, tmp_path: Path, monkeypatch: pytes
     overrides = [argument for value in values for argument in ("--set", f"train_recommender.{value}")]
     assert train(dataset, tmp_path / "out", "--split", "leave_one_out", *overrides) == 0
     assert max(norms) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("num_healthy", "split", "is_kept"), [(0, "leave_one_out", False), (6, "leave_one_out", True), (12, "all", False)]
+)
+def test_a_training_that_diverges_is_not_published(
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    num_healthy: int,
+    split: str,
+    is_kept: bool,
+) -> None:
+    """Of the first steps the loss is finite. What validation had chosen before is kept; the epochs of a refit are fixed."""
+    make_loss, losses = cesrec_core.recommenders.losses.make_loss, itertools.count(1)
+
+    def make_diverging(*settings: Any) -> Any:
+        loss = make_loss(*settings)
+        return lambda *batch: loss(*batch) * (1.0 if next(losses) <= num_healthy else float("nan"))
+
+    monkeypatch.setattr("cesrec_core.recommenders.losses.make_loss", make_diverging)
+    out, settings = tmp_path / "out", ("--split", split, "--set", "train_recommender.max_epochs=3")
+    assert train(dataset, out, *settings) == (0 if is_kept else 1)
+    assert out.exists() == is_kept
+    if is_kept:
+        model, manifest = load_recommender(out)
+        assert manifest.metrics["best_epoch"] <= 2
+        assert all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values())
+    else:
+        assert "Training diverged" in caplog.text
+
+
+def test_more_processes_than_gpus_are_refused(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert train(dataset, tmp_path / "out", "--set", "train_recommender.num_processes=2") == 2
+    assert "this machine has 1 GPUs" in json.loads(capsys.readouterr().out)["error"]
 
 
 def test_epochs_cut_long_histories_at_other_places_where_asked_to() -> None:
