@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_gguf import write_tiny_gguf
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.actors.embed_items import EmbedItems
@@ -246,3 +247,13 @@ def test_vectors_that_are_no_numbers_are_not_kept(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(worker.extractor, "embed", lambda texts: np.array([[1.0, np.nan], [1.0, 2.0]], np.float32))
     with pytest.raises(ArithmeticError, match="NaN or infinity"):
         worker.process(shard)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "weighted"])
+def test_a_gguf_file_embeds_as_the_model_it_was_made_of(tmp_path: Path, pooling: str) -> None:
+    folder = write_tiny_llama(tmp_path / "folder", words=["QQ"])
+    file = write_tiny_gguf(tmp_path / "tiny.gguf", folder, merge=("Q", "Q"))
+    of_folder, of_file = (section(path, pooling=pooling) for path in (folder, file))
+    expected = Extractor(of_folder, "cpu").embed(TEXTS)
+    np.testing.assert_allclose(Extractor(of_file, "cpu").embed(TEXTS), expected, atol=1e-5)
+    assert extractor_id(of_file).startswith(f"tiny-{pooling}-float32-")
