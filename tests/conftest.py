@@ -10,6 +10,12 @@ from collections.abc import Iterator
 # of this size are no work for two of them. On a busy machine that took four times as much of the processor.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Frames of a few rows: to compile a query takes longer than to interpret it, a quarter of all that Java does here.
+os.environ.setdefault(
+    "PYSPARK_SUBMIT_ARGS",
+    "--conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN pyspark-shell",
+)
+
 import pytest
 from pyspark.sql import SparkSession
 
@@ -20,7 +26,8 @@ from cesrec_core.delta_io.session import spark_session
 # Files before folders.
 GROUPS = {
     "test_bad_input.py": "Spark",
-    "end_to_end": "nights",
+    "test_nightly.py": "nights",
+    "end_to_end": "looks at nights",
     "spark_local": "Spark",
     "ray_local": "Spark",
 }

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import World
+from conftest import UNTOUCHED, World
 from pyspark.sql import functions as F
 from tiny_world import (
     NUM_ITEMS,
@@ -441,9 +441,9 @@ def second_night(new_world, first_night: tuple[World, dict[str, Any]]) -> tuple[
     """
     first, _ = first_night
     world = new_world("second_night")
-    for part in ("models", "warehouse"):
-        shutil.rmtree(world.folder / part, ignore_errors=True)
-        shutil.copytree(first.folder / part, world.folder / part)
+    shutil.rmtree(world.folder / "models")
+    shutil.copytree(first.folder / "models", world.folder / "models")
+    shutil.copytree(first.folder / UNTOUCHED, world.folder / "warehouse")
     moment = world.open(*SECOND_NIGHT).run_end.replace(day=2)
     append_interactions(world.folder, [{"user_id": "person-03", "item_id": "toy-00", "timestamp": moment}])
     append_items(world.folder, [item_row(NUM_ITEMS)])

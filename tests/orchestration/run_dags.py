@@ -22,7 +22,7 @@ def main() -> int:
         subprocess.run([Path(sys.executable).parent / "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
         dags = load_dags()
         run_databricks(dags["cesrec_nightly_databricks"])
-        of_the_other_environment("make-worlds", folder)
+        of_the_other_environment("make-world", folder)
         run_nightly(dags["cesrec_nightly"])
         of_the_other_environment("compare", folder)
     return 0
@@ -38,7 +38,7 @@ def configure(folder: Path) -> None:
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
         "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({"conn_type": "databricks", "host": "https://example.invalid"}),
         "AIRFLOW_VAR_CESREC_HOME": str(ROOT),
-        "AIRFLOW_VAR_CESREC_CONFIG": str(folder / "by_stages" / "tiny.yaml"),
+        "AIRFLOW_VAR_CESREC_CONFIG": str(folder / "by_stages.yaml"),
     }
 
 

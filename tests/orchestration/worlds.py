@@ -1,6 +1,6 @@
-"""Two copies of one tiny world: one for a scheduler that runs stages one by one, one for nightly_refresh.
+"""One tiny world with two warehouses: one for a scheduler that runs stages one by one, one for nightly_refresh.
 
-`make-worlds FOLDER` writes them; `compare FOLDER` runs nightly_refresh in the second and holds what consumers read in both
+`make-world FOLDER` writes it; `compare FOLDER` runs nightly_refresh into the second and holds what consumers read in both
 against each other.
 """
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
 from pyspark.sql import functions as F  # noqa: E402
-from tiny_world import RUN_DATE, write_tiny_world  # noqa: E402
+from tiny_world import RUN_DATE, write_config, write_tiny_world  # noqa: E402
 
 from cesrec_core.config import load_config  # noqa: E402
 from cesrec_core.delta_io.runs import find_run, latest_published  # noqa: E402
@@ -27,18 +27,20 @@ BY_STAGES, AT_ONCE = "by_stages", "at_once"
 LEFT_OUT = {"metrics": "name NOT LIKE '%seconds%'"}
 
 
-def make_worlds(folder: Path) -> None:
+def make_world(folder: Path) -> None:
+    """Data and models are the same files, since a run is named by where they lie, too."""
+    write_tiny_world(folder)
     for name in (BY_STAGES, AT_ONCE):
-        write_tiny_world(folder / name)
+        write_config(folder, f"{name}.yaml", warehouse={"path": str(folder / name)})
 
 
 def compare(folder: Path) -> None:
-    config = folder / AT_ONCE / "tiny.yaml"
+    config = folder / f"{AT_ONCE}.yaml"
     command = ["spark-submit", str(ROOT / "jobs" / "nightly_refresh.py"), "--config", str(config), "--run-date", RUN_DATE]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["status"] == "published", summary
-    configs = {name: load_config(folder / name / "tiny.yaml") for name in (BY_STAGES, AT_ONCE)}
+    configs = {name: load_config(folder / f"{name}.yaml") for name in (BY_STAGES, AT_ONCE)}
     spark = spark_session(configs[AT_ONCE].spark, "compare")
     warehouses = {name: Warehouse(spark, config.warehouse) for name, config in configs.items()}
     for name, warehouse in warehouses.items():
@@ -64,4 +66,4 @@ def _is_map(frame, column: str) -> bool:
 
 
 if __name__ == "__main__":
-    {"make-worlds": make_worlds, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))
+    {"make-world": make_world, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))
