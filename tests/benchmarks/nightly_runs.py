@@ -33,6 +33,8 @@ REMARKS = (
     "enough {0} for now",
 )
 SECONDS_BETWEEN_SAMPLES = 1.0
+# What Ray calls the processes that work through shards.
+WORKER = "ray::_ShardActor"
 
 
 def main() -> int:
@@ -86,18 +88,18 @@ def run(options: argparse.Namespace, dataset: Path, run_date: str) -> dict[str, 
         command += ["--set", setting]
     started = time.time()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    peak = [0.0]
+    peak = {"peak_gib": 0.0, "peak_worker_gib": 0.0}
     sampler = threading.Thread(target=sample_memory, args=(process, peak))
     sampler.start()
     output, _ = process.communicate()
     seconds = time.time() - started
     sampler.join()
     lines = output.strip().splitlines() or ["{}"]
-    return {"seconds": seconds, "peak_gib": peak[0] / 2**30, "exit_code": process.returncode, "summary": json.loads(lines[-1])}
+    return {"seconds": seconds, **peak, "exit_code": process.returncode, "summary": json.loads(lines[-1])}
 
 
-def sample_memory(process: subprocess.Popen[str], peak: list[float]) -> None:
-    """Keep the largest sum of proportional set sizes over the job and all its descendants, Ray's among them."""
+def sample_memory(process: subprocess.Popen[str], peak: dict[str, float]) -> None:
+    """Keep the largest sum of proportional set sizes over the job and all its descendants, and that of one Ray worker."""
     while process.poll() is None:
         total = 0.0
         try:
@@ -106,8 +108,11 @@ def sample_memory(process: subprocess.Popen[str], peak: list[float]) -> None:
             break
         for member in family:
             with contextlib.suppress(psutil.Error):
-                total += member.memory_full_info().pss
-        peak[0] = max(peak[0], total)
+                size = member.memory_full_info().pss / 2**30
+                total += size
+                if any(WORKER in part for part in member.cmdline()[:1]):
+                    peak["peak_worker_gib"] = max(peak["peak_worker_gib"], size)
+        peak["peak_gib"] = max(peak["peak_gib"], total)
         time.sleep(SECONDS_BETWEEN_SAMPLES)
 
 

@@ -59,7 +59,8 @@ def main() -> int:
     print("| stage | s |\n|---|---|")
     for stage, seconds in result["summary"].get("seconds", {}).items():
         print(f"| {stage} | {seconds:.1f} |")
-    print(f"peak memory {result['peak_gib']:.1f} GiB, {result['seconds']:.0f} s, exit code {result['exit_code']}")
+    print(f"peak memory {result['peak_gib']:.1f} GiB, of one worker {result['peak_worker_gib']:.2f} GiB")
+    print(f"{result['seconds']:.0f} s, exit code {result['exit_code']}")
     print(json.dumps(result))
     return int(result["exit_code"])
 
