@@ -42,7 +42,7 @@ QUALITY = (
     ),
     Measure(
         ("finetune_constructor", "words_worth"),
-        "Worth of words, inside histories",
+        "Worth of words, in histories",
         "Recall@10 of masked places with a person's own words, minus that with another person's.",
         "+.3f",
         1,
