@@ -10,14 +10,9 @@ from collections.abc import Iterator
 # of this size are no work for two of them. On a busy machine that took four times as much of the processor.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Frames of a few rows: to compile a query takes longer than to interpret it, a quarter of all that Java does here.
-os.environ.setdefault(
-    "PYSPARK_SUBMIT_ARGS",
-    "--conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN pyspark-shell",
-)
-
 import pytest
 from pyspark.sql import SparkSession
+from quick_spark import write_spark_conf
 
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection, SparkSection
@@ -42,8 +37,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_CONF_DIR", str(write_spark_conf(tmp_path_factory.mktemp("spark") / "conf")))
+        yield
+
+
 @pytest.fixture(scope="session")
-def spark() -> Iterator[SparkSession]:
+def spark(quick_spark: None) -> Iterator[SparkSession]:
     section = SparkSection(master="local[2]", shuffle_partitions=2, snapshot_partitions=1, is_ui_enabled=False)
     session = spark_session(section, "cesrec tests")
     yield session

@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
 from matplotlib.figure import Figure  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
+from quick_spark import write_spark_conf  # noqa: E402
 from tiny_world import RUN_DATE, feedback_row, write_config, write_feedback, write_tiny_world  # noqa: E402
 
 from cesrec_core.config import load_config  # noqa: E402
@@ -54,6 +55,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         config = make_world(folder)
+        os.environ["SPARK_CONF_DIR"] = str(write_spark_conf(folder / "spark_conf"))
         os.environ |= {"CESREC_CONFIG": str(config), "CESREC_RUN_DATE": RUN_DATE, "CESREC_MAX_USERS": "60"}
         check_data(run_notebook("01_look_at_the_data", out))
         check_night(run_notebook("02_the_nightly_job_step_by_step", out))

@@ -39,6 +39,7 @@ def configure(folder: Path) -> None:
         "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({"conn_type": "databricks", "host": "https://example.invalid"}),
         "AIRFLOW_VAR_CESREC_HOME": str(ROOT),
         "AIRFLOW_VAR_CESREC_CONFIG": str(folder / "by_stages.yaml"),
+        "SPARK_CONF_DIR": str(folder / "spark_conf"),
     }
 
 

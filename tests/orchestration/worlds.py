@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
 from pyspark.sql import functions as F  # noqa: E402
+from quick_spark import write_spark_conf  # noqa: E402
 from tiny_world import RUN_DATE, write_config, write_tiny_world  # noqa: E402
 
 from cesrec_core.config import load_config  # noqa: E402
@@ -22,13 +23,14 @@ from cesrec_core.delta_io.warehouse import Warehouse  # noqa: E402
 from cesrec_core.schemas import TABLES  # noqa: E402
 from cesrec_core.stages.nightly import NIGHTLY  # noqa: E402
 
-BY_STAGES, AT_ONCE = "by_stages", "at_once"
+BY_STAGES, AT_ONCE, SPARK_CONF = "by_stages", "at_once", "spark_conf"
 # Times of day and of files differ; training takes as long as it takes.
 LEFT_OUT = {"metrics": "name NOT LIKE '%seconds%'"}
 
 
 def make_world(folder: Path) -> None:
     """Data and models are the same files, since a run is named by where they lie, too."""
+    write_spark_conf(folder / SPARK_CONF)
     write_tiny_world(folder)
     for name in (BY_STAGES, AT_ONCE):
         write_config(folder, f"{name}.yaml", warehouse={"path": str(folder / name)})
