@@ -1,7 +1,7 @@
 """One tiny world with two warehouses: one for a scheduler that runs stages one by one, one for nightly_refresh.
 
-`make-world FOLDER` writes it; `compare FOLDER` runs nightly_refresh into the second and holds what consumers read in both
-against each other.
+`make-world FOLDER` writes it; `run-at-once FOLDER` runs nightly_refresh into the second; `compare FOLDER` holds what consumers
+read in both against each other.
 """
 
 import json
@@ -23,7 +23,7 @@ from cesrec_core.delta_io.warehouse import Warehouse  # noqa: E402
 from cesrec_core.schemas import TABLES  # noqa: E402
 from cesrec_core.stages.nightly import NIGHTLY  # noqa: E402
 
-BY_STAGES, AT_ONCE, SPARK_CONF = "by_stages", "at_once", "spark_conf"
+BY_STAGES, AT_ONCE, SPARK_CONF, SUMMARY = "by_stages", "at_once", "spark_conf", "summary.json"
 # Times of day and of files differ; training takes as long as it takes.
 LEFT_OUT = {"metrics": "name NOT LIKE '%seconds%'"}
 
@@ -36,11 +36,15 @@ def make_world(folder: Path) -> None:
         write_config(folder, f"{name}.yaml", warehouse={"path": str(folder / name)})
 
 
-def compare(folder: Path) -> None:
+def run_at_once(folder: Path) -> None:
     config = folder / f"{AT_ONCE}.yaml"
     command = ["spark-submit", str(ROOT / "jobs" / "nightly_refresh.py"), "--config", str(config), "--run-date", RUN_DATE]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    summary = json.loads(done.stdout.splitlines()[-1])
+    (folder / SUMMARY).write_text(done.stdout.splitlines()[-1], encoding="utf-8")
+
+
+def compare(folder: Path) -> None:
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     assert summary["status"] == "published", summary
     configs = {name: load_config(folder / f"{name}.yaml") for name in (BY_STAGES, AT_ONCE)}
     spark = spark_session(configs[AT_ONCE].spark, "compare")
@@ -68,4 +72,4 @@ def _is_map(frame, column: str) -> bool:
 
 
 if __name__ == "__main__":
-    {"make-world": make_world, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))
+    {"make-world": make_world, "run-at-once": run_at_once, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))
