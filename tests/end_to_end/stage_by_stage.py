@@ -16,6 +16,9 @@ from cesrec_core.stages.context import RunContext, StageResult
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import execute, open_run
 
+# A night and thirteen stages, each read back from the warehouse: a slow machine takes longer than tests of the suite may.
+pytestmark = pytest.mark.timeout(3000)
+
 NAMES = [stage.name for stage in NIGHTLY]
 NEXT_DAY = "run.run_date='2026-03-03'"
 
