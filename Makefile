@@ -49,6 +49,7 @@ format: $(STAMP) ## put the code into the project's format
 	@$(RUN) ruff check --fix .
 
 wheel: $(STAMP) ## build dist/*.whl for executors and workers
+	@rm -rf build dist
 	@$(RUN) python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 browser-check: $(STAMP) ## the page of a run in Chromium, light and dark, phone and desktop; PAGE=FILE for one of your own

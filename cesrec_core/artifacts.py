@@ -54,7 +54,7 @@ def publishing(folder: Path) -> Iterator[Path]:
 
     What was there stays whole until the new one is: it is moved aside, and removed last.
     """
-    scratch, replaced = _scratch(folder), _aside(folder)
+    scratch, replaced = scratch_of(folder), aside_of(folder)
     if replaced.exists() and not folder.exists():  # a process was killed between the two renames
         replaced.replace(folder)
     for leftover in (scratch, replaced):
@@ -71,11 +71,11 @@ def publishing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _scratch(folder: Path) -> Path:
+def scratch_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".unfinished")
 
 
-def _aside(folder: Path) -> Path:
+def aside_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".replaced")
 
 
@@ -100,13 +100,13 @@ def check_replaceable(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file. Name a folder for the artifact.")
-    for place in (folder, _aside(folder)):
+    for place in (folder, aside_of(folder)):
         if place.is_dir() and any(place.iterdir()) and not (_is_of_artifact(place) and _is_artifact(place)):
             raise ConfigError(
                 f"{place} holds something that is no trained artifact, and would be replaced. Name another folder."
             )
-    if _scratch(folder).is_dir() and not _is_of_artifact(_scratch(folder)):
-        raise ConfigError(f"{_scratch(folder)}, where the artifact is made, holds something else. Name another folder.")
+    if scratch_of(folder).is_dir() and not _is_of_artifact(scratch_of(folder)):
+        raise ConfigError(f"{scratch_of(folder)}, where the artifact is made, holds something else. Name another folder.")
     existing = next(parent for parent in folder.absolute().parents if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"{folder} cannot be made: {existing} is no folder that this user may write to. Name another.")

@@ -385,17 +385,6 @@ class Config(Section):
     maintain: MaintainSection = MaintainSection()
     mlflow: MlflowSection = MlflowSection()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _embeddings_are_as_precise_as_their_device_is_fast(cls, values: Any) -> Any:
-        """On GPUs bfloat16 halves time and memory; a CPU has nothing from it. Only where nobody chose."""
-        if not isinstance(values, dict):
-            return values
-        embed, ray = values.get("embed_items", {}), values.get("ray", {})
-        if isinstance(embed, dict) and "dtype" not in embed and isinstance(ray, dict) and ray.get("num_gpus_per_actor"):
-            return {**values, "embed_items": {**embed, "dtype": "bfloat16"}}
-        return values
-
     @model_validator(mode="after")
     def _masks_are_within_reach(self) -> "Config":
         if self.mask_outliers.max_history_items > self.finetune_constructor.history_items:

@@ -17,11 +17,11 @@ EXAMPLES = [
 ]
 
 if __name__ == "__main__":
-    parser = parser_for(DESCRIPTION, EXAMPLES)
+    parser = parser_for(DESCRIPTION, EXAMPLES, has_date=False)
     parser.add_argument("--since", metavar="RUN_ID", help="the run that the store holds (default: the one published before)")
     parser.add_argument("--format", action="append", choices=FORMATS, help="may be repeated (default: parquet)")
     parser.add_argument(
-        "--out", metavar="FOLDER", type=Path, help="a folder of its own (default: exports/recommendations in the warehouse)"
+        "--out", metavar="FOLDER", type=Path, help="a folder all nodes see (default: exports/recommendations in the warehouse)"
     )
     given = parser.parse_args()
     formats = given.format or ["parquet"]

@@ -10,5 +10,5 @@ Drop the rows of all but the newest maintain.keep_runs runs and the published on
 older than maintain.retention_hours that no version needs. Run it outside the nightly window."""
 
 if __name__ == "__main__":
-    arguments = parser_for(DESCRIPTION, ["", "--set maintain.keep_runs=30"]).parse_args()
+    arguments = parser_for(DESCRIPTION, ["", "--set maintain.keep_runs=30"], has_date=False).parse_args()
     sys.exit(finish("maintain", lambda: run_maintenance(configuration(arguments))))

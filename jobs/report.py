@@ -11,7 +11,7 @@ counts and times, quality beside earlier runs, vectors and masks, rewrites with 
 It is made from the tables and from the records that the run left; jobs/maintain.py drops those of old runs."""
 
 if __name__ == "__main__":
-    parser = parser_for(DESCRIPTION, ["", "--run-id a75b452b6d810805"])
+    parser = parser_for(DESCRIPTION, ["", "--run-id a75b452b6d810805"], has_date=False)
     parser.add_argument("--run-id", metavar="ID", help="a run of the table runs (default: the one that began last)")
     arguments = parser.parse_args()
     sys.exit(finish("report", lambda: run_report(configuration(arguments), arguments.run_id)))

@@ -9,7 +9,7 @@ DESCRIPTION = """\
 Publish an older run again, by one commit to the table runs. Its rows must still be there (see maintain.keep_runs)."""
 
 if __name__ == "__main__":
-    parser = parser_for(DESCRIPTION, ["--run-id a75b452b6d810805"])
+    parser = parser_for(DESCRIPTION, ["--run-id a75b452b6d810805"], has_date=False)
     parser.add_argument(
         "--run-id", metavar="ID", required=True, help="a run of the table runs whose status is published or finished"
     )

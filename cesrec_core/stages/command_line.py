@@ -1,6 +1,7 @@
 """The command line that all jobs share: arguments, logging, exit codes, and the JSON object on the last line."""
 
 import argparse
+import datetime as dt
 import json
 import logging
 import math
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cesrec_core.config import Config, load_config
-from cesrec_core.errors import CesrecError, is_disk_full
+from cesrec_core.errors import CesrecError, ConfigError, is_disk_full
 from cesrec_core.job_parser import JobParser, reclaim_standard_error
 from cesrec_core.logs import write_logs_as
 from cesrec_core.stages.context import Stage
@@ -47,10 +48,11 @@ WITHIN_A_RUN = (
 )
 
 
-def parser_for(description: str, examples: Sequence[str] = ("",)) -> argparse.ArgumentParser:
+def parser_for(description: str, examples: Sequence[str] = ("",), has_date: bool = True) -> argparse.ArgumentParser:
     """The arguments of every job.
 
     Args:
+        has_date: whether the job stands for a date; others take what is there.
         examples: what may stand behind the job's name, or whole commands; each may have a remark after two spaces and #.
     """
     prog = f"spark-submit jobs/{Path(sys.argv[0]).name}"
@@ -64,12 +66,13 @@ def parser_for(description: str, examples: Sequence[str] = ("",)) -> argparse.Ar
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", default=DEFAULT_CONFIG, help="YAML configuration (default: %(default)s)")
-    parser.add_argument(
-        "--run-date",
-        metavar="YYYY-MM-DD",
-        help="date the run stands for: nothing later is used (default: today in UTC); give it wherever a run is retried or "
-        "made up for, since another date is another run",
-    )
+    if has_date:
+        parser.add_argument(
+            "--run-date",
+            metavar="YYYY-MM-DD",
+            help="date the run stands for: nothing later is used (default: today in UTC); give it wherever a run is retried or "
+            "made up for, since another date is another run",
+        )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -81,11 +84,21 @@ def parser_for(description: str, examples: Sequence[str] = ("",)) -> argparse.Ar
     return parser
 
 
+def is_date(text: str) -> bool:
+    """Whether it is a day written as YYYY-MM-DD, and in no other way of ISO 8601."""
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
 def configuration(arguments: argparse.Namespace) -> Config:
     """What the command line asks for; from here on the job logs as it says."""
     overrides = list(arguments.overrides)
-    if arguments.run_date is not None:
-        overrides.append(f"run.run_date='{arguments.run_date}'")
+    if (run_date := getattr(arguments, "run_date", None)) is not None:
+        if not is_date(run_date):
+            raise ConfigError(f"--run-date {run_date}: give a date as YYYY-MM-DD, such as 2026-03-02.")
+        overrides.append(f"run.run_date='{run_date}'")
     config = load_config(Path(arguments.config), overrides)
     write_logs_as(config.run.log_format)
     return config

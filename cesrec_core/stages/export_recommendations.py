@@ -16,12 +16,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.artifacts import publishing
+from cesrec_core.artifacts import aside_of, publishing, scratch_of
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import all_runs, latest_published
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import ConfigError, InputDataError
+from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.frames.recommendation_lists import CHANGES, changed_lists, ranked_lists
 from cesrec_core.schemas import RECOMMENDATIONS, RUNS
 
@@ -68,6 +68,7 @@ def run_export(config: Config, since: str | None, formats: Sequence[str], out: P
 
 def export_recommendations(warehouse: Warehouse, since: str | None, formats: Sequence[str], out: Path) -> dict[str, Any]:
     """See `run_export`. Where the same export is there already, nothing is written."""
+    out = out.resolve()
     before = _read_manifest(out)
     run_id = latest_published(warehouse) if warehouse.exists(RUNS) else None
     if run_id is None:
@@ -75,7 +76,7 @@ def export_recommendations(warehouse: Warehouse, since: str | None, formats: Seq
     since = since if since is not None else _published_before(warehouse, run_id)
     wanted = ExportManifest(run_id, since, tuple(sorted(set(formats))), {})
     where = {"run_id": run_id, "since_run_id": since, "out": str(out)}
-    if before is not None and dataclasses.replace(before, counts={}) == wanted:
+    if before is not None and dataclasses.replace(before, counts={}) == wanted and _is_whole(out, before):
         log.info("%s holds this export already. Nothing to do.", out)
         return {**where, "status": "nothing_to_do", "counts": before.counts}
     now = ranked_lists(warehouse.read_run(RECOMMENDATIONS, run_id)).persist()
@@ -86,6 +87,12 @@ def export_recommendations(warehouse: Warehouse, since: str | None, formats: Seq
         changes.unpersist()
         now.unpersist()
     return {**where, "status": "done", "counts": counts}
+
+
+def _is_whole(out: Path, manifest: ExportManifest) -> bool:
+    """Whether the files that a manifest speaks of are still there."""
+    lists, changes = ([out / f"{name}.{format_}" for format_ in manifest.formats] for name in (LISTS, CHANGED))
+    return all(any(folder.glob("part-*")) for folder in lists) and all(folder.is_dir() for folder in changes)
 
 
 def _published_before(warehouse: Warehouse, run_id: str) -> str | None:
@@ -117,7 +124,9 @@ def _write(now: DataFrame, changes: DataFrame, manifest: ExportManifest, out: Pa
             num_files = max(1, -(-num_rows // ROWS_PER_FILE))
             sharded = frame.repartition(num_files, c.USER_ID).sortWithinPartitions(c.USER_ID)
             for format_ in manifest.formats:
-                _write_files(sharded, scratch / f"{name}.{format_}", format_)
+                folder = scratch / f"{name}.{format_}"
+                _write_files(sharded, folder, format_)
+                _check_rows(frame, folder, format_, num_rows, out)
         text = json.dumps(dataclasses.asdict(dataclasses.replace(manifest, counts=counts)), indent=1)
         (scratch / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return counts
@@ -136,6 +145,18 @@ def _write_files(frame: DataFrame, folder: Path, format_: str) -> None:
     shutil.rmtree(parts)
 
 
+def _check_rows(frame: DataFrame, folder: Path, format_: str, num_rows: int, out: Path) -> None:
+    """Raises StageError where executors wrote to disks of their own, whose files nobody finds here."""
+    reader = frame.sparkSession.read.schema(frame.schema)
+    files = [str(file) for file in folder.iterdir()]
+    num_written = (reader.parquet(*files) if format_ == "parquet" else reader.json(files)).count() if files else 0
+    if num_written != num_rows:
+        raise StageError(
+            f"--out {out}: of {num_rows} users of {folder.name} {num_written} have arrived. Name a folder that every node of "
+            "Spark sees."
+        )
+
+
 def _read_manifest(out: Path) -> ExportManifest | None:
     """Of the export that is there already; None where there is none.
 
@@ -144,17 +165,31 @@ def _read_manifest(out: Path) -> ExportManifest | None:
     """
     if ":/" in str(out):
         raise ConfigError(f"--out {out} is a URI, but exports are ordinary files. Name a folder, such as a mounted volume.")
-    if out.is_file():
-        raise ConfigError(f"--out {out} is a file. Name a folder.")
+    if file := next((place for place in (out, *out.parents) if place.is_file()), None):
+        raise ConfigError(f"--out {out}: {file} is a file. Name a folder.")
+    for beside in (scratch_of(out), aside_of(out)):
+        if beside.exists() and any(beside.iterdir()) and not _is_ours(beside):
+            raise ConfigError(f"--out {out}: {beside} is in the way, and holds no export. Move it, or name another folder.")
     if not out.is_dir() or not any(out.iterdir()):
         return None
-    try:
-        values = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        manifest = ExportManifest(**{**values, "formats": tuple(values["formats"])})
-    except (OSError, ValueError, KeyError, TypeError):
-        manifest = None
-    if manifest is None or manifest.contents != CONTENTS:
+    manifest = _manifest_in(out)
+    if manifest is None:
         raise ConfigError(
             f"--out {out} holds something that is no export of recommendations, and would be replaced. Name another."
         )
     return manifest
+
+
+def _is_ours(beside: Path) -> bool:
+    """Whether an export, or what a killed one left, is all that a folder holds: it is removed before the next one."""
+    ours = {f"{name}.{format_}{end}" for name in (LISTS, CHANGED) for format_ in FORMATS for end in ("", ".parts")}
+    return {path.name for path in beside.iterdir()} <= {*ours, MANIFEST}
+
+
+def _manifest_in(out: Path) -> ExportManifest | None:
+    try:
+        values = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        manifest = ExportManifest(**{**values, "formats": tuple(values["formats"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return manifest if manifest.contents == CONTENTS else None

@@ -294,6 +294,12 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
         log.warning("%s: written by an earlier run, and not there any more. What depends on it is made again.", ", ".join(lost))
         context.forget()
     if was_overtaken(context):
+        if earlier:
+            # The records stay, so that every later stage of this run is told the same.
+            raise InputDataError(
+                f"Another run has written to this warehouse since run {context.run_id} began, whose stages would go on with "
+                "data of both. Begin it again: run jobs/ingest.py with the same date and configuration, then the others."
+            )
         log.warning("Another run has written to this warehouse since run %s was interrupted. It begins anew.", context.run_id)
         shutil.rmtree(context.work_path)
     _recall_earlier(earlier, stages, context)

@@ -12,13 +12,18 @@ Variables, each with a default:
   cesrec_databricks_job  cesrec nightly                    name of the Databricks job
 
 A task that is tried again goes on where it stopped, as long as the run date stays the same, and it does: it is derived from
-what belongs to the DAG run. One run at a time writes to a warehouse, hence max_active_runs and the chain of tasks. To make up
-for nights, oldest first:
+what belongs to the DAG run. One run at a time writes to a warehouse, hence max_active_runs and the chain of tasks. Airflow
+counts the runs of each DAG, and of each backfill, by themselves: unpause one DAG for a warehouse, and pause it while you make
+up for nights, oldest first:
   airflow backfill create --dag-id cesrec_nightly --from-date 2026-03-01 --to-date 2026-03-05 --max-active-runs 1
-Nights before the published one are computed and kept, but not published.
+Nights before the published one are computed and kept, but not published. Of two runs that did meet, the one that began first
+is stopped by its next stage, and has to begin again with ingest: clear its tasks from there.
+
+The Databricks job has a schedule of its own: pause one of the two.
 """
 
 import datetime as dt
+import hashlib
 import logging
 from typing import Any
 
@@ -69,6 +74,13 @@ def run_date_of(params: dict[str, Any], dag_run: Any, triggering_asset_events: A
     return max(told) if told else (dag_run.logical_date or dag_run.run_after).date().isoformat()
 
 
+def token_of(task_instance: Any, dag_run: Any) -> str:
+    """Of one try of one DAG run."""
+    started = dag_run.start_date.isoformat() if dag_run.start_date else ""
+    whole = "|".join([task_instance.dag_id, task_instance.run_id, started])
+    return f"{hashlib.sha256(whole.encode()).hexdigest()[:48]}-{task_instance.try_number}"
+
+
 def tell_failure(context: dict[str, Any]) -> None:
     """Called when a task has failed for good. Put your pager here."""
     task, dag_run = context["task_instance"], context["dag_run"]
@@ -94,7 +106,7 @@ FOR_ALL = {
     "max_active_runs": 1,
     "default_args": DEFAULTS,
     "params": {"run_date": Param(None, type=["null", "string"], format="date", description="date the run stands for")},
-    "user_defined_macros": {"run_date_of": run_date_of},
+    "user_defined_macros": {"run_date_of": run_date_of, "token_of": token_of},
     "tags": ["cesrec"],
     "doc_md": __doc__,
 }
@@ -131,8 +143,10 @@ with DAG("cesrec_nightly_databricks", schedule="0 2 * * *", **FOR_ALL):
         databricks_conn_id="databricks_default",
         job_name="{{ var.value.get('cesrec_databricks_job', 'cesrec nightly') }}",
         job_parameters={"run_date": RUN_DATE},
-        # Databricks answers a token that it knows with the old run, failed or not: every try needs one of its own. Up to 64
-        # characters.
-        idempotency_token="{{ ti.run_id[-56:] }}-{{ ti.try_number }}",
+        # Databricks answers a token that it knows with the old run, failed or not: every try needs one of its own, and so does
+        # every DAG and a DAG run that was made anew. Up to 64 characters.
+        idempotency_token="{{ token_of(ti, dag_run) }}",
+        # The tasks of the job try again themselves, all but the audit.
+        retries=0,
         outlets=OUTPUTS,
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import pyarrow.dataset as pads
 import pytest
 from conftest import World
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from tiny_world import NUM_USERS
 
 from cesrec_core.config import load_config
 from cesrec_core.delta_io.runs import find_run, write_run
-from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
+from cesrec_core.errors import ConfigError, InputDataError, QualityGateError, StageError
 from cesrec_core.schemas import TABLES
+from cesrec_core.stages import export_recommendations as export_module
 from cesrec_core.stages import report, runner
 from cesrec_core.stages.context import StageResult
 from cesrec_core.stages.export_recommendations import export_recommendations, run_export
@@ -263,3 +266,28 @@ def test_an_export_is_not_made_twice_and_replaces_nothing_else(two_runs: tuple[W
     with pytest.raises(ConfigError, match="no export of recommendations"):
         export_recommendations(world.warehouse, first, ["jsonl"], tmp_path / "taxes")
     assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == written
+    # What is gone is written again, and what stands beside it is not taken for a leftover.
+    shutil.rmtree(out / "recommendations.jsonl")
+    assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "done"
+    assert {file.relative_to(out) for file in out.rglob("*")} == {file.relative_to(out) for file in written}
+    (tmp_path / "out.replaced").mkdir()
+    (tmp_path / "out.replaced" / "backup.txt").touch()
+    with pytest.raises(ConfigError, match=r"out\.replaced is in the way"):
+        export_recommendations(world.warehouse, first, ["jsonl"], out)
+    with pytest.raises(ConfigError, match=r"2025\.txt is a file"):
+        export_recommendations(world.warehouse, first, ["jsonl"], tmp_path / "taxes" / "2025.txt" / "below")
+
+
+def test_an_export_that_did_not_arrive_is_not_published(
+    two_runs: tuple[World, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where executors write to disks of their own."""
+
+    def lose(frame: DataFrame, folder: Path, format_: str) -> None:
+        folder.mkdir()
+
+    world, _, second = two_runs
+    monkeypatch.setattr(export_module, "_write_files", lose)
+    with pytest.raises(StageError, match=r"of 59 users of recommendations\.parquet 0 have arrived"):
+        export_recommendations(world.warehouse, second, ["parquet"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

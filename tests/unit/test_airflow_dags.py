@@ -2,6 +2,8 @@
 
 import ast
 import datetime as dt
+import hashlib
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +29,7 @@ def literal(name: str) -> Any:
 def function(name: str) -> Any:
     """One function of the file, by itself."""
     (node,) = (node for node in TREE.body if isinstance(node, ast.FunctionDef) and node.name == name)
-    names: dict[str, Any] = {"Any": Any}
+    names: dict[str, Any] = {"Any": Any, "hashlib": hashlib}
     exec(compile(ast.Module([node], []), str(FILE), "exec"), names)
     return names[name]
 
@@ -43,7 +45,7 @@ def test_outputs_are_tables_of_runs() -> None:
 def test_parsing_the_file_starts_neither_spark_nor_the_library() -> None:
     imported = {node.module for node in ast.walk(TREE) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(TREE) if isinstance(node, ast.Import) for alias in node.names}
-    assert {name.split(".")[0] for name in imported if name} == {"airflow", "datetime", "logging", "typing"}
+    assert {name.split(".")[0] for name in imported if name} == {"airflow", "datetime", "hashlib", "logging", "typing"}
 
 
 TWO = dt.datetime(2026, 3, 2, 2, tzinfo=dt.UTC)
@@ -66,3 +68,15 @@ def test_the_run_date_belongs_to_the_dag_run(
     dag_run = SimpleNamespace(logical_date=logical_date, run_after=LATER)
     events = {"raw": [SimpleNamespace(extra=extra) for extra in told]}
     assert function("run_date_of")(params, dag_run, events) == expected
+
+
+def test_every_try_of_every_dag_run_has_a_token_of_its_own() -> None:
+    tokens = [
+        function("token_of")(
+            SimpleNamespace(dag_id=dag, run_id="scheduled__2026-03-02T02:00:00+00:00", try_number=number),
+            SimpleNamespace(start_date=started),
+        )
+        for dag, number, started in itertools.product(("a", "b"), (1, 2), (None, TWO, LATER))
+    ]
+    assert len(set(tokens)) == len(tokens)
+    assert max(map(len, tokens)) <= 64

@@ -135,11 +135,24 @@ def test_arguments_become_configuration(tmp_path: Path) -> None:
     assert config.mask_outliers.num_masked == 2
 
 
-@pytest.mark.parametrize("date", ["2026-02-30", "yesterday", "it's late"])
+@pytest.mark.parametrize("date", ["2026-02-30", "yesterday", "it's late", "20260302", "2026-W10-1"])
 def test_a_date_that_is_none_is_refused(date: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("{}\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="run_date"):
+    with pytest.raises(ConfigError, match=r"--run-date .*YYYY-MM-DD"):
         configuration(parser_for("x").parse_args(["--config", str(tmp_path / "c.yaml"), "--run-date", date]))
+
+
+@pytest.mark.parametrize("job", ["report", "export_recommendations", "roll_back", "maintain"])
+def test_a_job_that_takes_what_is_there_is_given_no_date(
+    job: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(__file__).parents[2] / "jobs" / f"{job}.py"
+    needed = ["--run-id", "x"] if job == "roll_back" else []
+    monkeypatch.setattr(sys, "argv", [str(file), *needed, "--run-date", "2026-03-02"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(file), run_name="__main__")
+    assert end.value.code == 2
+    assert last_line(capsys.readouterr().out)["error"] == "unrecognized arguments: --run-date 2026-03-02"
 
 
 def test_an_unknown_argument_exits_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,6 @@ def test_base_yaml_spells_out_every_value() -> None:
         "ray.cpus_per_spark_node",
         "embed_items.model_path",
         "embed_items.revision",
-        "embed_items.dtype",
         "train_adapter.hidden_width",
         "finetune_constructor.model_path",
         "finetune_constructor.num_layers",
@@ -247,17 +246,3 @@ def test_what_vllm_lacks_is_said_before_anything_runs(overrides: list[str], mess
 def test_ray_on_spark_leaves_spark_some_cores(ray: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config({"ray": ray}, "c.yaml")
-
-
-@pytest.mark.parametrize(
-    ("embed_items", "gpus", "dtype"),
-    [
-        ({}, 0.0, "float32"),
-        ({}, 0.5, "bfloat16"),
-        ({"dtype": "float16"}, 1.0, "float16"),
-        ({"dtype": "float32"}, 1.0, "float32"),
-    ],
-)
-def test_embeddings_are_of_half_precision_where_actors_have_gpus(embed_items: dict[str, Any], gpus: float, dtype: str) -> None:
-    config = parse_config({"embed_items": embed_items, "ray": {"num_gpus_per_actor": gpus}}, "a test")
-    assert config.embed_items.dtype == dtype

@@ -56,6 +56,47 @@ def test_jobs_schemas_and_volumes_are_what_databricks_knows(resources: dict[str,
         Job.from_dict({**resources["jobs"]["cesrec_nightly"], "unheard_of_parameter": 1})
 
 
+# Of https://docs.databricks.com/aws/en/dev-tools/bundles/settings and .../jobs/dynamic-value-references, what is used here.
+BUNDLE_KEYS = {
+    "": {"bundle", "include", "artifacts", "sync", "variables", "targets"},
+    "bundle": {"name"},
+    "artifacts.wheel": {"type", "build", "path"},
+    "sync": {"exclude"},
+    "variables.*": {"description", "default"},
+    "targets.*": {"default", "mode", "variables", "workspace"},
+    "targets.*.workspace": {"root_path"},
+}
+REFERENCES = {
+    "{{job.start_time.iso_date}}",
+    "{{job.parameters.config}}",
+    "{{job.parameters.run_date}}",
+    "${workspace.file_path}",
+    "${resources.schemas.cesrec.name}",
+    "${resources.volumes.warehouse.name}",
+}
+
+
+def test_keys_and_references_are_such_as_databricks_documents(bundle: dict[str, Any], resources: dict[str, Any]) -> None:
+    """Of databricks.yml itself there is no model, and a reference that nobody fills in is a text like any other."""
+    found = {
+        "": bundle,
+        "bundle": bundle["bundle"],
+        "artifacts.wheel": bundle["artifacts"]["wheel"],
+        "sync": bundle["sync"],
+        **{f"variables.{name}": value for name, value in bundle["variables"].items()},
+        **{f"targets.{name}": value for name, value in bundle["targets"].items()},
+        "targets.prod.workspace": bundle["targets"]["prod"]["workspace"],
+    }
+    for place, values in found.items():
+        known = BUNDLE_KEYS[re.sub(r"^(variables|targets)\.\w+", r"\1.*", place)]
+        assert set(values) <= known, place
+    assert set(bundle["artifacts"]) == {"wheel"}
+    assert bundle["artifacts"]["wheel"]["type"] == "whl"
+    text = yaml.safe_dump([bundle, resources], width=10_000)
+    used = set(re.findall(r"\{\{.*?\}\}|\$\{.*?\}", text))
+    assert used == REFERENCES | {f"${{var.{name}}}" for name in bundle["variables"]}
+
+
 def test_a_task_is_a_stage_and_they_stand_in_their_order(job: dict[str, Any]) -> None:
     assert [task["task_key"] for task in job["tasks"]] == NAMES
     assert [task.get("depends_on", []) for task in job["tasks"]] == [[], *([{"task_key": name}] for name in NAMES[:-1])]

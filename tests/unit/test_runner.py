@@ -67,6 +67,17 @@ def test_a_run_is_overtaken_by_what_another_one_wrote_for_all_to_read(tmp_path: 
         assert decide(stage, first, is_resuming=False).is_needed
 
 
+def test_a_stage_alone_does_not_go_on_with_a_run_that_was_overtaken(tmp_path: Path) -> None:
+    """Nor does the one after it; with the first stage the run begins again."""
+    first, second = context_of(tmp_path, "a"), context_of(tmp_path, "b")
+    work_at(1, INGEST, first)
+    work_at(2, INGEST, second)
+    for _ in range(2):
+        with pytest.raises(InputDataError, match=r"Another run has written .* since run a began, .*run jobs/ingest.py"):
+            execute([MASK], first, earlier=[INGEST])
+    assert read_journal(first.work_path) == {}
+
+
 def test_another_version_of_the_code_looks_at_its_data_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_stage(INGEST, context_of(tmp_path, "a"))
     same_inputs = context_of(tmp_path, "a")
