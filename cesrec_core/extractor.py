@@ -13,6 +13,7 @@ from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
 from cesrec_core.language_models import ModelSource, locate_model
 from cesrec_core.pooling import pool
+from cesrec_core.token_counts import watch
 
 # Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
 EXTRACTOR_VERSION = 2
@@ -88,6 +89,7 @@ class Extractor:
         refuse_long_instruction(self.tokenizer, section)
         _refuse_more_than_is_read(model.config, section)
         self.model = model.to(device).eval()
+        watch(self.model)
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
 from cesrec_core.extractor import load_tokenizer, locate_extractor, refuse_long_instruction, tokenise
+from cesrec_core.token_counts import count_tokens
 
 # Of the share of a GPU that an actor was given: what vLLM may take for weights and activations.
 MEMORY_SHARE = 0.9
@@ -61,4 +62,5 @@ class VllmExtractor:
             width = self.model.llm_engine.model_config.get_hidden_size()
             return np.empty((0, width), dtype=np.float32)
         answers = self.model.embed(prompts, use_tqdm=False)
+        count_tokens(sum(len(prompt["prompt_token_ids"]) for prompt in prompts))
         return np.array([answer.outputs.embedding for answer in answers], dtype=np.float32)

@@ -162,7 +162,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
     shutil.rmtree(checkpoint)
     if lock is not None:
         lock.close()
-    return metrics
+    # Of this process since it began, so nothing that the artifact could tell.
+    return {**metrics, "model_tokens": float(num_slots)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -18,12 +18,15 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from cesrec_core.config import RaySection
 from cesrec_core.errors import CesrecError, ConfigError, StageError, is_disk_full
+from cesrec_core.token_counts import counted_tokens
 
 log = logging.getLogger(__name__)
 
 # Both under the folder of answers, and hidden from Spark by their dot.
 HALVES = ".halves"
 REFUSED = ".refused"
+# In the metadata of an answer: what language models read for it.
+TOKENS = b"cesrec.tokens"
 
 
 class Worker(Protocol):
@@ -46,6 +49,7 @@ class MapReport:
         num_input_rows, num_output_rows: over all shards.
         num_restarts: actors that were replaced: those that died, and of those on GPUs all that failed.
         num_refused: rows that no attempt could answer.
+        num_tokens: that went through language models for the answers; see `cesrec_core.token_counts`.
     """
 
     num_shards: int
@@ -54,6 +58,7 @@ class MapReport:
     num_output_rows: int
     num_restarts: int
     num_refused: int = 0
+    num_tokens: int = 0
 
 
 class _SetupError(Exception):
@@ -72,8 +77,10 @@ class _ShardActor:
     def run(self, source: str, target: str) -> int:
         if not self.is_set_up:
             self._set_up()
+        num_before = counted_tokens()
         answer = self.worker.process(pq.read_table(source))
-        _write_whole(answer, Path(target))
+        told = {**(answer.schema.metadata or {}), TOKENS: str(counted_tokens() - num_before)}
+        _write_whole(answer.replace_schema_metadata(told), Path(target))
         return int(answer.num_rows)
 
     def set_up(self) -> None:
@@ -129,8 +136,12 @@ def map_shards(
     pool = _Pool(worker, section, target, halving)
     num_restarts = pool.run(pending, lambda part: on_progress(pq.read_metadata(part).num_rows)) if pending else 0
     answers = [target / part.name for shard in shards for part in _parts(shard, target)]
-    num_output_rows = sum(pq.read_metadata(answer).num_rows for answer in answers if answer.exists())
-    return MapReport(len(shards), num_reused, sum(rows.values()), num_output_rows, num_restarts, halving.num_refused())
+    told = [pq.read_metadata(answer) for answer in answers if answer.exists()]
+    num_output_rows = sum(answer.num_rows for answer in told)
+    num_tokens = sum(int((answer.metadata or {}).get(TOKENS, 0)) for answer in told)
+    return MapReport(
+        len(shards), num_reused, sum(rows.values()), num_output_rows, num_restarts, halving.num_refused(), num_tokens
+    )
 
 
 def drop_damaged(target: Path) -> list[Path]:

@@ -34,6 +34,7 @@ from cesrec_core.constructor.layout import (
 )
 from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.prompts import MAX_TITLE_CHARACTERS, attribute_words, clean_text
+from cesrec_core.token_counts import watch
 
 # Learned vectors and projections start small beside token embeddings, so that the language model first sees words it knows.
 _START_STD = 0.02
@@ -359,6 +360,7 @@ def load_language_model(folder: Path, num_layers: int | None, dtype: str) -> tup
     whole: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
     whole.base_model.layers = whole.base_model.layers[:num_layers]
     whole.config.num_hidden_layers = num_layers
+    watch(whole.base_model)
     return whole, tokenizer
 
 

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cesrec_core.feedback.prompted_simulator import Message
 from cesrec_core.language_models import ModelSource
+from cesrec_core.token_counts import watch
 
 
 class LocalChat:
@@ -19,6 +20,7 @@ class LocalChat:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(source.folder, **source.loading)
         model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32, **source.loading)
         self._model = model.to(device).eval()
+        watch(self._model.base_model)
 
     def complete(self, conversations: Sequence[Sequence[Message]]) -> list[str | None]:
         """See `prompted_simulator.ChatModel`; there always is an answer, which may be empty."""

@@ -40,6 +40,7 @@ class RunContext:
         sources: location of each raw source, by kind.
         inputs: what each source was pinned to: a table version or a hash of files.
         results: what the stages of this run did so far, by stage.
+        num_tokens: that language models have read for the stage at work.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class RunContext:
     sources: dict[str, str]
     inputs: dict[str, str]
     results: dict[str, StageResult] = field(default_factory=dict)
+    num_tokens: int = 0
 
     @property
     def run_end(self) -> dt.datetime:

@@ -42,6 +42,7 @@ def map_frame(
     section = section if num_actors is None else section.model_copy(update={"num_actors": num_actors})
     with progress(stage, num_rows, "rows") as advance:
         report = map_shards(folder / "in", folder / "out", worker, section, advance, max_refused_rows)
+    context.num_tokens += report.num_tokens
     if report.num_refused == num_rows:
         return None
     answer = import_shards(context.spark, folder / "out", table)

@@ -252,7 +252,10 @@ def run_stage(stage: Stage, context: RunContext) -> float:
     """Run one stage, remember that it is done, and return its seconds."""
     started = time.monotonic()
     fingerprint = _fingerprint(stage, context)
+    context.num_tokens = 0
     result = stage.run(context)
+    if context.num_tokens:
+        result = dataclasses.replace(result, metrics={**result.metrics, "model_tokens": context.num_tokens})
     seconds = time.monotonic() - started
     context.results[stage.name] = result
     state = StageState(

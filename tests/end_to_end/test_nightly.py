@@ -185,6 +185,8 @@ def test_metrics_and_runs_tell_of_the_run(first_night: tuple[World, dict[str, An
     world, summary = first_night
     metrics = {(row["stage"], row["name"]): row["value"] for row in world.table("metrics", summary["run_id"]).collect()}
     assert metrics["audit", "users"] == NUM_USERS
+    reading = {"embed_items", "finetune_constructor", "understand_feedback", "construct_pseudo_sequences", "recommend"}
+    assert {stage for (stage, name), value in metrics.items() if name == "model_tokens" and value > 0} == reading
     assert metrics["audit", "items_recommended_although_seen"] == 0
     run = world.table("runs").where(F.col("run_id") == summary["run_id"]).first()
     assert run["status"] == "published"

@@ -16,6 +16,7 @@ from cesrec_core.actors.pool import MapReport, map_shards, refused_rows
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection
 from cesrec_core.errors import ArtifactError, ConfigError, StageError
+from cesrec_core.token_counts import count_tokens
 
 SECRET = "Ada Lovelace"
 
@@ -33,6 +34,14 @@ class Double:
 
     def process(self, shard: pa.Table) -> pa.Table:
         return pa.table({"number": [number * self.factor for number in shard["number"].to_pylist()]})
+
+
+class Reads(Double):
+    """As with a language model that reads ten tokens for each number."""
+
+    def process(self, shard: pa.Table) -> pa.Table:
+        count_tokens(10 * len(shard))
+        return super().process(shard)
 
 
 class FailsOnSeven(Double):
@@ -150,6 +159,13 @@ def test_every_row_is_answered_once_and_finished_shards_are_kept(source: Path, t
     report = map_shards(source, target, MustNotRun(), section(), told.append)
     assert report == MapReport(num_shards=3, num_reused=3, num_input_rows=10, num_output_rows=10, num_restarts=0)
     assert sum(told) == 10
+
+
+def test_tokens_of_all_shards_are_told_also_of_those_that_were_done(source: Path, target: Path) -> None:
+    first = map_shards(source, target, Reads(), RaySection())
+    assert first.num_tokens == 10 * first.num_input_rows
+    next(target.glob("*.parquet")).unlink()
+    assert map_shards(source, target, Reads(), RaySection()).num_tokens == first.num_tokens
 
 
 def test_only_missing_shards_are_worked_on(source: Path, target: Path) -> None:

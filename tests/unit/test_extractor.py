@@ -17,6 +17,7 @@ from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
 from cesrec_core.extractor import Extractor, _enough_tokens_of, extractor_id, padded, token_batches, tokenise
 from cesrec_core.pooling import pool
+from cesrec_core.token_counts import counted_tokens
 
 HIDDEN = torch.tensor([[[1.0, 10.0], [3.0, 30.0], [100.0, 1000.0]], [[5.0, 50.0], [7.0, 70.0], [9.0, 90.0]]])
 TEXTS = ["Puzzle set", "A racing car of some length, red", "x", "Plush bear (1987)", "Craft"]
@@ -257,3 +258,11 @@ def test_a_gguf_file_embeds_as_the_model_it_was_made_of(tmp_path: Path, pooling:
     expected = Extractor(of_folder, "cpu").embed(TEXTS)
     np.testing.assert_allclose(Extractor(of_file, "cpu").embed(TEXTS), expected, atol=1e-5)
     assert extractor_id(of_file).startswith(f"tiny-{pooling}-float32-")
+
+
+def test_tokens_are_counted_as_they_go_through_the_model(folder: Path) -> None:
+    """Two of one length and one of another, in two batches without padding."""
+    extractor = Extractor(section(folder, tokens_per_batch=4), "cpu")
+    before = counted_tokens()
+    extractor.embed(["ab", "cd", "abcd"])
+    assert counted_tokens() - before == 2 + 2 + 4
