@@ -1,9 +1,8 @@
 """spark-submit jobs/evaluate.py: what the feedback is worth; or, without Spark, how good one recommender is."""
 
-import sys
 from functools import partial
 
-from cesrec_core.stages.command_line import configuration, finish, parser_for
+from cesrec_core.stages.command_line import configuration, end_with, finish, parser_for
 from cesrec_core.stages.evaluate import run_evaluation
 from cesrec_core.stages.evaluate_recommender import add_arguments, evaluates_recommender, run_recommender_evaluation
 
@@ -26,4 +25,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     one = evaluates_recommender(parser, options)
     run = partial(run_recommender_evaluation, options=options) if one else run_evaluation
-    sys.exit(finish("evaluate", lambda: run(configuration(options))))
+    end_with(finish("evaluate", lambda: run(configuration(options))))

@@ -1,8 +1,6 @@
 """spark-submit jobs/explain_mask.py --user-id ID: why items of somebody's history are masked, or are not."""
 
-import sys
-
-from cesrec_core.stages.command_line import configuration, finish, parser_for
+from cesrec_core.stages.command_line import configuration, end_with, finish, parser_for
 from cesrec_core.stages.explain_mask import run_explanation
 
 DESCRIPTION = """\
@@ -14,4 +12,4 @@ if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, ["--user-id 42", "--user-id 42 --set mask_outliers.is_adaptive=true"])
     parser.add_argument("--user-id", metavar="ID", required=True, help="a user of the table user_sequences")
     arguments = parser.parse_args()
-    sys.exit(finish("explain_mask", lambda: run_explanation(configuration(arguments), arguments.user_id)))
+    end_with(finish("explain_mask", lambda: run_explanation(configuration(arguments), arguments.user_id)))

@@ -1,8 +1,6 @@
 """spark-submit jobs/explain_recommendation.py --user-id ID --item-id ID: why an item stands where it does for somebody."""
 
-import sys
-
-from cesrec_core.stages.command_line import configuration, finish, parser_for
+from cesrec_core.stages.command_line import configuration, end_with, finish, parser_for
 from cesrec_core.stages.explain_recommendation import run_explanation
 
 DESCRIPTION = """\
@@ -16,4 +14,4 @@ if __name__ == "__main__":
     parser.add_argument("--item-id", metavar="ID", required=True, help="an item of the table items")
     arguments = parser.parse_args()
     ids = (arguments.user_id, arguments.item_id)
-    sys.exit(finish("explain_recommendation", lambda: run_explanation(configuration(arguments), *ids)))
+    end_with(finish("explain_recommendation", lambda: run_explanation(configuration(arguments), *ids)))

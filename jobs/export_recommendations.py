@@ -1,9 +1,8 @@
 """spark-submit jobs/export_recommendations.py [--since RUN_ID] [--format parquet|jsonl] [--out FOLDER]: lists to load."""
 
-import sys
 from pathlib import Path
 
-from cesrec_core.stages.command_line import configuration, finish, parser_for
+from cesrec_core.stages.command_line import configuration, end_with, finish, parser_for
 from cesrec_core.stages.export_recommendations import FORMATS, run_export
 
 DESCRIPTION = """\
@@ -25,4 +24,4 @@ if __name__ == "__main__":
     )
     given = parser.parse_args()
     formats = given.format or ["parquet"]
-    sys.exit(finish("export_recommendations", lambda: run_export(configuration(given), given.since, formats, given.out)))
+    end_with(finish("export_recommendations", lambda: run_export(configuration(given), given.since, formats, given.out)))

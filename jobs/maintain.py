@@ -1,8 +1,6 @@
 """spark-submit jobs/maintain.py: drop old runs, compact tables, delete files that no run needs."""
 
-import sys
-
-from cesrec_core.stages.command_line import configuration, finish, parser_for
+from cesrec_core.stages.command_line import configuration, end_with, finish, parser_for
 from cesrec_core.stages.maintain import run_maintenance
 
 DESCRIPTION = """\
@@ -11,4 +9,4 @@ older than maintain.retention_hours that no version needs. Run it outside the ni
 
 if __name__ == "__main__":
     arguments = parser_for(DESCRIPTION, ["", "--set maintain.keep_runs=30"], has_date=False).parse_args()
-    sys.exit(finish("maintain", lambda: run_maintenance(configuration(arguments))))
+    end_with(finish("maintain", lambda: run_maintenance(configuration(arguments))))

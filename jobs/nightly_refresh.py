@@ -1,8 +1,6 @@
 """spark-submit jobs/nightly_refresh.py: every stage of the nightly job, each where there is reason to run it."""
 
-import sys
-
-from cesrec_core.stages.command_line import run_stages
+from cesrec_core.stages.command_line import end_with, run_stages
 from cesrec_core.stages.nightly import NIGHTLY
 
 DESCRIPTION = """\
@@ -19,4 +17,4 @@ EXAMPLES = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(run_stages("nightly_refresh", DESCRIPTION, NIGHTLY, EXAMPLES))
+    end_with(run_stages("nightly_refresh", DESCRIPTION, NIGHTLY, EXAMPLES))

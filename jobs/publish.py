@@ -1,8 +1,6 @@
 """spark-submit jobs/publish.py: the stage publish alone."""
 
-import sys
-
-from cesrec_core.stages.command_line import run_one_stage
+from cesrec_core.stages.command_line import end_with, run_one_stage
 
 if __name__ == "__main__":
-    sys.exit(run_one_stage("publish"))
+    end_with(run_one_stage("publish"))

@@ -1,8 +1,6 @@
 """spark-submit jobs/recommend.py: the stage recommend alone."""
 
-import sys
-
-from cesrec_core.stages.command_line import run_one_stage
+from cesrec_core.stages.command_line import end_with, run_one_stage
 
 if __name__ == "__main__":
-    sys.exit(run_one_stage("recommend"))
+    end_with(run_one_stage("recommend"))

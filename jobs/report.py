@@ -1,8 +1,6 @@
 """spark-submit jobs/report.py [--run-id ID]: the page about a run, as the nightly job writes it."""
 
-import sys
-
-from cesrec_core.stages.command_line import configuration, finish, parser_for
+from cesrec_core.stages.command_line import configuration, end_with, finish, parser_for
 from cesrec_core.stages.report import run_report
 
 DESCRIPTION = """\
@@ -14,4 +12,4 @@ if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, ["", "--run-id a75b452b6d810805"], has_date=False)
     parser.add_argument("--run-id", metavar="ID", help="a run of the table runs (default: the one that began last)")
     arguments = parser.parse_args()
-    sys.exit(finish("report", lambda: run_report(configuration(arguments), arguments.run_id)))
+    end_with(finish("report", lambda: run_report(configuration(arguments), arguments.run_id)))

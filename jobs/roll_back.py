@@ -1,8 +1,6 @@
 """spark-submit jobs/roll_back.py --run-id ID: let consumers read an older run again."""
 
-import sys
-
-from cesrec_core.stages.command_line import configuration, finish, parser_for
+from cesrec_core.stages.command_line import configuration, end_with, finish, parser_for
 from cesrec_core.stages.maintain import roll_back
 
 DESCRIPTION = """\
@@ -14,4 +12,4 @@ if __name__ == "__main__":
         "--run-id", metavar="ID", required=True, help="a run of the table runs whose status is published or finished"
     )
     arguments = parser.parse_args()
-    sys.exit(finish("roll_back", lambda: roll_back(configuration(arguments), arguments.run_id)))
+    end_with(finish("roll_back", lambda: roll_back(configuration(arguments), arguments.run_id)))

@@ -1,8 +1,6 @@
 """spark-submit jobs/train_recommender.py: the stage train_recommender alone."""
 
-import sys
-
-from cesrec_core.stages.command_line import run_one_stage
+from cesrec_core.stages.command_line import end_with, run_one_stage
 
 if __name__ == "__main__":
-    sys.exit(run_one_stage("train_recommender"))
+    end_with(run_one_stage("train_recommender"))

@@ -3,9 +3,7 @@
 python jobs/understand_feedback.py --items FILE.parquet --in FILE.jsonl --out FILE.jsonl: a file of utterances, without Spark.
 """
 
-import sys
-
-from cesrec_core.stages.command_line import configuration, finish, parser_for_stage, run_alone
+from cesrec_core.stages.command_line import configuration, end_with, finish, parser_for_stage, run_alone
 from cesrec_core.stages.understand_file import add_arguments, run_understand_file, understands_file
 
 NAME = "understand_feedback"
@@ -16,6 +14,7 @@ if __name__ == "__main__":
     parser = parser_for_stage(NAME, OF_A_FILE, EXAMPLES)
     add_arguments(parser)
     options = parser.parse_args()
-    if understands_file(parser, options):
-        sys.exit(finish(NAME, lambda: run_understand_file(configuration(options), options)))
-    sys.exit(run_alone(NAME, options))
+    is_file = understands_file(parser, options)
+    end_with(
+        finish(NAME, lambda: run_understand_file(configuration(options), options)) if is_file else run_alone(NAME, options)
+    )

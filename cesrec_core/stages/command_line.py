@@ -134,6 +134,12 @@ def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
     return code
 
 
+def end_with(code: int) -> None:
+    """The end of a job. One that went well just ends: Databricks takes any SystemExit for a failure, also that of 0."""
+    if code:
+        sys.exit(code)
+
+
 def _without_nan(value: Any) -> Any:
     """The same with null for numbers that JSON does not know."""
     if isinstance(value, dict):

@@ -101,6 +101,14 @@ def test_jobs_hold_no_logic(path: Path) -> None:
     assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, definitions)]
 
 
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_a_job_that_went_well_just_ends(path: Path) -> None:
+    """To Databricks SystemExit is a failure, whatever its code."""
+    text = path.read_text(encoding="utf-8")
+    assert "sys.exit" not in text and "SystemExit" not in text
+    assert text.count("end_with(") == 1
+
+
 def test_names_say_the_subject() -> None:
     assert not [path for path in (*LIBRARY, *JOBS, *TRAINING) if path.stem in VAGUE_NAMES or path.parent.name in VAGUE_NAMES]
 
