@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.delta_io.warehouse import Warehouse, spark_schema
+from cesrec_core.delta_io.warehouse import Warehouse, local_frame
 from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.schemas import RUNS, table_named
 
@@ -56,9 +56,7 @@ def _run_of(row: Row) -> Run:
 
 def write_run(warehouse: Warehouse, run: Run) -> None:
     """Insert the run's row or replace it: one commit, which is what publishes a run."""
-    values = tuple(getattr(run, column.name) for column in RUNS.columns)
-    frame = warehouse.spark.createDataFrame([values], spark_schema(RUNS))
-    warehouse.merge(RUNS, frame)
+    warehouse.merge(RUNS, local_frame(warehouse.spark, [vars(run)], RUNS))
 
 
 def latest_published(warehouse: Warehouse) -> str | None:

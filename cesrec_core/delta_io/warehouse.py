@@ -3,11 +3,12 @@
 Nothing else opens a Delta table. Tables lie under a path or carry a catalog name, exactly one of the two.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
@@ -29,6 +30,12 @@ def spark_schema(table: Table) -> StructType:
     """The table's columns as a Spark schema."""
     fields = ", ".join(f"{column.name} {column.type}{'' if column.nullable else ' NOT NULL'}" for column in table.columns)
     return cast(StructType, StructType.fromDDL(fields))
+
+
+def local_frame(spark: SparkSession, rows: Sequence[Mapping[str, Any]], table: Table) -> DataFrame:
+    """A few rows of this process as a frame. By way of Arrow, since rows of Python start Python on the executors, where there
+    need be none, and which takes about a second."""
+    return spark.createDataFrame(pa.Table.from_pylist(list(rows), schema=table.arrow_schema()), spark_schema(table))
 
 
 def _comparable(column: Column) -> str:

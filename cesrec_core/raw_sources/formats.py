@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
@@ -23,6 +24,7 @@ from pyspark.sql import types as t
 
 from cesrec_core import columns as c
 from cesrec_core.errors import ConfigError, InputDataError
+from cesrec_core.frames.empty import empty_frame
 from cesrec_core.frames.raw import IS_MALFORMED, RAW_COLUMNS, conform
 
 Format = Literal["parquet", "csv", "json", "recbole", "movielens", "delta", "table"]
@@ -165,8 +167,7 @@ def _is_blank(path: Path) -> bool:
 
 
 def _nothing(spark: SparkSession, kind: str) -> DataFrame:
-    names = [column.name for column in RAW_COLUMNS[kind]]
-    return spark.createDataFrame([], t.StructType([t.StructField(name, t.StringType()) for name in names]))
+    return empty_frame(spark, {column.name: pa.string() for column in RAW_COLUMNS[kind]})
 
 
 def _read_table(spark: SparkSession, location: str, version: int | None, is_named: bool) -> DataFrame:

@@ -11,7 +11,7 @@ from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import find_run, latest_published
-from cesrec_core.delta_io.warehouse import spark_schema
+from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.drift import relative_change, vector_health
 from cesrec_core.errors import QualityGateError
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
@@ -235,11 +235,13 @@ def _complaints(context: RunContext, measured: dict[str, float]) -> Iterator[str
 
 
 def _write_metrics(context: RunContext, measured: dict[str, float]) -> None:
-    rows = [(context.run_id, NAME, name, float(value)) for name, value in measured.items()]
-    for stage, result in context.results.items():
-        rows += [(context.run_id, stage, name, float(value)) for name, value in {**result.counts, **result.metrics}.items()]
-    frame = context.spark.createDataFrame(rows, spark_schema(METRICS))
-    context.warehouse.replace_run(METRICS, frame, context.run_id)
+    of_stages = {stage: {**result.counts, **result.metrics} for stage, result in context.results.items()}
+    rows = [
+        {c.RUN_ID: context.run_id, c.STAGE: stage, c.NAME: name, c.VALUE: float(value)}
+        for stage, values in [(NAME, measured), *of_stages.items()]
+        for name, value in values.items()
+    ]
+    context.warehouse.replace_run(METRICS, local_frame(context.spark, rows, METRICS), context.run_id)
 
 
 STAGE = Stage(

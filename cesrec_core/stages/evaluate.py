@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cesrec_core import columns as c
 from cesrec_core.actors.session import RaySession
 from cesrec_core.artifacts import read_manifest
 from cesrec_core.catalogue import CatalogueFeatures
@@ -16,7 +17,7 @@ from cesrec_core.config import Config
 from cesrec_core.constructor.artifact import load_constructor
 from cesrec_core.datasets import Histories, read_dataset
 from cesrec_core.delta_io.session import spark_session
-from cesrec_core.delta_io.warehouse import spark_schema
+from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.errors import ArtifactError
 from cesrec_core.evaluation import (
     REWRITINGS,
@@ -185,9 +186,14 @@ def _worth_of_words(context: RunContext) -> str:
 
 def _write_metrics(context: RunContext, rows: list[TableRow]) -> None:
     values = [
-        (context.run_id, NAME, f"{row.variant.name} | {protocol} | {name}", interval.mean)
+        {
+            c.RUN_ID: context.run_id,
+            c.STAGE: NAME,
+            c.NAME: f"{row.variant.name} | {protocol} | {name}",
+            c.VALUE: interval.mean,
+        }
         for row in rows
         for protocol, intervals in row.intervals.items()
         for name, interval in intervals.items()
     ]
-    context.warehouse.merge(METRICS, context.spark.createDataFrame(values, spark_schema(METRICS)))
+    context.warehouse.merge(METRICS, local_frame(context.spark, values, METRICS))

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -10,6 +11,7 @@ from cesrec_core import columns as c
 from cesrec_core.actors.recommend import Recommend
 from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.errors import InputDataError
+from cesrec_core.frames.empty import empty_frame
 from cesrec_core.frames.histories import (
     MEANING,
     is_clear,
@@ -84,14 +86,14 @@ def rejected_of_run(context: RunContext) -> DataFrame:
 def rules_of(context: RunContext) -> DataFrame:
     """rule, segment, item_id; no rows where there are no rules."""
     if "item_rules" not in context.sources:
-        return context.spark.createDataFrame([], f"{c.RULE} string, {c.SEGMENT} string, {c.ITEM_ID} string")
+        return empty_frame(context.spark, {name: pa.string() for name in (c.RULE, c.SEGMENT, c.ITEM_ID)})
     return clean_rules(read_pinned(context, "item_rules"))
 
 
 def segments_of(context: RunContext) -> DataFrame:
     """user_id, segments: of those users who have any."""
     if "user_segments" not in context.sources:
-        return context.spark.createDataFrame([], f"{c.USER_ID} string, {c.SEGMENTS} array<string>")
+        return empty_frame(context.spark, {c.USER_ID: pa.string(), c.SEGMENTS: pa.list_(pa.string())})
     return segments_by_user(read_pinned(context, "user_segments"))
 
 
