@@ -16,6 +16,8 @@ from cesrec_core.pooling import pool
 from cesrec_core.token_counts import watch
 
 # Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
+# Of the processor's allocator, of the driver, and of the library of matrix products.
+SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 EXTRACTOR_VERSION = 2
 # Weights that no hidden state depends on; models are often saved without them.
 UNUSED_WEIGHTS = ("pooler.", "lm_head.")
@@ -90,6 +92,7 @@ class Extractor:
         _refuse_more_than_is_read(model.config, section)
         self.model = model.to(device).eval()
         watch(self.model)
+        spare_cache(self.model)
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -158,9 +161,15 @@ def _enough_tokens_of(model: Any) -> int:
     return max(ENOUGH_TOKENS_FOR_CORES, int(ENOUGH_TOKENS_TIMES_WEIGHTS * model.config.num_hidden_layers / max(1, weights)))
 
 
+def spare_cache(model: Any) -> None:
+    """Decoders keep keys and values for tokens to come, gigabytes a batch, and here none come."""
+    if getattr(model.config, "use_cache", False):
+        model.config.use_cache = False
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether there was no room on an accelerator, or none for PyTorch on the processor, which has no class of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether there was no room on an accelerator, or none for PyTorch on the processor: not all of it has a class."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in SIGNS_OF_NO_MEMORY)
 
 
 def padded(token_ids: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:

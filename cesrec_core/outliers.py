@@ -71,7 +71,8 @@ class OutlierRule:
 
     Attributes:
         num_masked: places to mask per history; at most so many with `min_deviations`.
-        min_kept_items: a history with fewer than num_masked + min_kept_items items that have a vector is left whole.
+        min_kept_items: a history with fewer than num_masked + min_kept_items items that have a vector is left whole; with
+            `min_deviations` no more are masked than leaves so many.
         max_history_items: only so many of the newest items are read; older ones are never masked.
         min_deviations: mask only what lies so far below the history's median similarity, in robust standard deviations of
             the history's own similarities: the modified z-score (Iglewicz & Hoaglin 1993, who advise 3.5). None: mask in any
@@ -229,17 +230,21 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], rule: OutlierRule) -
     padded = np.full((len(block), int(lengths.max(initial=1))), np.nan)
     padded[cells] = cosines
     is_compared = ~np.isnan(padded)
-    can_be_masked = is_compared & (is_compared.sum(axis=1) >= rule.num_masked + rule.min_kept_items)[:, None]
-    if rule.min_deviations is not None:
-        can_be_masked &= _deviations(padded) >= rule.min_deviations
+    num_spare = is_compared.sum(axis=1) - rule.min_kept_items
+    if rule.min_deviations is None:
+        stands_out, num_masked = is_compared, np.where(num_spare >= rule.num_masked, rule.num_masked, 0)
+    else:
+        stands_out = is_compared & (_deviations(padded) >= rule.min_deviations)
+        num_masked = np.minimum(stands_out.sum(axis=1), num_spare.clip(0, rule.num_masked))
     if rule.random_seed is not None:
-        padded[cells] = _noise(block, places, rule.random_seed)
-    left = np.where(can_be_masked, padded, np.inf)
+        # As many as the rule would mask, anywhere: only where they lie is left to chance.
+        padded[cells], stands_out = _noise(block, places, rule.random_seed), is_compared
+    left = np.where(stands_out, padded, np.inf)
     is_masked = np.zeros(padded.shape, bool)
     everybody = np.arange(len(block))
-    for _ in range(min(rule.num_masked, padded.shape[1])):
+    for number in range(int(num_masked.max(initial=0))):
         lowest = left.argmin(axis=1)  # the first of equals
-        is_masked[everybody, lowest] |= left[everybody, lowest] < np.inf
+        is_masked[everybody, lowest] |= number < num_masked
         left[everybody, lowest] = np.inf
     return is_masked[cells]
 

@@ -45,6 +45,7 @@ class Cases:
     Attributes:
         inputs: histories before the target, in item_idx of the recommender; 0 is an item it does not know.
         target_ids: the item each user is tested on.
+        had: all of each user's items, later ones too, in item_idx: what is no negative.
         target_idx: int64 [U], the same for the recommender; 0 where it does not know the target.
         groups: for each property of a user, int64 [U], 0 .. NUM_GROUPS - 1, ascending in that property.
         num_users_of: int64 [V + 1], users who had the item in training.
@@ -54,6 +55,7 @@ class Cases:
     user_ids: list[str]
     target_ids: list[str]
     inputs: ItemLists
+    had: ItemLists
     target_idx: NDArray[np.int64]
     groups: dict[str, NDArray[np.int64]]
     num_users_of: NDArray[np.int64]
@@ -114,6 +116,7 @@ def cases_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], mome
         user_ids=[histories.user_ids[user] for user in users],
         target_ids=[dataset.catalogue.item_ids[target] for target in targets],
         inputs=ItemLists.of([idx_of_code[items] for items in inputs]),
+        had=ItemLists.of([idx_of_code[histories[user]] for user in users]),
         target_idx=idx_of_code[targets],
         groups={name: quartiles(values) for name, values in properties.items()},
         num_users_of=num_users_of,
@@ -161,8 +164,7 @@ def quartiles(values: NDArray[np.float64]) -> NDArray[np.int64]:
 def measure(model: Recommender, cases: Cases, num_negatives: int, seed: int, advance: Advance = lambda _: None) -> Measured:
     """Rank every target, and list the top 10 of every user; block by block."""
     item_vectors = model.item_vectors()
-    interacted = [np.append(items, target) for items, target in zip(cases.inputs, cases.target_idx, strict=True)]
-    negatives = sample_negatives(len(item_vectors) - 1, interacted, num_negatives, seed)
+    negatives = sample_negatives(len(item_vectors) - 1, list(cases.had), num_negatives, seed)
     rows = max(1, SCORES_PER_BLOCK // len(item_vectors))
     full, sampled, lists = [], [], []
     for start in range(0, len(cases.inputs), rows):

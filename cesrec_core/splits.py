@@ -19,6 +19,8 @@ SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
 NOWHERE = -1
 # Of all interactions, the newest that the global timeline tests on, and those before them that it validates on.
 TIMELINE_SHARE = 0.1
+# Days, weeks or so, that two moments can be told apart on.
+MIN_MOMENTS = 10
 # People do not all begin in the same second; numbers of places do.
 SAME_START_SHARE = 0.5
 
@@ -105,7 +107,10 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
     lengths = np.diff(histories.offsets)
     longest = int(lengths.max(initial=0))
     num_moments = len(np.unique(histories.timestamps))
-    if num_moments <= longest:
+    of_longest = histories.timestamps[histories.offsets[lengths.argmax()] :][:longest] if len(lengths) else np.empty(0)
+    # Real days may be fewer than somebody's items, who then had several on some.
+    is_numbered = len(np.unique(of_longest)) == longest
+    if num_moments <= longest and (is_numbered or num_moments < MIN_MOMENTS):
         raise InputDataError(
             f"A global timeline needs real timestamps, and here {len(histories)} users share {num_moments} different ones, no "
             f"more than the longest history has items ({longest}). Use leave_one_out."
@@ -121,5 +126,13 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
         raise InputDataError(
             f"A global timeline needs real timestamps, and here {counts.max()} of {counts.sum()} users begin at the same one "
             f"({starts[counts.argmax()]}), as where each history is numbered by itself. Use leave_one_out."
+        )
+    first, last = histories.offsets[:-1][lengths > 0], histories.offsets[1:][lengths > 0] - 1
+    order = histories.timestamps[first].argsort()
+    begun, ended = histories.timestamps[first][order], histories.timestamps[last][order]
+    if len(order) > 2 and (begun[1:] > ended[:-1]).all():
+        raise InputDataError(
+            f"A global timeline needs real timestamps, and here each of {len(order)} users ends before the next begins, as "
+            "where the rows of a file that is sorted by user are numbered. Use leave_one_out."
         )
     return histories.timestamps

@@ -87,6 +87,9 @@ def load_checkpoint(
     if progress.made_from != made_from:
         logger.warning("%s is of other data or other settings: training begins anew, and overwrites it", file)
         return None
+    if not (_fits(model, tensors, "model/") and _fits(averaged, tensors, "averaged/")):
+        logger.warning("%s is of another version of the code: training begins anew, and overwrites it", file)
+        return None
     model.load_state_dict(_with_prefix(tensors, "model/"))
     averaged.load_state_dict(_with_prefix(tensors, "averaged/"))
     places = {name: place for place, (name, _) in enumerate(model.named_parameters())}
@@ -96,6 +99,12 @@ def load_checkpoint(
         state.setdefault(places[name], {})[slot] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress, _with_prefix(tensors, "best/")
+
+
+def _fits(model: torch.nn.Module, tensors: Weights, prefix: str) -> bool:
+    """Whether all of a model's tensors are there, and no others, in its shapes. To load some of them would spoil the model."""
+    saved = {name: tensor.shape for name, tensor in _with_prefix(tensors, prefix).items()}
+    return saved == {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def _with_prefix(tensors: Weights, prefix: str) -> Weights:

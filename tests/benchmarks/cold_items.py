@@ -71,7 +71,8 @@ def main() -> int:
 
 
 def train_without(options: argparse.Namespace, whole: Dataset, is_cold: np.ndarray) -> Recommender:
-    """A recommender trained on all but everybody's last item, and without the cold items."""
+    """A recommender trained without everybody's last item and without the cold items; of what is left, its split holds back two
+    more of each user."""
     folder = options.work / "dataset"
     command = [sys.executable, str(ROOT / "training" / "train_recommender.py"), "--split", "leave_one_out"]
     command += ["--dataset", str(folder), "--config", str(options.config)]

@@ -28,7 +28,7 @@ from model_shapes import SHAPES, flops_per_token, matmul_peak, random_model
 
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.datasets import read_catalogue
-from cesrec_core.extractor import Extractor, tokenise
+from cesrec_core.extractor import Extractor, spare_cache, tokenise
 
 PEER = """
 import json, sys, time
@@ -70,6 +70,7 @@ def main() -> int:
     extractor = Extractor(section, options.device)
     if options.shape:
         extractor.model = random_model(options.shape, None, options.device, options.dtype).base_model
+        spare_cache(extractor.model)
     token_ids = tokenise(extractor.tokenizer, texts, section)
     num_tokens = sum(map(len, token_ids))
     packed = [batch.to(options.device) for batch in pack(token_ids, section.tokens_per_batch)]

@@ -156,7 +156,13 @@ def test_what_did_not_fit_is_let_go_before_the_halves_are_tried(folder: Path, mo
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+    ],
 )
 def test_batches_are_halved_until_they_fit(folder: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
     extractor = Extractor(section(folder), "cpu")
@@ -266,3 +272,8 @@ def test_tokens_are_counted_as_they_go_through_the_model(folder: Path) -> None:
     before = counted_tokens()
     extractor.embed(["ab", "cd", "abcd"])
     assert counted_tokens() - before == 2 + 2 + 4
+
+
+def test_no_keys_and_values_are_kept_for_tokens_that_do_not_come(folder: Path) -> None:
+    extractor = Extractor(section(folder), "cpu")
+    assert extractor.model(input_ids=torch.tensor([[5, 6, 7]])).past_key_values is None

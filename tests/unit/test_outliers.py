@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +134,29 @@ ADAPTIVE = OutlierRule(num_masked=2, min_kept_items=2, max_history_items=100, mi
 def test_adaptive_masks_only_what_stands_out_of_the_users_own_spread(degrees: tuple[float, ...], masked: list[int]) -> None:
     [found] = find_outliers(histories(np.arange(len(degrees))), around(*degrees), ADAPTIVE)
     assert found.positions.tolist() == masked
+
+
+def test_adaptive_masks_as_many_as_may_be_spared() -> None:
+    """Of five like ones and one opposite that one, however many more might be."""
+    user = history(EAST, EAST, WEST, EAST, EAST)
+    for num_masked, min_kept, expected in ((1, 3, [2]), (3, 3, [2]), (3, 4, [2]), (1, 5, [])):
+        adaptive = OutlierRule(num_masked, min_kept, 100, min_deviations=3.5)
+        [found] = find_outliers(histories(user), ALIGNED, adaptive)
+        assert found.positions.tolist() == expected
+
+
+def test_a_random_control_masks_as_many_as_the_adaptive_rule_and_anywhere() -> None:
+    """200 users of nine like items and one opposite, and 50 of like items alone."""
+    rng = np.random.default_rng(0)
+    planted = [np.insert(np.full(9, EAST, np.int64), place, WEST) for place in rng.integers(0, 10, 200)]
+    users = histories(*planted, *[np.full(10, EAST, np.int64)] * 50)
+    adaptive = OutlierRule(2, 3, 100, min_deviations=3.5)
+    found = list(find_outliers(users, ALIGNED, adaptive))
+    # The seed makes the histories' noise; like histories have like noise.
+    by_chance = list(find_outliers(users, ALIGNED, dataclasses.replace(adaptive, random_seed=1)))
+    assert [len(one.positions) for one in by_chance] == [len(one.positions) for one in found] == [1] * 200 + [0] * 50
+    same = np.mean([one.positions[0] == other.positions[0] for one, other in zip(found[:200], by_chance[:200], strict=True)])
+    assert same < 0.6
 
 
 def test_deviations_by_hand() -> None:

@@ -261,7 +261,8 @@ def test_metrics_are_those_of_trec_eval() -> None:
     ):
         assert values.tolist() == pytest.approx([oracle[f"u{user}"][name] for user in range(num_users)], abs=1e-6)
 
-    cases = Cases([], [], ItemLists.of(inputs), targets, {}, np.ones(num_items + 1, np.int64), num_users)
+    had = ItemLists.of([np.append(items, target) for items, target in zip(inputs, targets, strict=True)])
+    cases = Cases([], [], ItemLists.of(inputs), had, targets, {}, np.ones(num_items + 1, np.int64), num_users)
     measured = measure(FixedScores(scores), cases, num_negatives=20, seed=0)
     assert measured.full.tolist() == ranks.tolist()
     assert [target in shown for target, shown in zip(targets, measured.lists, strict=True)] == (ranks <= 10).tolist()
@@ -270,6 +271,11 @@ def test_metrics_are_those_of_trec_eval() -> None:
     # Against everything that one has not had the two protocols are one.
     everything = measure(FixedScores(scores), cases, num_negatives=num_items, seed=0)
     assert everything.sampled.tolist() == ranks.tolist()
+    # What somebody has later is no negative: where that is all that scores more, the target comes first.
+    better = [np.flatnonzero(np.append(-np.inf, row) >= row[target - 1]) for row, target in zip(rows, targets, strict=True)]
+    later = ItemLists.of([np.union1d(items, more) for items, more in zip(had, better, strict=True)])
+    of_later = dataclasses.replace(cases, had=later)
+    assert (measure(FixedScores(scores), of_later, num_negatives=num_items, seed=0).sampled == 1).all()
     of_seen = dataclasses.replace(cases, target_idx=np.array([items[0] for items in inputs]))
     assert (measure(FixedScores(scores), of_seen, num_negatives=20, seed=0).sampled == UNREACHABLE).all()
 

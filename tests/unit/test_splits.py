@@ -67,8 +67,21 @@ def test_numbered_items_are_not_real_timestamps() -> None:
         cut_histories(histories(4, 4, 3, timestamps=gaps), "global_timeline")
     with pytest.raises(InputDataError, match=r"all 9 interactions are equally far apart, .*Use leave_one_out"):
         cut_histories(histories(5, 4, timestamps=[0, 20, 40, 60, 160, 80, 100, 120, 140]), "global_timeline")  # rows of a file
+    with_gaps = [0, 1, 3, 4, 6, 7, 8, 10]  # rows of a file that is sorted by user, some of them left out
+    with pytest.raises(InputDataError, match=r"each of 3 users ends before the next begins"):
+        cut_histories(histories(3, 3, 2, timestamps=with_gaps), "global_timeline")
+    with pytest.raises(InputDataError, match=r"2 users share 2 different ones"):
+        cut_histories(histories(5, 4, timestamps=[0, 0, 0, 1, 1, 0, 0, 1, 1]), "global_timeline")
     with pytest.raises(InputDataError, match="no column `timestamp`"):
         cut_histories(histories(5, 4), "global_timeline")
+
+
+def test_real_days_may_be_fewer_than_somebodys_items() -> None:
+    """Thirty days; one user has forty items, several on some days, another one every third day."""
+    forty = sorted([*range(30), *range(0, 20, 2)])
+    cuts = cut_histories(histories(40, 10, timestamps=[*forty, *range(1, 30, 3)]), "global_timeline")
+    assert (cuts.training_end < [40, 10]).all()
+    assert (cuts.test_at > 0).all()
 
 
 def test_unknown_splits_are_refused() -> None:

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from matplotlib.figure import Figure
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import cesrec_core.recommenders.losses
 from cesrec_core.config import TrainRecommenderSection
@@ -271,6 +273,32 @@ def test_a_damaged_checkpoint_is_not_continued(dataset: Path, tmp_path: Path, ca
     assert train(dataset, tmp_path / "out", "--split", "leave_one_out", "--set", "train_recommender.max_epochs=1") == 0
     assert "leave_one_out.safetensors cannot be read" in caplog.text
     assert "training begins anew" in caplog.text
+
+
+def test_a_checkpoint_of_another_version_of_the_code_is_not_continued(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One whose model had a tensor that it has no more."""
+    settings = ("--split", "leave_one_out", "--set", "train_recommender.max_epochs=2")
+    assert train(dataset, tmp_path / "whole", *settings) == 0
+    save = checkpoint.save_checkpoint
+
+    def save_and_fail(*args: object) -> None:
+        save(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_checkpoint", save_and_fail)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataset, tmp_path / "out", *settings)
+    [file] = (tmp_path / "out.checkpoint").glob("*.safetensors")
+    with safe_open(file, framework="pt") as opened:
+        told = opened.metadata()
+    save_file({**load_file(file), "model/scale": torch.ones(1)}, file, told)
+    assert train(dataset, tmp_path / "out", *settings) == 0
+    assert "of another version of the code: training begins anew" in caplog.text
+    whole, again = (load_recommender(tmp_path / name)[0].state_dict() for name in ("whole", "out"))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 7])
