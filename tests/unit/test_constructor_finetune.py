@@ -85,6 +85,8 @@ def test_a_finished_training_leaves_an_artifact_that_loads_and_one_line_of_metri
     assert metrics["words_worth_low"] <= metrics["words_worth"] <= metrics["words_worth_high"]
     manifest = read_manifest(world / "out", "constructor")
     assert (manifest.artifact_id, manifest.split, manifest.parents) == ("c7", "leave_one_out", {"recommender": "r3"})
+    # What it cost is told of this process alone: another that went on would have read less.
+    assert metrics.pop("model_tokens") > 0
     assert manifest.metrics == metrics
     assert (world / "out" / "losses.png").stat().st_size > 1000
     header, *steps = (world / "out" / "losses.csv").read_text().splitlines()
