@@ -34,7 +34,7 @@ evaluate: $(STAMP) ## quality of the demo's models on held-out items, with inter
 	@$(RUN) spark-submit jobs/evaluate.py
 
 test: $(STAMP) ## the test suite
-	@$(RUN) python -m pytest tests --numprocesses 2 --dist loadgroup
+	@$(RUN) python -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(STAMP) ## formatting, lint, types and architecture
 	@$(RUN) ruff format --check .
