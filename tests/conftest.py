@@ -1,7 +1,7 @@
 """One Spark session and one Ray for all tests of a process: starting them takes longer than most tests.
 
-`make test` runs two processes, since Spark keeps but one core busy here. What shares a world stays together, and is dealt out in
-the order of folders: what takes longest comes first, and not by the number of its tests, which would put nights last.
+`make test` runs two processes, since Spark keeps but one core busy here. What shares a world stays together, and is dealt out
+in the order of folders: what takes longest comes first, and not by the number of its tests, which would put nights last.
 """
 
 import os
