@@ -38,6 +38,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def is_date(text: str) -> bool:
+    """Whether it is a day written as YYYY-MM-DD, and in no other way of ISO 8601."""
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
 class RunSection(Section):
     """What a run is: its date, its seed, whether consumers shall see it, and how it logs."""
 
@@ -49,8 +57,8 @@ class RunSection(Section):
     @field_validator("run_date")
     @classmethod
     def _date_is_iso(cls, value: str | None) -> str | None:
-        if value is not None:
-            dt.date.fromisoformat(value)
+        if value is not None and not is_date(value):
+            raise ValueError("give a date as YYYY-MM-DD, such as 2026-03-02")
         return value
 
 

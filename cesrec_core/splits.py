@@ -106,7 +106,8 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
         )
     lengths = np.diff(histories.offsets)
     longest = int(lengths.max(initial=0))
-    num_moments = len(np.unique(histories.timestamps))
+    moments = np.unique(histories.timestamps)
+    num_moments = len(moments)
     of_longest = histories.timestamps[histories.offsets[lengths.argmax()] :][:longest] if len(lengths) else np.empty(0)
     # Real days may be fewer than somebody's items, who then had several on some.
     is_numbered = len(np.unique(of_longest)) == longest
@@ -115,10 +116,9 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
             f"A global timeline needs real timestamps, and here {len(histories)} users share {num_moments} different ones, no "
             f"more than the longest history has items ({longest}). Use leave_one_out."
         )
-    moments = np.unique(histories.timestamps)
-    if len(moments) == len(histories.timestamps) > 2 and len(np.unique(np.diff(moments))) == 1:
+    if num_moments == len(histories.timestamps) > 2 and len(np.unique(np.diff(moments))) == 1:
         raise InputDataError(
-            f"A global timeline needs real timestamps, and here those of all {len(moments)} interactions are equally far "
+            f"A global timeline needs real timestamps, and here those of all {num_moments} interactions are equally far "
             "apart, as where the rows of a file are numbered. Use leave_one_out."
         )
     starts, counts = np.unique(histories.timestamps[histories.offsets[:-1][lengths > 0]], return_counts=True)

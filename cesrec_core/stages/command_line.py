@@ -1,7 +1,6 @@
 """The command line that all jobs share: arguments, logging, exit codes, and the JSON object on the last line."""
 
 import argparse
-import datetime as dt
 import json
 import logging
 import math
@@ -13,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cesrec_core.config import Config, load_config
+from cesrec_core.config import Config, is_date, load_config
 from cesrec_core.errors import CesrecError, ConfigError, is_disk_full
 from cesrec_core.job_parser import JobParser, reclaim_standard_error
 from cesrec_core.logs import write_logs_as
@@ -82,14 +81,6 @@ def parser_for(description: str, examples: Sequence[str] = ("",), has_date: bool
         help="override one value of the configuration, such as warehouse.path=/mnt/warehouse; may be repeated",
     )
     return parser
-
-
-def is_date(text: str) -> bool:
-    """Whether it is a day written as YYYY-MM-DD, and in no other way of ISO 8601."""
-    try:
-        return dt.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 def configuration(arguments: argparse.Namespace) -> Config:

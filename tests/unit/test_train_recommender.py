@@ -247,20 +247,25 @@ def test_moving_average_by_hand() -> None:
         assert at_once.module.weight.item() == weight
 
 
-def test_a_checkpoint_of_something_else_is_not_continued(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
+def stop_after_an_epoch(monkeypatch: pytest.MonkeyPatch, dataset: Path, out: Path, *more: str) -> None:
+    """As somebody does who presses Ctrl-C: a checkpoint is left."""
     save = checkpoint.save_checkpoint
 
-    def save_and_fail(*args: object) -> None:
+    def save_and_stop(*args: object) -> None:
         save(*args)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_checkpoint", save_and_fail)
+        patch.setattr(checkpoint, "save_checkpoint", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=3")
+            train(dataset, out, *more)
+
+
+def test_a_checkpoint_of_something_else_is_not_continued(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    stop_after_an_epoch(monkeypatch, dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=3")
     assert train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=2", "--set", "run.seed=9") == 0
     assert "going on" not in caplog.text
     assert "of other data or other settings: training begins anew" in caplog.text
@@ -281,16 +286,7 @@ def test_a_checkpoint_of_another_version_of_the_code_is_not_continued(
     """One whose model had a tensor that it has no more."""
     settings = ("--split", "leave_one_out", "--set", "train_recommender.max_epochs=2")
     assert train(dataset, tmp_path / "whole", *settings) == 0
-    save = checkpoint.save_checkpoint
-
-    def save_and_fail(*args: object) -> None:
-        save(*args)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_checkpoint", save_and_fail)
-        with pytest.raises(KeyboardInterrupt):
-            train(dataset, tmp_path / "out", *settings)
+    stop_after_an_epoch(monkeypatch, dataset, tmp_path / "out", *settings)
     [file] = (tmp_path / "out.checkpoint").glob("*.safetensors")
     with safe_open(file, framework="pt") as opened:
         told = opened.metadata()
