@@ -415,6 +415,14 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _embeddings_take_half_the_bits_on_gpus(self) -> "Config":
+        """By what is configured, not by what a worker finds: all workers of a run embed alike, and the id tells how."""
+        if "dtype" not in self.embed_items.model_fields_set and self.ray.num_gpus_per_actor > 0:
+            # Frozen, even for its own validators.
+            object.__setattr__(self, "embed_items", self.embed_items.model_copy(update={"dtype": "bfloat16"}))
+        return self
+
+    @model_validator(mode="after")
     def _vllm_has_what_it_needs(self) -> "Config":
         if self.embed_items.engine == "vllm" and self.ray.num_gpus_per_actor == 0:
             raise ValueError("embed_items.engine vllm needs a GPU or a share of one: set ray.num_gpus_per_actor")

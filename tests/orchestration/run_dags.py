@@ -1,10 +1,12 @@
 """What `make airflow` runs in the environment of a real Airflow: the DAGs load, and cesrec_nightly runs on a tiny world.
 
-Every stage is a spark-submit of the project's own environment, whose bin/ comes first on the path.
+Every stage is a spark-submit of the project's own environment, whose bin/ comes first on the path. What the asset-triggered DAG
+submits, and what a failed stage does to it, is seen with a spark-submit that only writes down what it was asked.
 """
 
 import datetime as dt
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -23,6 +25,8 @@ def main() -> int:
         subprocess.run([Path(sys.executable).parent / "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
         dags = load_dags()
         run_databricks(dags["cesrec_nightly_databricks"])
+        run_on_arrival(dags["cesrec_on_arrival"], Path(folder))
+        make_up_for_nights()
         of_the_other_environment("make-world", folder)
         # Beside it, since both keep little more than one core busy.
         with ThreadPoolExecutor() as beside:
@@ -96,6 +100,52 @@ def run_databricks(dag) -> None:
     print(
         "cesrec_nightly_databricks asks for", asked["job_parameters"], "with the token", asked["idempotency_token"], flush=True
     )
+
+
+def run_on_arrival(dag, folder: Path) -> None:
+    """The date that came with the trigger reaches every stage; a stage that fails for good stops later ones, and is told of."""
+    asked = folder / "asked.txt"
+    stand_in = folder / "stand_in" / "spark-submit"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f"""#!/bin/sh
+echo "$@" >> {asked}
+case "$*" in *jobs/project_items.py*) exit 1;; esac
+""")
+    stand_in.chmod(0o755)
+    for task in dag.tasks:
+        task.retries = 0
+    told: list[str] = []
+    (callback,) = {callback for task in dag.tasks for callback in task.on_failure_callback}
+    log = callback.__globals__["log"]
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    log.addHandler(handler)
+    with mock.patch.dict(os.environ, {"PATH": f"{stand_in.parent}:{os.environ['PATH']}"}):
+        run = dag.test(logical_date=None, run_conf={"run_date": "2026-03-05"})
+    log.removeHandler(handler)
+    assert run.logical_date is None and str(run.state) == "failed", run
+    states = {task.task_id: str(task.state) for task in run.get_task_instances()}
+    order = [task.task_id for task in dag.topological_sort()]
+    failed = order.index("project_items")
+    assert [states[stage] for stage in order] == [*["success"] * failed, "failed", *["upstream_failed"] * (13 - failed)], states
+    lines = asked.read_text().splitlines()
+    assert len(lines) == failed + 1, lines
+    for line, stage in zip(lines, order, strict=False):
+        assert f"jobs/{stage}.py" in line and "--run-date 2026-03-05" in line, (stage, line)
+    assert len(told) == 1 and "project_items of cesrec_on_arrival" in told[0], told
+    print("cesrec_on_arrival:", failed, "stages submitted, the next one failed, the callback told of it", flush=True)
+
+
+def make_up_for_nights() -> None:
+    """The command in the DAG's own text, as far as it goes without a scheduler: what it would run."""
+    airflow = Path(sys.executable).parent / "airflow"
+    subprocess.run([airflow, "dags", "reserialize"], check=True, stdout=subprocess.DEVNULL)
+    dates = ["--from-date", "2026-03-01", "--to-date", "2026-03-03"]
+    command = [airflow, "backfill", "create", "--dag-id", "cesrec_nightly", *dates, "--max-active-runs", "1", "--dry-run"]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    nights = [f"2026-03-0{day}" for day in (1, 2, 3)]
+    assert all(night in told for night in nights) and "2026-03-04" not in told, told
+    print("A backfill would run the nights of", ", ".join(nights), flush=True)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def test_base_yaml_spells_out_every_value() -> None:
         "ray.cpus_per_spark_node",
         "embed_items.model_path",
         "embed_items.revision",
+        "embed_items.dtype",
         "train_adapter.hidden_width",
         "finetune_constructor.model_path",
         "finetune_constructor.num_layers",
@@ -246,3 +247,16 @@ def test_what_vllm_lacks_is_said_before_anything_runs(overrides: list[str], mess
 def test_ray_on_spark_leaves_spark_some_cores(ray: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config({"ray": ray}, "c.yaml")
+
+
+def test_embeddings_take_half_the_bits_where_workers_have_gpus_unless_a_type_is_set() -> None:
+    def dtype(ray: dict[str, Any], embed_items: dict[str, Any]) -> str:
+        return parse_config({"ray": ray, "embed_items": embed_items}, "test").embed_items.dtype
+
+    assert dtype({}, {}) == "float32"
+    assert dtype({"num_gpus_per_actor": 0.25}, {}) == "bfloat16"
+    assert dtype({"num_gpus_per_actor": 1.0}, {"dtype": "float32"}) == "float32"
+    assert dtype({}, {"dtype": "float16"}) == "float16"
+    hashes = {parse_config({"ray": {"num_gpus_per_actor": gpus}}, "test").result_hash() for gpus in (0.0, 0.5, 1.0)}
+    # Half the bits are another result; more workers on a GPU are not.
+    assert len(hashes) == 2
