@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # Airflow's dependencies are none of the project's.
 AIRFLOW := .venv-airflow
+WAYS_IN := build/ways-in
 STAMP := $(VENV)/.set-up
 # Ray, Spark and DeepSpeed look for their tools on the path; transformers shall not try to reach a hub.
 RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evaluate test lint check format wheel stages browser-check notebooks standalone newcomer airflow clean
+.PHONY: help setup demo evaluate test lint check format wheel stages browser-check notebooks standalone newcomer airflow ways-in clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,9 +68,14 @@ standalone: $(STAMP) ## a tiny night from the wheel on a Spark master with two w
 newcomer: $(STAMP) ## README's commands for data of one's own, as they stand there, on data made up for it
 	@$(RUN) python tests/orchestration/newcomer.py
 
-airflow: $(STAMP) $(AIRFLOW)/.set-up ## conf/airflow in a real Airflow: the DAGs load, and a night of single stages is run there
+airflow: $(STAMP) $(AIRFLOW)/.set-up ## conf/airflow in a real Airflow, a night of single stages; AGAINST=nightly compares every table
 	@$(RUN) ruff check --select AIR3 conf/airflow
-	@$(RUN) $(AIRFLOW)/bin/python tests/orchestration/run_dags.py
+	@$(RUN) $(AIRFLOW)/bin/python tests/orchestration/run_dags.py $(if $(AGAINST),--against-$(AGAINST))
+
+ways-in: $(STAMP) $(AIRFLOW)/.set-up ## notebooks and airflow side by side, then browser-check of the page that the notebooks' night wrote
+	@rm -rf $(WAYS_IN)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target airflow notebooks OUT=$(WAYS_IN)
+	@$(MAKE) --no-print-directory browser-check PAGE=$(WAYS_IN)/second_night.html
 
 $(AIRFLOW)/.set-up: conf/airflow/requirements.txt
 	@$(PYTHON) -m venv --clear $(AIRFLOW)

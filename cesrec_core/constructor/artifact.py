@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -52,6 +51,9 @@ def save_constructor(
     Raises:
         ArtifactError: a trained tensor is missing or empty; nothing is written.
     """
+    # Late, as in `ItemConstructor.build`.
+    from peft import get_peft_model_state_dict
+
     tensors = dict(model.trainable()) if trained is None else dict(trained)
     _refuse_incomplete(model, tensors)
     lora = {name: tensor for name, tensor in tensors.items() if _LORA in name}
@@ -104,6 +106,8 @@ def load_constructor(folder: Path, base_folder: Path, items: ItemFeatures) -> It
 
 
 def _load_adapter(model: ItemConstructor, folder: Path) -> None:
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
     path = folder / ADAPTER_WEIGHTS
     if not path.is_file():
         raise ArtifactError(f"{folder} has no {ADAPTER_WEIGHTS}. Train the artifact again.")

@@ -11,10 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -35,6 +34,9 @@ from cesrec_core.constructor.layout import (
 from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.prompts import MAX_TITLE_CHARACTERS, attribute_words, clean_text
 from cesrec_core.token_counts import watch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 # Learned vectors and projections start small beside token embeddings, so that the language model first sees words it knows.
 _START_STD = 0.02
@@ -132,7 +134,7 @@ class ItemConstructor(nn.Module):
     semantic_scale: torch.Tensor
     collaborative_scale: torch.Tensor
 
-    def __init__(self, trunk: PeftModel, tokenizer: TokenIds, settings: ConstructorSettings, items: ItemFeatures) -> None:
+    def __init__(self, trunk: "PeftModel", tokenizer: TokenIds, settings: ConstructorSettings, items: ItemFeatures) -> None:
         super().__init__()
         self.settings = settings
         self.trunk = trunk
@@ -184,6 +186,9 @@ class ItemConstructor(nn.Module):
             ConfigError: the folder has no model, no weights or no tokenizer, fewer layers than asked for, or no layer
                 of a name in `lora_targets`.
         """
+        # Seconds, which every job and every worker would pay at the top of this file, and few of them need it.
+        from peft import LoraConfig, get_peft_model
+
         language_model, tokenizer = load_language_model(base_folder, settings.num_layers, settings.dtype)
         trunk = language_model.base_model
         lora = LoraConfig(

@@ -2,11 +2,12 @@
 against the tables.
 
 Between the fourth and the fifth there is a second night, so that operations have something to tell. With --out FOLDER they
-are written as .ipynb files, and their pictures as PNG files.
+are written as .ipynb files, and their pictures as PNG files; the second night's page lies beside them.
 """
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -65,6 +66,8 @@ def main(arguments: list[str]) -> int:
             second = run_job(load_config(config, [f"run.run_date='{SECOND_DATE}'"]), NIGHTLY, False, "a second night")
         assert second["status"] == "published", second
         check_operations(run_notebook("05_operations", out), second["run_id"])
+        if out is not None:
+            shutil.copy(second["report"], out / "second_night.html")
     return 0
 
 

@@ -1,7 +1,7 @@
 """One tiny world with two warehouses: one for a scheduler that runs stages one by one, one for nightly_refresh.
 
-`make-world FOLDER` writes it; `run-at-once FOLDER` runs nightly_refresh into the second; `compare FOLDER` holds what consumers
-read in both against each other.
+`make-world FOLDER` writes it; `check FOLDER` holds what the scheduler's night left against the world; `run-at-once FOLDER` runs
+nightly_refresh into the second; `compare FOLDER` holds what consumers read in both against each other.
 """
 
 import json
@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
 from pyspark.sql import functions as F  # noqa: E402
 from quick_spark import write_spark_conf  # noqa: E402
-from tiny_world import RUN_DATE, write_config, write_tiny_world  # noqa: E402
+from tiny_world import NUM_ITEMS, NUM_USERS, RUN_DATE, write_config, write_tiny_world  # noqa: E402
 
 from cesrec_core.config import load_config  # noqa: E402
 from cesrec_core.delta_io.runs import find_run, latest_published  # noqa: E402
@@ -33,7 +33,28 @@ def make_world(folder: Path) -> None:
     write_spark_conf(folder / SPARK_CONF)
     write_tiny_world(folder)
     for name in (BY_STAGES, AT_ONCE):
-        write_config(folder, f"{name}.yaml", warehouse={"path": str(folder / name)})
+        write_config(folder, f"{name}.yaml", warehouse={"path": str(folder / name)}, finetune_constructor={"num_steps": 40})
+
+
+def check(folder: Path) -> None:
+    """One run, published last, in which every stage has measured something and everybody has a list."""
+    config = load_config(folder / f"{BY_STAGES}.yaml")
+    warehouse = Warehouse(spark_session(config.spark, "check"), config.warehouse)
+    (run,) = warehouse.read(TABLES["runs"]).collect()
+    assert (run["status"], run["run_date"].isoformat()) == ("published", RUN_DATE), run
+    assert latest_published(warehouse) == run["run_id"]
+    rows = {name: warehouse.read(TABLES[name]) for name in TABLES}
+    counts = {name: rows[name].count() for name in ("user_sequences", "items", "item_embeddings", "aligned_embeddings")}
+    assert counts == dict(zip(counts, (NUM_USERS, NUM_ITEMS, NUM_ITEMS, NUM_ITEMS), strict=True)), counts
+    lists = (
+        rows["recommendations"].groupBy("user_id").agg(F.countDistinct("item_id").alias("items"), F.max("rank").alias("last"))
+    )
+    assert lists.where("items = 10 AND last = 10").count() == NUM_USERS
+    num_rounds = rows["pseudo_sequences"].where("size(replaced_positions) > 0").count()
+    assert num_rounds > 0
+    stages = {row["stage"] for row in rows["metrics"].select("stage").distinct().collect()}
+    assert stages == {stage.name for stage in NIGHTLY} - {"publish"}, stages
+    print(f"published: {NUM_USERS} lists of 10, {num_rounds} rewritten histories")
 
 
 def run_at_once(folder: Path) -> None:
@@ -63,8 +84,6 @@ def compare(folder: Path) -> None:
         num_rows, num_different = one.count(), one.exceptAll(other).count() + other.exceptAll(one).count()
         assert num_different == 0, f"{name}: {num_different} of {num_rows} rows differ"
         print(f"{name}: the same {num_rows} rows")
-    stages = {row["stage"] for row in warehouses[BY_STAGES].read(TABLES["metrics"]).select("stage").distinct().collect()}
-    assert stages == {stage.name for stage in NIGHTLY} - {"publish"}, stages
 
 
 def _is_map(frame, column: str) -> bool:
@@ -72,4 +91,5 @@ def _is_map(frame, column: str) -> bool:
 
 
 if __name__ == "__main__":
-    {"make-world": make_world, "run-at-once": run_at_once, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))
+    commands = {"make-world": make_world, "check": check, "run-at-once": run_at_once, "compare": compare}
+    commands[sys.argv[1]](Path(sys.argv[2]))
