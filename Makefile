@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # Airflow's dependencies are none of the project's.
 AIRFLOW := .venv-airflow
-WAYS_IN := build/ways-in
+WAYS_IN := .ways-in
 STAMP := $(VENV)/.set-up
 # Ray, Spark and DeepSpeed look for their tools on the path; transformers shall not try to reach a hub.
 RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
@@ -84,4 +84,4 @@ $(AIRFLOW)/.set-up: conf/airflow/requirements.txt
 	@touch $@
 
 clean: ## remove build leftovers and .venv-airflow; keeps .venv and warehouse
-	rm -rf build dist .venv-airflow *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist .ways-in .venv-airflow *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,7 +4,8 @@ cesrec_nightly             every night, a spark-submit for each stage
 cesrec_nightly_databricks  every night, one run of the job that databricks.yml deploys
 cesrec_on_arrival          whenever new interactions have arrived, a spark-submit for each stage
 
-Connections: `spark_default` names the master (and the deploy mode), `databricks_default` the workspace.
+Connections: `spark_default` names the master, `databricks_default` the workspace. The spark-submits are in client mode: the
+driver runs where Airflow's worker does, and reads the configuration there.
 Variables, each with a default:
   cesrec_home            /opt/cesrec                       a checkout of this project, or a folder with its jobs/ and conf/
   cesrec_config          <cesrec_home>/conf/local.yaml     configuration of the spark-submit ways
@@ -146,7 +147,8 @@ with DAG("cesrec_nightly_databricks", schedule="0 2 * * *", **FOR_ALL):
         # Databricks answers a token that it knows with the old run, failed or not: every try needs one of its own, and so does
         # every DAG and a DAG run that was made anew. Up to 64 characters.
         idempotency_token="{{ token_of(ti, dag_run) }}",
-        # The tasks of the job try again themselves, all but the audit.
-        retries=0,
+        # For a worker or a connection that was lost: the tasks of the job try again themselves, and a second run of it goes on
+        # where the first one stopped, or waits for it to end.
+        retries=1,
         outlets=OUTPUTS,
     )
