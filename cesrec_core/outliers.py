@@ -75,8 +75,9 @@ class OutlierRule:
             `min_deviations` no more are masked than leaves so many.
         max_history_items: only so many of the newest items are read; older ones are never masked.
         min_deviations: mask only what lies so far below the history's median similarity, in robust standard deviations of
-            the history's own similarities: the modified z-score (Iglewicz & Hoaglin 1993, who advise 3.5). None: mask in any
-            case, as the paper does.
+            the history's own similarities: the modified z-score (Iglewicz & Hoaglin 1993, who advise 3.5), and lies alone
+            there: items that are nearer to each other than to the core are another taste, not strays. None: mask in any case,
+            as the paper does.
         space: which vectors of the catalogue are compared, see `CatalogueFeatures.in_space`.
         random_seed: mask at random places instead, as a control. A user's places hang on the history and the seed alone.
     """
@@ -148,7 +149,7 @@ def find_outliers(histories: ItemLists, vectors: Tensor, rule: OutlierRule) -> M
         is_read = places >= np.repeat(lengths - rule.max_history_items, lengths)
         newest = ItemLists(block.idx[is_read], np.concatenate([[0], np.cumsum(is_read)])[block.offsets])
         cosines = similarities_of(newest)
-        is_masked = _lowest(newest, cosines, rule)
+        is_masked = _lowest(newest, cosines, vectors, rule)
         similarities[items][is_read] = cosines
         positions.append(places[is_read][is_masked])
         num_positions[1:][users] = np.add.reduceat(np.append(is_masked, False), newest.offsets[:-1]) * (lengths > 0)
@@ -222,7 +223,7 @@ class _Similarities:
         return cosines.masked_fill(has_none, torch.nan).numpy()
 
 
-def _lowest(block: ItemLists, cosines: NDArray[np.float64], rule: OutlierRule) -> NDArray[np.bool_]:
+def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rule: OutlierRule) -> NDArray[np.bool_]:
     """Which items of the block are masked, bool, parallel to `block.idx`."""
     lengths = np.diff(block.offsets)
     places = np.arange(len(block.idx)) - np.repeat(block.offsets[:-1], lengths)
@@ -235,6 +236,7 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], rule: OutlierRule) -
         stands_out, num_masked = is_compared, np.where(num_spare >= rule.num_masked, rule.num_masked, 0)
     else:
         stands_out = is_compared & (_deviations(padded) >= rule.min_deviations)
+        stands_out &= ~_has_company(stands_out, padded, block, vectors)
         num_masked = np.minimum(stands_out.sum(axis=1), num_spare.clip(0, rule.num_masked))
     if rule.random_seed is not None:
         # As many as the rule would mask, anywhere: only where they lie is left to chance.
@@ -255,6 +257,31 @@ def _deviations(similarities: NDArray[np.float64]) -> NDArray[np.float64]:
     below = _median(similarities, count)[:, None] - similarities
     spread = _median(np.abs(below), count) * DEVIATIONS_PER_MEDIAN
     result: NDArray[np.float64] = below / np.maximum(spread, MIN_DEVIATION)[:, None]
+    return result
+
+
+def _has_company(
+    stands_out: NDArray[np.bool_], similarities: NDArray[np.float64], block: ItemLists, vectors: Tensor
+) -> NDArray[np.bool_]:
+    """Which items that stand out are nearer to another such item than to the user's core; [B, L].
+
+    The median knows the larger of two tastes alone, and would give up the smaller one as outliers.
+    """
+    result = np.zeros_like(stands_out)
+    users = np.flatnonzero(stands_out.sum(axis=1) > 1)
+    if len(users) == 0:
+        return result
+    # Items that stand out come first, in their order, and a row keeps as many places as the longest has of them.
+    places = np.argsort(~stands_out[users], axis=1, kind="stable")[:, : int(stands_out.sum(axis=1).max())]
+    is_there = np.take_along_axis(stands_out[users], places, axis=1)
+    items = np.where(is_there, block.idx[block.offsets[users][:, None] + np.where(is_there, places, 0)], 0)
+    directions = torch.nn.functional.normalize(vectors[torch.from_numpy(items)].double(), dim=2)
+    likeness = (directions @ directions.transpose(1, 2)).round(decimals=SIMILARITY_DECIMALS).numpy()
+    likeness[~np.repeat(is_there[:, None], likeness.shape[1], axis=1)] = -np.inf
+    likeness[:, np.arange(likeness.shape[1]), np.arange(likeness.shape[1])] = -np.inf
+    has_company = is_there & (likeness.max(axis=2) > np.take_along_axis(similarities[users], places, axis=1))
+    user, place = np.nonzero(has_company)
+    result[users[user], places[user, place]] = True
     return result
 
 

@@ -136,6 +136,41 @@ def test_adaptive_masks_only_what_stands_out_of_the_users_own_spread(degrees: tu
     assert found.positions.tolist() == masked
 
 
+@pytest.mark.parametrize("num_of_second_taste", [2, 4, 6, 8, 10])
+@pytest.mark.parametrize("noise", [0.1, 0.3])
+def test_adaptive_leaves_whole_who_has_two_tastes(num_of_second_taste: int, noise: float) -> None:
+    """1,000 users of 20 items around two directions of their own, in 32 dimensions; a stray item of a third is found."""
+    rng = np.random.default_rng(0)
+    num_users, length, width = 1000, 20, 32
+    tastes = rng.normal(size=(num_users, 3, width))
+    tastes /= np.linalg.norm(tastes, axis=2, keepdims=True)
+    which = np.where(np.arange(length) < num_of_second_taste, 1, 0)
+    which_with_stray = np.where(np.arange(length) == length - 1, 2, which)
+    users = histories(*np.arange(num_users * length).reshape(num_users, length))
+    adaptive = OutlierRule(num_masked=2, min_kept_items=2, max_history_items=100, min_deviations=3.5)
+    noises = rng.normal(scale=noise / np.sqrt(width), size=(num_users, length, width))
+
+    def masked(of_item: np.ndarray) -> np.ndarray:
+        vectors = torch.from_numpy((tastes[:, of_item] + noises).reshape(-1, width))
+        found = find_outliers(users, vectors, adaptive)
+        return np.array([[place in one.positions for place in range(length)] for one in found])
+
+    assert masked(which)[:, :num_of_second_taste].mean() < 0.02
+    # Single items of either taste: what so many deviations let through in 20 draws of a normal distribution.
+    assert masked(which).any(axis=1).mean() < 0.12
+    if num_of_second_taste <= 4:
+        assert masked(which_with_stray)[:, -1].mean() > 0.5
+
+
+def test_adaptive_masks_two_strays_that_have_nothing_in_common() -> None:
+    """And neither of two that are alike, however far from the others."""
+    degrees = (0, 8, -9, 5, -4, 12, 0, 3)
+    for strays, masked in (((90, -100), [8, 9]), ((90, 95), [])):
+        user = (*degrees, *strays)
+        [found] = find_outliers(histories(np.arange(len(user))), around(*user), ADAPTIVE)
+        assert found.positions.tolist() == masked
+
+
 def test_adaptive_masks_as_many_as_may_be_spared() -> None:
     """Of five like ones and one opposite that one, however many more might be."""
     user = history(EAST, EAST, WEST, EAST, EAST)
