@@ -32,6 +32,8 @@ from cesrec_core.scoring import ReadHistories, Scorer
 SCORE_DECIMALS = 6
 # Of speaking users, whose every item has a score in several parts: 128 MiB a part.
 SCORES_PER_BATCH = 2**24
+# Of silent users, numbers in their vectors: 256 MiB.
+VECTORS_PER_SEARCH = 2**26
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,11 @@ class Recommend:
     def _of_segment(self, users: pa.Table, allowed: Tensor) -> Iterator[pa.Table]:
         has_words = pc.is_valid(users[c.UTTERANCE])
         silent, speaking = users.filter(pc.invert(has_words)), users.filter(has_words)
-        size = self.config.recommend.batch_size
+        # The search blocks its users by itself, and learns on the way how large a block should be.
+        size = max(1, VECTORS_PER_SEARCH // self.scorer.item_vectors.shape[1])
         for start in range(0, len(silent), size):
             yield self._silent(silent.slice(start, size), allowed)
-        size = max(1, min(size, SCORES_PER_BATCH // len(allowed)))
+        size = max(1, min(self.config.recommend.batch_size, SCORES_PER_BATCH // len(allowed)))
         for start in range(0, len(speaking), size):
             yield self._speaking(speaking.slice(start, size), allowed)
 

@@ -12,16 +12,25 @@ from cesrec_core.schemas import Table
 
 # Written by Spark last: a folder with it is complete.
 SUCCESS = "_SUCCESS"
+# The last shard of each worker is waited for by all others, so each gets several; smaller ones cost more than they spare.
+SHARDS_PER_WORKER = 4
+FEWEST_ROWS_PER_SHARD = 1000
 
 
-def export_shards(frame: DataFrame, folder: Path, key: str, rows_per_shard: int) -> int:
-    """Write `frame` as Parquet files of about `rows_per_shard` rows, each sorted by `key`; returns the number of rows.
+def number_of_shards(num_rows: int, rows_per_shard: int, num_workers: int) -> int:
+    """Enough that no shard exceeds `rows_per_shard`, and that all workers have work as long as there is any."""
+    for_all = min(SHARDS_PER_WORKER * num_workers, -(-num_rows // FEWEST_ROWS_PER_SHARD)) if num_workers > 1 else 1
+    return max(1, for_all, -(-num_rows // rows_per_shard))
+
+
+def export_shards(frame: DataFrame, folder: Path, key: str, rows_per_shard: int, num_workers: int = 1) -> int:
+    """Write `frame` as Parquet files, each sorted by `key`; returns the number of rows. See `number_of_shards`.
 
     A folder that is complete is left as it is, so that a resumed run works on the very shards it began with.
     """
     if not (folder / SUCCESS).exists():
         shutil.rmtree(folder, ignore_errors=True)
-        num_shards = max(1, -(-frame.count() // rows_per_shard))
+        num_shards = number_of_shards(frame.count(), rows_per_shard, num_workers)
         # By the key's hash: the same rows fall into the same shard whenever it is exported. Ranges are cut by a random sample.
         sharded = frame.repartition(num_shards, F.col(key)) if num_shards > 1 else frame.coalesce(1)
         sharded.sortWithinPartitions(key).write.parquet(str(folder))

@@ -34,12 +34,12 @@ def map_frame(
         StageError: a shard failed for good, or keys were lost or invented.
     """
     folder = context.stage_path(stage)
-    num_rows = export_shards(frame, folder / "in", key, context.config.ray.rows_per_shard)
+    section = context.config.ray
+    section = section if num_actors is None else section.model_copy(update={"num_actors": num_actors})
+    num_rows = export_shards(frame, folder / "in", key, section.rows_per_shard, section.num_actors)
     if num_rows == 0:
         return None
     context.ray.start()
-    section = context.config.ray
-    section = section if num_actors is None else section.model_copy(update={"num_actors": num_actors})
     with progress(stage, num_rows, "rows") as advance:
         report = map_shards(folder / "in", folder / "out", worker, section, advance, max_refused_rows)
     context.num_tokens += report.num_tokens
