@@ -3,6 +3,7 @@
 This is the form that training commands and benchmarks read, and that the nightly job exports for training.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ import pyarrow.dataset as pads
 
 from cesrec_core import columns as c
 from cesrec_core.errors import InputDataError, SchemaError
+
+log = logging.getLogger(__name__)
 
 POSITION = "position"
 
@@ -99,6 +102,8 @@ def _is_list_of_text(kind: pa.DataType) -> bool:
 def read_dataset(folder: Path) -> Dataset:
     """Read a dataset folder. Order within a user: (timestamp, position, item_id), over the columns that are there.
 
+    Rows that say the same of the same moment count once: the item that is held back would else have been seen.
+
     Raises:
         InputDataError: a file is missing, empty or damaged, an id is null, a timestamp is no moment, a position no number, or
             an interaction names an item that items.parquet lacks.
@@ -113,6 +118,8 @@ def read_dataset(folder: Path) -> Dataset:
         table = table.set_column(table.column_names.index(POSITION), POSITION, _positions(table[POSITION], path))
     order = [name for name in (c.USER_ID, "timestamp", POSITION, c.ITEM_ID) if name in table.column_names]
     table = table.sort_by([(name, "ascending") for name in order])
+    if "timestamp" in order:
+        table = _without_repeats(table, order, path)
     codes = pc.index_in(table[c.ITEM_ID].cast(pa.string()), value_set=pa.array(catalogue.item_ids, pa.string()))
     if codes.null_count:
         raise InputDataError(
@@ -128,6 +135,18 @@ def read_dataset(folder: Path) -> Dataset:
     if "timestamp" in table.column_names:
         timestamps = table["timestamp"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
     return Dataset(catalogue, Histories(users.dictionary.to_pylist(), item_codes, offsets, timestamps))
+
+
+def _without_repeats(table: pa.Table, order: list[str], path: Path) -> pa.Table:
+    """The rows of a sorted table, each once by the columns that it is sorted by."""
+    is_new = np.zeros(len(table), bool)
+    is_new[:1] = True
+    for name in order:
+        column = table[name].combine_chunks()
+        is_new[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False).astype(bool)
+    if num_repeats := int(len(table) - is_new.sum()):
+        log.warning("%s: %d rows are there more than once, and count once", path, num_repeats)
+    return table.filter(pa.array(is_new))
 
 
 def _moments(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:

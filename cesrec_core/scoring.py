@@ -129,10 +129,7 @@ class Scorer:
         Of a user none of whose items the recommender knows, it knows what people are like on average. (Not where their
         items lie: what comes after an item need not lie where the item does.)
         """
-        known = [items[items <= self.num_known] for items in histories.idx]
-        vectors = encode_histories(self.recommender, known)
-        for user in (user for user, items in enumerate(known) if not len(items)):
-            vectors[user] = self.recommender.average_state
+        vectors = encode_histories(self.recommender, [items[items <= self.num_known] for items in histories.idx])
         if not self.include_cold_items:
             return vectors
         uncertainty = torch.from_numpy(self.features.residual_covariance).to(vectors)

@@ -122,7 +122,8 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
             "apart, as where the rows of a file are numbered. Use leave_one_out."
         )
     starts, counts = np.unique(histories.timestamps[histories.offsets[:-1][lengths > 0]], return_counts=True)
-    if len(histories) > 2 and counts.max() > SAME_START_SHARE * counts.sum():
+    # A number within a history is no larger than one is long; on a real first day everybody may begin.
+    if len(histories) > 2 and counts.max() > SAME_START_SHARE * counts.sum() and starts[counts.argmax()] <= longest:
         raise InputDataError(
             f"A global timeline needs real timestamps, and here {counts.max()} of {counts.sum()} users begin at the same one "
             f"({starts[counts.argmax()]}), as where each history is numbered by itself. Use leave_one_out."

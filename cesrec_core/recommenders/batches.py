@@ -65,11 +65,17 @@ def batches_by_length(lengths: NDArray[np.int64], batch_size: int, rng: np.rando
 
 @torch.inference_mode()
 def encode_histories(model: Recommender, histories: Sequence[NDArray[np.int64]]) -> Tensor:
-    """User vectors, float32 [B, D], on the model's device; similar lengths share a batch."""
+    """User vectors, float32 [B, D], on the model's device; similar lengths share a batch.
+
+    Of somebody without items the model knows what people are like on average.
+    """
     device = model.item_vectors().device
     known = [items[items != 0][-model.max_history_items :] for items in histories]
     order = np.argsort([len(items) for items in known], kind="stable")
     vectors = torch.zeros(len(known), model.embedding_dim, device=device)
+    num_empty = sum(not len(items) for items in known)
+    vectors[torch.from_numpy(order[:num_empty]).to(device)] = model.average_state.to(vectors)
+    order = order[num_empty:]
     for start in range(0, len(order), ROWS_PER_BATCH):
         rows = order[start : start + ROWS_PER_BATCH]
         padded = left_pad([known[row] for row in rows], model.max_history_items)

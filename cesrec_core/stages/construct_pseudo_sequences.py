@@ -110,6 +110,11 @@ def _of_titles(rounds: DataFrame) -> dict[str, float]:
     return {**kept, "rounds_answered": num_answered, "rounds_with_rejected_titles_share": share}
 
 
+def rejected_titles_path(warehouse: Path, run_id: str) -> Path:
+    """What a decoder of titles made up in a run, see `title_analysis.most_frequent`; no file where that was nothing."""
+    return warehouse / "rejected_titles" / f"{run_id}.json"
+
+
 def _usage(ledger: Path) -> dict[str, float]:
     usage = read_usage(ledger)
     return {"endpoint_requests": usage.requests, "endpoint_tokens": usage.tokens} if usage.requests else {}
@@ -124,7 +129,7 @@ def _report_rejected(context: RunContext, rounds: DataFrame, catalogue: Path) ->
     features = CatalogueFeatures.load(catalogue)
     active = [title for title, is_active in zip(features.catalogue.titles, features.is_active, strict=True) if is_active]
     report = most_frequent({row["text"]: row["count"] for row in rows}, active, NUM_REPORTED_TITLES)
-    file = context.warehouse.path / "rejected_titles" / f"{context.run_id}.json"
+    file = rejected_titles_path(context.warehouse.path, context.run_id)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
     log.info("titles of no candidate: %s", file)

@@ -58,9 +58,15 @@ def roll_back(config: Config, run_id: str) -> dict[str, Any]:
 
     Raises:
         ConfigError: there is no such run, it did not pass its audit, or its rows are gone.
+        BusyError: a run is writing to the warehouse, and might publish at the same moment.
     """
     spark = spark_session(config.spark, "cesrec roll_back")
     warehouse = Warehouse(spark, config.warehouse)
+    with writing_to(warehouse.path):
+        return _roll_back(warehouse, run_id)
+
+
+def _roll_back(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
     run = find_run(warehouse, run_id)
     if run is None or run.status not in ROLL_BACK_STATUSES:
         found = "there is no such run" if run is None else f"its status is {run.status}"

@@ -54,6 +54,7 @@ from cesrec_core.schemas import (
     Table,
 )
 from cesrec_core.stages import audit
+from cesrec_core.stages.construct_pseudo_sequences import rejected_titles_path
 from cesrec_core.stages.context import StageState, read_record
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, read_journal
 from cesrec_core.stages.nightly import NIGHTLY
@@ -91,12 +92,24 @@ FALLBACKS = {
     NOTHING_MASKED: "No item of the history lies outside of the person's core taste.",
     SAME_WORDS: "The same words had changed nothing in the round before.",
     INVALID_REWRITE: "The Constructor's answer broke a rule: an item that does not exist, was turned down or was there before.",
-    NOT_A_CANDIDATE: "The language model wrote a title that no candidate has.",
+    NOT_A_CANDIDATE: "A hallucination: the language model wrote a title that no candidate has.",
     WRONG_NUMBER_OF_TITLES: "The language model wrote more or fewer titles than there are masked items.",
     TRUNCATED_ANSWER: "The language model's answer was cut off (construct_pseudo_sequences.max_title_tokens).",
     DRIFT: "The items that stayed had become too unlikely (construct_pseudo_sequences.max_likelihood_drop).",
 }
 UNCHANGED = "nothing better"
+
+
+def made_up_titles(file: Path) -> tuple[str, ...]:
+    """The most frequent of a run's hallucinations, each with the title that comes nearest."""
+    if not file.is_file():
+        return ()
+    entries = json.loads(file.read_text(encoding="utf-8"))[:NUM_EXAMPLES]
+    return tuple(
+        f"{shown(entry['text'], MAX_TITLE_CHARACTERS)} ({entry['count']} times); nearest: "
+        + (shown(entry["nearest"][0]["title"], MAX_TITLE_CHARACTERS) if entry["nearest"] else "none")
+        for entry in entries
+    )
 
 
 class RunReader:
@@ -307,7 +320,9 @@ class RunReader:
         num_changed = counts.pop(None, 0)
         meanings = FALLBACKS | {UNCHANGED: "The Constructor left every masked item where it was."}
         names = [*meanings, *sorted(counts.keys() - meanings)]
-        return num_changed, tuple(Tally(name, counts.get(name, 0), meanings.get(name, "")) for name in names)
+        examples = {NOT_A_CANDIDATE: made_up_titles(rejected_titles_path(self.warehouse.path, self.run.run_id))}
+        tallies = (Tally(name, counts.get(name, 0), meanings.get(name, ""), examples.get(name, ())) for name in names)
+        return num_changed, tuple(tallies)
 
     def rewrites(self) -> Iterator[Rewrite]:
         """A draw of rounds that changed something."""

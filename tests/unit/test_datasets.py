@@ -188,3 +188,18 @@ def test_what_is_not_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "items.parquet").write_text("item_id,title\n", encoding="utf-8")
     with pytest.raises(InputDataError, match=r"items\.parquet cannot be read as Parquet"):
         read_dataset(tmp_path)
+
+
+def test_rows_that_are_there_twice_count_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The same item at another moment, or place, is another interaction."""
+    write_items(tmp_path, "a", "b")
+    columns = {"user_id": ["u", "u", "u", "v", "u"], "item_id": ["b", "a", "b", "b", "a"], "timestamp": [2, 1, 2, 2, 3]}
+    write(tmp_path, "interactions", **columns)
+    dataset = read_dataset(tmp_path)
+    assert [dataset.histories.item_codes[:3].tolist(), dataset.histories.offsets.tolist()] == [[0, 1, 0], [0, 3, 4]]
+    assert "1 rows are there more than once" in caplog.text
+    write(tmp_path, "interactions", **columns, position=[1, 1, 2, 1, 1])
+    assert read_dataset(tmp_path).histories.offsets.tolist() == [0, 4, 5]
+    del columns["timestamp"]
+    write(tmp_path, "interactions", **columns)
+    assert read_dataset(tmp_path).histories.offsets.tolist() == [0, 4, 5]

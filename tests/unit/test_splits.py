@@ -59,6 +59,16 @@ def test_a_user_without_a_past_is_nobodys_target() -> None:
     assert late.test_at.tolist() == [-1, -1]
 
 
+def test_days_on_which_most_people_begin_are_real() -> None:
+    """200 people, active on seven days of ten: most begin on the first of them."""
+    rng = np.random.default_rng(0)
+    first_day, day = 1_700_000_000_000_000, 86_400_000_000
+    active = [np.flatnonzero(rng.random(60) < 0.7) for _ in range(200)]
+    times = [first_day + day * int(number) for days in active for number in days]
+    cuts = cut_histories(histories(*(len(days) for days in active), timestamps=times), "global_timeline")
+    assert (cuts.test_at > 0).mean() > 0.9
+
+
 def test_numbered_items_are_not_real_timestamps() -> None:
     with pytest.raises(InputDataError, match=r"2 users share 5 different ones.*Use leave_one_out"):
         cut_histories(histories(5, 4, timestamps=[0, 1, 2, 3, 4, 0, 1, 2, 3]), "global_timeline")
