@@ -11,8 +11,8 @@ for `--peer replay=replay/bin/python --peer rectools=rectools/bin/python --peer 
 torch as here, so that the engine is no difference.
 
 Everybody trains 2 blocks of 1 head at width 64 on histories' newest 50 items, with Adam at 0.001, on the processor, until
-10 epochs brought no better validation NDCG@10. The rest is each library's own; --set changes ours, and FIGURES.md tells what was
-set there:
+10 epochs brought no better validation NDCG@10. The rest is each library's own; --set changes ours, and FIGURES.md tells
+what was set there:
 
 | | loss | dropout | feed-forward | batch | a training row |
 |---|---|---|---|---|---|
