@@ -40,6 +40,11 @@ def labels_of(ticks: Sequence[float], form: str) -> list[str]:
     return [format(tick, form) for tick in (0.0 if abs(tick) < 1e-12 else tick for tick in ticks)]
 
 
+def whole_numbers() -> MaxNLocator:
+    """For what is counted; a range that holds but one whole number gets that one alone."""
+    return MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+
+
 def _places_of(form: str) -> int:
     """Decimals that a number written in this form is known to."""
     found = re.search(r"\.(\d+)([f%])$", form)

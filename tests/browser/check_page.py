@@ -1,8 +1,8 @@
 """Looks at the page of a run in a real browser: python tests/browser/check_page.py [PAGE] [--shots FOLDER].
 
 At phone and desktop width, in light and in dark: nothing is said on the console, nothing is asked of a network, there is no
-script, the page is no wider than its window, no taller than a reader would scroll, every text can be told from what is behind it
-(WCAG AA), and texts of charts lie within their chart and beside each other.
+script, the page is no wider than its window, no taller than a reader would scroll, every text can be told from what is behind
+it (WCAG AA), and texts of charts lie within their chart and beside each other.
 Without a page: one with hostile text in every place that quotes people.
 """
 
