@@ -48,8 +48,8 @@ def differences_figure(tests: Mapping[str, PairedTest]) -> Picture:
         told = f"p = {test.p_value:.3f}"
         axes.annotate(told, (1.01, number), xycoords=("axes fraction", "data"), va="center", color=SOFT, fontsize=8.5)
     name_rows(axes, list(tests), 70)
-    axes.set(xlabel=f"difference in NDCG@10 and its 95 % interval; grey: p above {LARGEST_P:g}, may well be an accident")
-    style(axes, "Who beats whom, user by user")
+    axes.set(xlabel=f"difference and 95 % interval; grey: p above {LARGEST_P:g}")
+    style(axes, "Who beats whom in NDCG@10, user by user")
     return picture
 
 
