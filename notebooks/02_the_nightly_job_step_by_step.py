@@ -229,7 +229,7 @@ exposure_figure(read_exposure(notebook.warehouse, run.run_id))
 # MAGIC
 # MAGIC The audit counts what must never happen (a duplicate, an item that was turned down) and measures what may move
 # MAGIC only so far. If anything is over its limit, the stage stops with an error and nobody sees this run: consumers go
-# MAGIC on reading the one before. Orange is close to a limit, grey was not measured.
+# MAGIC on reading the one before. Orange is close to a limit, red is over it; a thin grey line was not measured.
 
 # COMMAND ----------
 

@@ -92,8 +92,8 @@ lists_figure(story)
 # MAGIC ## What put them there
 # MAGIC
 # MAGIC A score is a sum, in nats: the log-probability by the (rewritten) history, which is negative, and what the words
-# MAGIC add. Where the green part is much longer than all others, words alone decide, and the history hardly counts:
-# MAGIC `recommend.attribute_weight` is what to look at, in notebook 4.
+# MAGIC add. What was turned down takes away, in red. Where the green part is much longer than all others, words alone
+# MAGIC decide, and the history hardly counts: `recommend.attribute_weight` is what to look at, in notebook 4.
 
 # COMMAND ----------
 

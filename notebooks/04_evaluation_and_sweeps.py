@@ -83,7 +83,7 @@ variants_figure(evaluated.rows, evaluated.num_users)
 
 # MAGIC %md
 # MAGIC Intervals of two variants may overlap although one beats the other for nearly every user: the users are the
-# MAGIC same. So differences are tested in pairs.
+# MAGIC same. So differences are tested in pairs. What is grey may well be an accident.
 
 # COMMAND ----------
 

@@ -52,6 +52,7 @@ from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.job_parser import JobParser
 from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.processes import restart_under_torchrun, share_cores
+from cesrec_core.report.ticks import whole_numbers
 from cesrec_core.sequences import input_and_target, training_part
 from cesrec_core.shipped import find_file
 
@@ -378,6 +379,7 @@ def plot_losses(losses: list[tuple[float, float]], path: Path) -> None:
         smooth = np.convolve([loss[part] for loss in losses], np.ones(window) / window, mode="valid")
         axes.plot(np.arange(window, len(losses) + 1), smooth, label=name)
     axes.set(xlabel="step", ylabel=f"cross-entropy in nats, mean of {window} steps", title="Constructor fine-tuning")
+    axes.xaxis.set_major_locator(whole_numbers())
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)

@@ -29,6 +29,7 @@ from cesrec_core.artifacts import Manifest, check_replaceable, publishing
 from cesrec_core.config import Config, load_config
 from cesrec_core.errors import ArtifactError, CesrecError, ConfigError, InputDataError
 from cesrec_core.job_parser import JobParser
+from cesrec_core.report.ticks import whole_numbers
 
 LEARNING_CURVE = "learning_curve.png"
 # What the manifest keeps of every attempt.
@@ -159,9 +160,10 @@ def draw_curve(fitted: AdapterFit, path: Path) -> None:
     axis = figure.subplots()
     axis.plot(range(1, len(fitted.losses) + 1), fitted.losses, label="training")
     axis.plot(range(1, len(fitted.validation_losses) + 1), fitted.validation_losses, label="validation")
-    axis.axvline(fitted.metrics["best_epoch"], color="tab:gray", linestyle="--")
+    axis.axvline(fitted.metrics["best_epoch"], color="tab:gray", linestyle="--", label="best epoch")
     axis.axhline(1.0, color="tab:gray", linewidth=0.5)
-    axis.set(xlabel="epoch", ylabel="squared error / variance")
+    axis.set(xlabel="epoch", ylabel="squared error / variance", title="Training of the Adapter")
+    axis.xaxis.set_major_locator(whole_numbers())
     axis.legend()
     figure.savefig(path, dpi=120)
 

@@ -56,6 +56,8 @@ from cesrec_core.recommenders.checkpoint import (
 from cesrec_core.recommenders.losses import Loss, make_loss
 from cesrec_core.recommenders.popularity import Popularity
 from cesrec_core.recommenders.training_data import TrainingData, prepare, rank_targets
+from cesrec_core.report.pictures import ONE, SOFT, TWO
+from cesrec_core.report.ticks import whole_numbers
 from cesrec_core.splits import SPLIT_NAMES, Cuts, cut_histories
 
 HELD_OUT_TWIN = "held_out_twin"
@@ -383,17 +385,29 @@ def publish(folder: Path, fitted: Fit, data: TrainingData, manifest: Manifest) -
     write_recommender(folder, fitted.model, manifest)
     if not fitted.progress.losses:
         return
-    progress = fitted.progress
+    figure = learning_curve(fitted.progress, f"Training of the recommender, split {manifest.split}")
+    figure.savefig(folder / LEARNING_CURVE, dpi=120)
+
+
+def learning_curve(progress: Progress, title: str) -> Figure:
+    """Loss and validation NDCG@10 by epoch. Each axis has the colour of its curve: they share nothing but the epochs."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     loss_axis = figure.subplots()
-    loss_axis.plot(range(1, len(progress.losses) + 1), progress.losses, color="tab:blue")
-    loss_axis.set(xlabel="epoch", ylabel="training loss (nats)", title=f"{manifest.artifact_id}, {manifest.split}")
+    curves = loss_axis.plot(range(1, len(progress.losses) + 1), progress.losses, color=ONE, label="training loss")
+    loss_axis.set(xlabel="epoch", title=title)
+    loss_axis.set_ylabel("training loss (nats)", color=ONE)
+    loss_axis.tick_params(axis="y", labelcolor=ONE)
+    loss_axis.xaxis.set_major_locator(whole_numbers())
     if progress.validation_ndcg:
         ndcg_axis = loss_axis.twinx()
-        ndcg_axis.plot(range(1, len(progress.validation_ndcg) + 1), progress.validation_ndcg, color="tab:orange")
-        ndcg_axis.axvline(progress.best_epoch, color="tab:gray", linestyle="--")
-        ndcg_axis.set_ylabel("validation NDCG@10")
-    figure.savefig(folder / LEARNING_CURVE, dpi=120)
+        epochs = range(1, len(progress.validation_ndcg) + 1)
+        curves += ndcg_axis.plot(epochs, progress.validation_ndcg, color=TWO, label="validation NDCG@10")
+        best = f"best epoch: {progress.best_epoch}"
+        curves.append(ndcg_axis.axvline(progress.best_epoch, color=SOFT, linestyle="--", label=best))
+        ndcg_axis.set_ylabel("validation NDCG@10", color=TWO)
+        ndcg_axis.tick_params(axis="y", labelcolor=TWO)
+    figure.legend(handles=curves, loc="outside lower center", ncols=len(curves), frameon=False, fontsize=9)
+    return figure
 
 
 def manifest_of(config: Config, cuts: Cuts, artifact_id: str, data: TrainingData, metrics: dict[str, float]) -> Manifest:

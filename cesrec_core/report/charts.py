@@ -3,16 +3,15 @@
 Each is drawn for the width of a phone, so that its letters stay legible there; wider pages put several side by side.
 """
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
 
 from cesrec_core.report.contents import Histogram, Point, Trend
+from cesrec_core.report.ticks import labels_of, ticks_around, ticks_between
 
 WIDTH, HEIGHT = 360.0, 210.0
 # Around the plot: room for numbers and names of the axes.
@@ -63,10 +62,10 @@ class Drawing:
         self.add("text", "name", text=vertical, x=0, y=12)
         self.add("text", "name", text=horizontal, x=(LEFT + right) / 2, y=HEIGHT - 6, text_anchor="middle")
 
-    def vertical_ticks(self, ticks: Iterable[float], to_y: Scale, form: str) -> None:
-        for tick in ticks:
+    def vertical_ticks(self, ticks: Sequence[float], to_y: Scale, form: str) -> None:
+        for tick, label in zip(ticks, labels_of(ticks, form), strict=True):
             self.line("grid", (LEFT, to_y(tick)), (WIDTH - RIGHT, to_y(tick)))
-            self.add("text", "tick", text=format(tick, form), x=LEFT - 6, y=to_y(tick) + 4, text_anchor="end")
+            self.add("text", "tick", text=label, x=LEFT - 6, y=to_y(tick) + 4, text_anchor="end")
 
     def horizontal_tick(self, x: float, text: str, anchor: str = "middle") -> None:
         self.add("text", "tick", text=text, x=x, y=HEIGHT - BOTTOM + 16, text_anchor=anchor)
@@ -75,35 +74,18 @@ class Drawing:
         return Markup(ElementTree.tostring(self.root, encoding="unicode"))
 
 
-def ticks_between(low: float, high: float, num_ticks: int = 4) -> list[float]:
-    """Round numbers that enclose a range."""
-    return [float(tick) for tick in MaxNLocator(num_ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
-
-
-def _form_of(ticks: Sequence[float], form: str) -> str:
-    """As many digits as tell the ticks apart."""
-    step = min(abs(after - before) for before, after in itertools.pairwise(ticks)) if len(ticks) > 1 else 1.0
-    places = max(0, -int(np.floor(np.log10(step) + 1e-9)))
-    if round(step, places) != round(step, places + 1):
-        places += 1
-    return f",.{max(0, places - 2)}%" if form.endswith("%") else f",.{places}f"
-
-
-def _bounds(points: Sequence[Point]) -> tuple[float, float]:
-    values = [value for point in points for value in (point.low, point.value, point.high) if value is not None]
-    low, high = min(values), max(values)
-    # Nothing stands on an axis.
-    margin = 0.05 * (high - low)
-    return low - margin, high + margin
+def _ends(points: Sequence[Point]) -> list[float]:
+    """The values and the ends of their intervals."""
+    return [value for point in points for value in (point.low, point.value, point.high) if value is not None]
 
 
 def trend_chart(trend: Trend) -> Markup:
     """A number from run to run, with its intervals; the last run stands out."""
-    ticks = ticks_between(*_bounds(trend.points))
+    ticks = ticks_around(_ends(trend.points), trend.form)
     to_y = Scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
     to_x = Scale(0, len(trend.points) - 1, LEFT + 14, WIDTH - RIGHT - 14)
     drawing = Drawing(WIDTH, HEIGHT, f"{trend.title} from run to run", "chart")
-    drawing.vertical_ticks(ticks, to_y, _form_of(ticks, trend.form))
+    drawing.vertical_ticks(ticks, to_y, trend.form)
     drawing.axes("date of the run", trend.title)
     places = [(to_x(number), to_y(point.value)) for number, point in enumerate(trend.points)]
     drawing.add("polyline", "trace", points=" ".join(f"{x},{y}" for x, y in places))
@@ -113,8 +95,10 @@ def trend_chart(trend: Trend) -> Markup:
         hint = f"{point.run_date.isoformat()}: {format(point.value, trend.form)} {point.interval(trend.form)}"
         drawing.add("circle", "dot now" if point is trend.points[-1] else "dot", cx=x, cy=y, r=4, hint=hint)
     first, last = trend.points[0], trend.points[-1]
-    drawing.horizontal_tick(LEFT, first.run_date.isoformat(), "start")
-    if len(trend.points) > 1:
+    if len(trend.points) == 1:
+        drawing.horizontal_tick(to_x(0), first.run_date.isoformat())
+    else:
+        drawing.horizontal_tick(LEFT, first.run_date.isoformat(), "start")
         drawing.horizontal_tick(WIDTH - RIGHT, last.run_date.isoformat(), "end")
     return drawing.markup()
 
@@ -126,7 +110,7 @@ def histogram_chart(histogram: Histogram) -> Markup:
     to_y = Scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
     to_x = Scale(histogram.edges[0], histogram.edges[-1], LEFT, WIDTH - RIGHT)
     drawing = Drawing(WIDTH, HEIGHT, histogram.title, "chart")
-    drawing.vertical_ticks(ticks, to_y, _form_of(ticks, ".0%"))
+    drawing.vertical_ticks(ticks, to_y, ".0%")
     for number, (name, values) in enumerate(shares.items(), start=1):
         for bin_number, share in enumerate(values):
             left, right = (to_x(edge) for edge in histogram.edges[bin_number : bin_number + 2])
@@ -138,8 +122,8 @@ def histogram_chart(histogram: Histogram) -> Markup:
                 drawing.add("rect", f"bar series{number}", x=left, y=y, width=round(right - left, 2), height=height, hint=hint)
     drawing.axes(histogram.axis, "share")
     numbers = [tick for tick in ticks_between(histogram.edges[0], histogram.edges[-1]) if to_x.low <= tick <= to_x.high]
-    for tick in numbers:
-        drawing.horizontal_tick(to_x(tick), format(tick, _form_of(numbers, ".2f")))
+    for tick, label in zip(numbers, labels_of(numbers, ".2f"), strict=True):
+        drawing.horizontal_tick(to_x(tick), label)
     return drawing.markup()
 
 
@@ -160,11 +144,11 @@ def interval_axis(points: Sequence[Point]) -> Markup:
     """The scale above a column of `interval_mark`s."""
     to_x, ticks = _interval_scale(points)
     drawing = Drawing(MARK_WIDTH, MARK_HEIGHT, None, "mark")
-    form = _form_of(ticks, ".3f")
     # Five numbers would run into each other.
-    for tick in ticks if len(ticks) < 5 else ticks[::2]:
+    every = 1 if len(ticks) < 5 else 2
+    for tick, label in list(zip(ticks, labels_of(ticks, ".3f"), strict=True))[::every]:
         anchor = "start" if tick == ticks[0] else "end" if tick == ticks[-1] else "middle"
-        drawing.add("text", "tick", text=format(tick, form), x=to_x(tick), y=13, text_anchor=anchor)
+        drawing.add("text", "tick", text=label, x=to_x(tick), y=13, text_anchor=anchor)
     return drawing.markup()
 
 
@@ -182,7 +166,7 @@ def interval_mark(point: Point, points: Sequence[Point]) -> Markup:
 
 
 def _interval_scale(points: Sequence[Point]) -> tuple[Scale, list[float]]:
-    ticks = ticks_between(*_bounds(points), num_ticks=3)
+    ticks = ticks_around(_ends(points), ".3f", num_ticks=3)
     return Scale(ticks[0], ticks[-1], 6, MARK_WIDTH - 6), ticks
 
 

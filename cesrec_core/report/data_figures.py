@@ -4,10 +4,11 @@ import datetime as dt
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter, SymmetricalLogLocator
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter, SymmetricalLogLocator
 
 from cesrec_core.report.data_profile import DataProfile
 from cesrec_core.report.pictures import INK, LINE, ONE, SOFT, TWO, Picture, name_rows, say, style
+from cesrec_core.report.ticks import whole_numbers
 
 NUM_BARS = 40
 # Shares of the most popular items that the picture names.
@@ -33,7 +34,8 @@ def history_lengths_figure(profile: DataProfile) -> Picture:
         axes.set_xticks(ticks, labels=[f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(whole_numbers())
+    axes.yaxis.set_major_locator(whole_numbers())
     axes.set(xlabel="items in the history", ylabel="people")
     style(axes, "How long the histories are", "y")
     return picture
@@ -102,6 +104,7 @@ def activity_figure(profile: DataProfile) -> Picture:
     starts = [first + dt.timedelta(days=number * per_bar) for number in counts]
     axes.bar(starts, list(counts.values()), width=0.9 * per_bar, align="edge", color=ONE)  # type: ignore[arg-type]
     axes.set(ylabel=f"interactions in {per_bar} days" if per_bar > 1 else "interactions in a day")
+    axes.yaxis.set_major_locator(whole_numbers())
     axes.tick_params(axis="x", labelrotation=20)
     style(axes, "When people did it", "y")
     return picture

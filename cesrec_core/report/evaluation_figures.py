@@ -33,7 +33,10 @@ def variants_figure(rows: Sequence[TableRow], num_users: int, measures: Sequence
 
 
 def differences_figure(tests: Mapping[str, PairedTest]) -> Picture:
-    """Differences over the same users; what its interval leaves on one side of 0 is no accident."""
+    """Differences over the same users, with their intervals; those with a p-value of at most LARGEST_P are coloured.
+
+    The test decides and not the interval: of few users, a bootstrap interval is somewhat too narrow.
+    """
     picture = Picture(10.0, 1.2 + 0.34 * max(1, len(tests)), "Paired differences in NDCG@10")
     axes = picture.subplots()
     axes.axvline(0.0, color=SOFT, linewidth=1)
@@ -45,8 +48,8 @@ def differences_figure(tests: Mapping[str, PairedTest]) -> Picture:
         told = f"p = {test.p_value:.3f}"
         axes.annotate(told, (1.01, number), xycoords=("axes fraction", "data"), va="center", color=SOFT, fontsize=8.5)
     name_rows(axes, list(tests), 70)
-    axes.set(xlabel="difference in NDCG@10 and its 95 % interval; grey: may well be an accident")
-    style(axes, "Who beats whom, user by user")
+    axes.set(xlabel=f"difference and 95 % interval; grey: p above {LARGEST_P:g}")
+    style(axes, "Who beats whom in NDCG@10, user by user")
     return picture
 
 

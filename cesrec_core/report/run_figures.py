@@ -6,13 +6,18 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import imread
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from cesrec_core.report.contents import Check, Histogram, RunLine, StageLine, Tally, Trend
 from cesrec_core.report.pictures import BAD, GOOD, INK, LINE, ONE, SOFT, TWO, Picture, name_rows, say, style
 from cesrec_core.report.text import shown
+from cesrec_core.report.ticks import labels_of, ticks_around
 
 COLUMNS_OF_TRENDS = 3
+# Counts up to it share a linear scale; beside greater ones, a few would be too short to be seen.
+LARGEST_LINEAR = 100
+# Of checks: what uses nothing of its room still shows its colour, and what is far beyond the limit ends there.
+SHORTEST_BAR, LONGEST_BAR = 0.012, 1.3
 COLOURS = {"published": GOOD, "finished": ONE, "partial": SOFT, "running": SOFT, "refused": BAD, "failed": BAD}
 
 
@@ -36,8 +41,11 @@ def counts_figure(counts: Mapping[str, float], title: str) -> Picture:
     style(axes, title)
     bars = axes.barh(range(len(counts)), list(counts.values()), 0.6, color=ONE)
     axes.bar_label(bars, fmt="{:,.0f}", padding=4, color=INK, fontsize=9)
-    axes.set_xscale("symlog", linthresh=10)
-    axes.xaxis.set_visible(False)
+    if max(counts.values(), default=0) > LARGEST_LINEAR:
+        axes.set_xscale("symlog", linthresh=10)
+        axes.set_xlabel("log scale: read the numbers, not the lengths", fontsize=8)
+    axes.set_xticks([])
+    axes.minorticks_off()
     axes.spines["bottom"].set_visible(False)
     axes.margins(x=0.15)
     name_rows(axes, [name.replace("_", " ") for name in counts])
@@ -79,19 +87,18 @@ def histogram_figure(histogram: Histogram | None) -> Picture:
 
 
 def stages_figure(stages: Sequence[StageLine]) -> Picture:
-    """Seconds of each stage, beside what it usually takes; what did not run says why."""
+    """Seconds of each stage that ran, beside what it usually takes; what did not run says why."""
     picture = Picture(9.0, 0.9 + 0.34 * len(stages), "Seconds by stage")
     axes = picture.subplots()
     longest = max([0.1, *(seconds for stage in stages for seconds in (stage.seconds, stage.usual_seconds) if seconds)])
     for row, stage in enumerate(stages):
+        end, text = 0.0, f" {stage.outcome}: {shown(stage.reason, 70)}"
         if stage.seconds is not None:
             axes.barh(row, stage.seconds, 0.6, color=ONE)
-            text = f" {stage.seconds:,.1f} s"
-        else:
-            text = f" {stage.outcome}: {shown(stage.reason, 70)}"
-        if stage.usual_seconds is not None:
-            axes.plot([stage.usual_seconds] * 2, [row - 0.42, row + 0.42], color=TWO, linewidth=2)
-        axes.text((stage.seconds or 0.0) + 0.01 * longest, row, text, va="center", fontsize=8.5, color=SOFT, parse_math=False)
+            end, text = max(stage.seconds, stage.usual_seconds or 0.0), f" {stage.seconds:,.1f} s"
+            if stage.usual_seconds is not None:
+                axes.plot([stage.usual_seconds] * 2, [row - 0.42, row + 0.42], color=TWO, linewidth=2)
+        axes.text(end + 0.01 * longest, row, text, va="center", fontsize=8.5, color=SOFT, parse_math=False)
     name_rows(axes, [stage.name for stage in stages])
     axes.set(xlabel="seconds; the mark is the median of earlier runs", xlim=(0, 1.12 * longest))
     style(axes, "What the run did, and how long it took")
@@ -99,7 +106,10 @@ def stages_figure(stages: Sequence[StageLine]) -> Picture:
 
 
 def checks_figure(checks: Sequence[Check]) -> Picture:
-    """Where the run stands against each limit of the audit: 0 is as good as can be told, and 1 is the limit."""
+    """Where the run stands against each limit of the audit: 0 is as good as can be told, and 1 is the limit.
+
+    Sentences stand beside the plot, where the line of the limit does not go through them.
+    """
     measured = [check for check in checks if check.setting]
     picture = Picture(10.0, 1.1 + 0.34 * max(1, len(measured)), "The run against the limits of the audit")
     axes = picture.subplots()
@@ -109,13 +119,25 @@ def checks_figure(checks: Sequence[Check]) -> Picture:
         return picture
     for row, check in enumerate(measured):
         used = used_share(check)
-        colour = SOFT if used is None else BAD if not check.is_met else TWO if check.is_near else GOOD
-        axes.barh(row, min(used or 0.0, 1.3), 0.6, color=colour)
+        if used is None:
+            # Nobody knows where it stands: anywhere in the room that there is.
+            axes.barh(row, 1.0, 0.15, color=LINE)
+        else:
+            colour = BAD if not check.is_met else TWO if check.is_near else GOOD
+            axes.barh(row, min(max(used, SHORTEST_BAR), LONGEST_BAR), 0.6, color=colour)
         told = check.form_of_value if check.value is None else check.text.format(check.form_of_value)
-        axes.text(min(used or 0.0, 1.3), row, f" {told} (limit {check.form_of_limit})", va="center", fontsize=8, color=SOFT)
+        axes.annotate(
+            f"{told} (limit {check.form_of_limit})",
+            (1.02, row),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            color=SOFT,
+            parse_math=False,
+        )
     axes.axvline(1.0, color=BAD, linewidth=1.5)
     name_rows(axes, [check.setting.removeprefix("audit.") for check in measured], 60)
-    axes.set(xlim=(0, 3.5))
+    axes.set(xlim=(0, LONGEST_BAR))
     axes.set_xticks([0, 1], labels=["far from it", "the limit"])
     return picture
 
@@ -164,9 +186,14 @@ def _draw_trend(axes: Axes, trend: Trend) -> None:
     )
     ends = sorted({0, len(values) - 1})
     axes.set_xticks(ends, labels=[trend.points[number].run_date.strftime("%d %b") for number in ends])
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_formatter(lambda value, _: format(value, trend.form))
-    axes.margins(x=0.15, y=0.3)
+    ticks = ticks_around(
+        [value for point in trend.points for value in (point.low, point.value, point.high) if value is not None], trend.form
+    )
+    axes.set_yticks(ticks, labels=labels_of(ticks, trend.form))
+    # Room for the last value above its dot, even where that is as high as it can be.
+    height = ticks[-1] - ticks[0]
+    axes.set_ylim(ticks[0] - 0.06 * height, ticks[-1] + 0.25 * height)
+    axes.margins(x=0.15)
     direction = {1: " (more is better)", -1: " (less is better)", 0: ""}[trend.is_better]
     style(axes, trend.title, "y")
     axes.title.set_fontsize(9.5)

@@ -17,7 +17,13 @@ MAX_TITLE, MAX_WORDS = 38, 400
 WIDTH = 10.0
 # Places of a history that fit on a picture.
 MAX_PLACES = 30
-PARTS = {"base": ONE, "attributes": GOOD, "aligned": TWO, "constructor": "#8e4aa8"}
+# Of the parts of a score: what draws an item up and what draws it down. Log-probabilities are never above 0.
+PARTS = {
+    "base": ((ONE, "history (log-probability)"),) * 2,
+    "attributes": ((GOOD, "attributes asked for"), (BAD, "attributes turned down")),
+    "aligned": ((TWO, "likeness to what was asked for"), ("#e0b088", "unlike it, or like what was turned down")),
+    "constructor": (("#8e4aa8", "Constructor's next place (log-probability)"),) * 2,
+}
 
 
 def history_figure(story: UserStory) -> Picture:
@@ -196,25 +202,17 @@ def parts_figure(story: UserStory) -> Picture:
         return picture
     rows = np.arange(len(story.after))
     ends = {1: np.zeros(len(rows)), -1: np.zeros(len(rows))}
-    for name, colour in PARTS.items():
+    for name, looks in PARTS.items():
         values = np.array([item.parts[name] for item in story.after])
-        for sign, end in ends.items():
+        for (sign, end), (colour, label) in zip(ends.items(), looks, strict=True):
             of_sign = np.where(np.sign(values) == sign, values, 0.0)
-            axes.barh(rows, of_sign, 0.6, left=end, color=colour, label=_LABELS[name] if sign > 0 else None)
+            axes.barh(rows, of_sign, 0.6, left=end, color=colour, label=label if of_sign.any() else None)
             end += of_sign
     axes.axvline(0.0, color=SOFT, linewidth=1)
     name_rows(axes, [f"{item.rank}  {item.title}" for item in story.after], MAX_TITLE + 4)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axes.set(xlabel="nats: log-probability by the history, and what the words add")
     return picture
-
-
-_LABELS = {
-    "base": "history (log-probability)",
-    "attributes": "attributes asked for",
-    "aligned": "likeness to what was asked for",
-    "constructor": "Constructor's next place",
-}
 
 
 def masked_table(story: UserStory) -> HtmlTable:

@@ -1,7 +1,8 @@
 """Looks at the page of a run in a real browser: python tests/browser/check_page.py [PAGE] [--shots FOLDER].
 
-At phone and desktop width, in light and in dark: nothing is said on the console, nothing is asked of a network, the page is no
-wider than its window, no taller than a reader would scroll, and every text can be told from what is behind it (WCAG AA).
+At phone and desktop width, in light and in dark: nothing is said on the console, nothing is asked of a network, there is no
+script, the page is no wider than its window, no taller than a reader would scroll, every text can be told from what is behind
+it (WCAG AA), and texts of charts lie within their chart and beside each other.
 Without a page: one with hostile text in every place that quotes people.
 """
 
@@ -52,6 +53,36 @@ LOW_CONTRAST = """
 })()
 """
 
+# Half a pixel is lost to rounding and to the room that fonts keep around letters; lines of text may touch.
+MISPLACED_IN_CHARTS = """
+(() => {
+  const slack = 1.5, misplaced = [];
+  for (const svg of document.querySelectorAll("svg")) {
+    const frame = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll("text")].map(e => ({words: e.textContent, box: e.getBoundingClientRect()}));
+    const chart = svg.querySelector(":scope > title")?.textContent ?? svg.getAttribute("class");
+    texts.forEach(({words, box}, number) => {
+      if (box.left < frame.left - slack || box.right > frame.right + slack
+          || box.top < frame.top - slack || box.bottom > frame.bottom + slack)
+        misplaced.push(`"${words.slice(0, 40)}" reaches out of its chart (${chart})`);
+      for (const other of texts.slice(number + 1)) {
+        const across = Math.min(box.right, other.box.right) - Math.max(box.left, other.box.left);
+        const down = Math.min(box.bottom, other.box.bottom) - Math.max(box.top, other.box.top);
+        if (across > slack && down > slack)
+          misplaced.push(`"${words.slice(0, 40)}" overlaps "${other.words.slice(0, 40)}" (${chart})`);
+      }
+    });
+  }
+  return misplaced;
+})()
+"""
+# Elements that run something, and attributes and links that would.
+SCRIPTS = """
+[...document.querySelectorAll("*")].filter(e => ["SCRIPT", "IFRAME", "OBJECT", "EMBED"].includes(e.tagName.toUpperCase())
+  || [...e.attributes].some(a => a.name.startsWith("on") || /^\\s*javascript:/i.test(a.value)))
+  .map(e => e.outerHTML.slice(0, 60))
+"""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,6 +125,8 @@ def faults_of(page: Page, width: int) -> Iterator[str]:
     tall = page.evaluate("document.documentElement.scrollHeight")
     if not MIN_HEIGHT <= tall <= MAX_HEIGHT:
         yield f"it is {tall} px tall"
+    yield from (f"it holds a script: {element}" for element in page.evaluate(SCRIPTS))
+    yield from page.evaluate(MISPLACED_IN_CHARTS)
     yield from (f"contrast {text}" for text in page.evaluate(LOW_CONTRAST))
 
 

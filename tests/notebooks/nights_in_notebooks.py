@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "unit")]
 
+from legible import illegible  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 from quick_spark import write_spark_conf  # noqa: E402
@@ -89,7 +90,7 @@ def timed(what: str) -> Iterator[None]:
 
 
 def run_notebook(name: str, out: Path | None) -> dict[str, Any]:
-    """Its namespace after the last cell. Every picture has something on it and can be drawn, every table has rows."""
+    """Its namespace after the last cell. Every picture has something on it and can be read, every table has rows."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     with timed(name):
         cells = list(run_cells(ROOT / "notebooks" / f"{name}.py", namespace))
@@ -99,6 +100,8 @@ def run_notebook(name: str, out: Path | None) -> dict[str, Any]:
             assert value.axes if isinstance(value, Picture) else value.rows or value.caption, name
             for axes in value.axes if isinstance(value, Picture) else ():
                 assert axes.has_data() or axes.texts or not axes.axison, (name, axes.get_title(loc="left"))
+            faults = illegible(value) if isinstance(value, Picture) else []
+            assert not faults, (name, value.description, faults)
         assert len(shown) == SHOWN[name], (name, len(shown))
     if out is not None:
         keep(name, cells, out)

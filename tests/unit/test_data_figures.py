@@ -41,6 +41,12 @@ def test_histories_are_counted_by_length() -> None:
     assert any("half have 4 or fewer" in words for words in words_on(axes.figure))
 
 
+def test_one_length_is_one_number() -> None:
+    axes = history_lengths_figure(DataProfile(((9, 60),), (), (), (), {}, {})).axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [9]
+
+
 def test_long_histories_are_binned_and_none_is_lost() -> None:
     profile = DataProfile(((1, 10), (900, 3), (1000, 7)), (), (), (), {}, {})
     assert sum(bar.get_height() for bar in history_lengths_figure(profile).axes[0].patches) == 20

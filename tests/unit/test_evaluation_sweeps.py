@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn import words_on
+from legible import illegible
 from matplotlib.colors import to_hex
 
 from cesrec_core import evaluation_sweeps
@@ -68,12 +69,15 @@ def test_variants_are_coloured_by_where_their_interval_lies() -> None:
 def test_differences_that_may_be_accidents_are_grey() -> None:
     tests = {
         "x against base": PairedTest(Interval(0.02, 0.01, 0.03), 0.001),
-        "y against base": PairedTest(Interval(0.02, -0.01, 0.05), 0.2),
+        "CESRec + re-rank + next place against base + re-rank + next place": PairedTest(Interval(0.02, -0.01, 0.05), 0.2),
+        # The test decides, though the interval leaves out 0.
+        "z against base": PairedTest(Interval(-0.06, -0.12, -0.01), 0.109),
     }
     picture = differences_figure(tests)
     bars = [line for line in picture.axes[0].lines if line.get_linewidth() == 3]
-    assert [to_hex(line.get_color()) for line in bars] == [GOOD, LINE]
+    assert [to_hex(line.get_color()) for line in bars] == [GOOD, LINE, LINE]
     assert "p = 0.200" in words_on(picture)
+    assert illegible(picture) == []
 
 
 def test_sweeps_and_rounds_are_curves() -> None:

@@ -13,10 +13,11 @@ from report_values import HOSTILE, good_night, points
 
 from cesrec_core.report import page
 from cesrec_core.report.bins import fine_bins, histogram_of
-from cesrec_core.report.charts import Scale, histogram_chart, interval_mark, ticks_between, trend_chart
+from cesrec_core.report.charts import Scale, histogram_chart, interval_mark, trend_chart
 from cesrec_core.report.contents import Check, Histogram, StageLine, Tally, Trend
 from cesrec_core.report.rewrites import replacements
 from cesrec_core.report.text import outline, record_without_people, shown
+from cesrec_core.report.ticks import ticks_between
 from cesrec_core.report.verdict import verdict
 
 
@@ -271,6 +272,12 @@ def test_a_trend_has_a_mark_for_each_run_and_names_its_axes() -> None:
     assert drawn.count("<circle") == 3 and drawn.count('class="whisker"') == 3
     assert "A &amp; B" in drawn and "date of the run" in drawn and "2026-03-07" in drawn and "2026-03-09" in drawn
     assert "2.0 [1.5, 2.5]" in drawn
+
+
+def test_a_trend_of_one_run_names_its_date_under_the_dot() -> None:
+    drawn = str(trend_chart(Trend("A", "", points([0.467]), ".3f")))
+    # Half way between the 66 and the 334 that a longer trend begins and ends at.
+    assert 'cx="200.0"' in drawn and '<text class="tick" x="200.0" y="182.0" text-anchor="middle">2026-03-09' in drawn
 
 
 def test_a_histogram_compares_shares_of_kinds_of_different_size() -> None:

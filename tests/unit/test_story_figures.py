@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 from drawn import colour_of, lengths_of_bars, words_on
+from matplotlib.colors import to_hex
 from report_values import HOSTILE
 
 from cesrec_core.outliers import Explanation, Neighbour
@@ -122,6 +123,15 @@ def test_parts_of_scores_add_up_on_both_sides_of_zero() -> None:
     assert sum(lengths_of_bars(picture)) == pytest.approx(sum(item.score for item in STORY.after))
     empty = dataclasses.replace(STORY, after=())
     assert "Nothing was recommended." in words_on(parts_figure(empty))
+
+
+def test_what_was_turned_down_is_not_drawn_as_what_was_asked_for() -> None:
+    picture = parts_figure(dataclasses.replace(STORY, after=(listed(1, "a", words=2.0), listed(2, "b", words=-1.0))))
+    bars = [bar for container in picture.axes[0].containers for bar in container]
+    colours = {bar.get_width(): to_hex(bar.get_facecolor()) for bar in bars}
+    assert (colours[2.0], colours[-1.0]) == (GOOD, BAD)
+    labels = [text.get_text() for text in picture.axes[0].get_legend().get_texts()]
+    assert labels == ["history (log-probability)", "attributes asked for", "attributes turned down"]
 
 
 def test_tables_of_words_and_rewrites() -> None:

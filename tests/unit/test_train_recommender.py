@@ -558,3 +558,13 @@ def test_configuration_file_is_read(dataset: Path, tmp_path: Path) -> None:
     _, manifest = load_recommender(tmp_path / "out")
     assert manifest.settings["max_epochs"] == 1
     assert manifest.settings["embedding_dim"] == 16
+
+
+def test_each_curve_has_a_name_and_an_axis_of_its_colour() -> None:
+    learning_curve = runpy.run_path(str(COMMAND))["learning_curve"]
+    figure = learning_curve(checkpoint.Progress("", [3.0, 2.0, 1.5], [0.1, 0.3, 0.2], 2), "Training")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training loss", "validation NDCG@10", "best epoch: 2"]
+    losses, ndcg = figure.axes
+    assert losses.yaxis.label.get_color() == losses.lines[0].get_color() != ndcg.lines[0].get_color()
+    assert ndcg.yaxis.label.get_color() == ndcg.lines[0].get_color()
