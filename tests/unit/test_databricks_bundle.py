@@ -122,7 +122,14 @@ def test_every_task_works_on_one_and_the_same_run(job: dict[str, Any], bundle: d
     assert len({config.warehouse for config in configs.values()}) == 1
     on_gpus = {name for name, config in configs.items() if config.ray.num_gpus_per_actor}
     assert on_gpus == {task["task_key"] for task in job["tasks"] if task["job_cluster_key"] == "gpu"}
+    assert {config.embed_items.dtype for name, config in configs.items() if name in on_gpus} == {"bfloat16"}
     _check_rooms(configs, bundle)
+
+
+def test_without_gpus_the_configuration_asks_for_no_half_precision() -> None:
+    """Which a CPU computes slowly; tasks on GPUs set what they have."""
+    config = load_config(ROOT / "conf" / "databricks.yaml", [])
+    assert (config.ray.num_gpus_per_actor, config.embed_items.dtype) == (0.0, "float32")
 
 
 def _check_rooms(configs: dict[str, Config], bundle: dict[str, Any]) -> None:
