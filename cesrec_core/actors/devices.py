@@ -18,7 +18,7 @@ def device_of_worker() -> str:
         return "cpu"
     if not torch.cuda.is_available():
         raise ConfigError(
-            f"Ray gave this worker a GPU (ray.num_gpus_per_actor), and PyTorch {torch.__version__} there cannot use one. Install "
-            "a CUDA build of PyTorch that fits the driver where the actors run, or set ray.num_gpus_per_actor=0."
+            f"Ray gave this worker a GPU (ray.num_gpus_per_actor), and PyTorch {torch.__version__} there cannot use one. "
+            "Install a CUDA build of PyTorch that fits the driver where the actors run, or set ray.num_gpus_per_actor=0."
         )
     return "cuda"
