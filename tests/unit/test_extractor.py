@@ -301,6 +301,22 @@ def test_tokens_are_counted_as_they_go_through_the_model(folder: Path) -> None:
     assert counted_tokens() - before == 2 + 2 + 4
 
 
+def test_tokens_of_a_batch_that_did_not_fit_are_counted_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four texts of two tokens: the first attempt finds no room, its halves do."""
+    extractor = Extractor(section(folder), "cpu")
+    forward = extractor.model.forward
+
+    def with_room_for_two(input_ids: torch.Tensor, **more: object) -> object:
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **more)
+
+    monkeypatch.setattr(extractor.model, "forward", with_room_for_two)
+    before = counted_tokens()
+    extractor.embed(["ab", "cd", "ef", "gh"])
+    assert counted_tokens() - before == 8
+
+
 def test_no_keys_and_values_are_kept_for_tokens_that_do_not_come(folder: Path) -> None:
     extractor = Extractor(section(folder), "cpu")
     assert extractor.model(input_ids=torch.tensor([[5, 6, 7]])).past_key_values is None
