@@ -89,7 +89,7 @@ class Extractor:
         )
         _refuse_missing_weights(found["missing_keys"], section)
         refuse_long_instruction(self.tokenizer, section)
-        _refuse_more_than_is_read(model.config, section)
+        _refuse_more_than_is_read(model, section)
         self.model = model.to(device).eval()
         watch(self.model)
         spare_cache(self.model)
@@ -149,10 +149,20 @@ def refuse_long_instruction(tokenizer: Any, section: EmbedItemsSection) -> None:
         )
 
 
-def _refuse_more_than_is_read(model_config: Any, section: EmbedItemsSection) -> None:
-    places = getattr(model_config, "max_position_embeddings", None)
-    if places is not None and section.max_tokens > places:
+def _refuse_more_than_is_read(model: Any, section: EmbedItemsSection) -> None:
+    places = getattr(model.config, "max_position_embeddings", None)
+    if places is None:
+        return
+    places -= _unused_places(model)
+    if section.max_tokens > places:
         raise ConfigError(f"embed_items.max_tokens is {section.max_tokens}, and the model reads {places} at most. Lower it.")
+
+
+def _unused_places(model: torch.nn.Module) -> int:
+    """Of a model of RoBERTa's kind, whose positions begin behind that of padding, as its table of positions is told."""
+    tables = (module for name, module in model.named_modules() if name.rpartition(".")[2] == "position_embeddings")
+    paddings = (getattr(table, "padding_idx", None) for table in tables)
+    return max((padding + 1 for padding in paddings if padding is not None), default=0)
 
 
 def _enough_tokens_of(model: Any) -> int:

@@ -1,6 +1,7 @@
 """Where a language model is read from: a folder, a GGUF file, or a repository of the Hugging Face hub at one commit."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cesrec_core.errors import ConfigError
 GGUF_MAGIC = b"GGUF"
 # What transformers reads; repositories hold the same weights in other formats, too.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+WHOLE_WEIGHTS, SHARD_INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json")
 # Files up to this size are hashed whole. Of larger ones a piece of every few MiB is: reading 16 GB at every start of every
 # worker would take longer than the work, and a training that changes a model changes every part of some tensor.
@@ -114,7 +116,24 @@ def check_model_folder(folder: Path, setting: str) -> None:
 
 def _missing_from(folder: Path) -> str | None:
     wanted = {"configuration": "config.json", "tokenizer": "tokenizer*.json", "weights": "*.safetensors"}
-    return next((f"{what} ({pattern})" for what, pattern in wanted.items() if not any(folder.glob(pattern))), None)
+    missing = (f"{what} ({pattern})" for what, pattern in wanted.items() if not any(folder.glob(pattern)))
+    return next(missing, None) or _missing_shard_of(folder)
+
+
+def _missing_shard_of(folder: Path) -> str | None:
+    """Of weights in several files: one that is not there, as after a download or a copy that was interrupted."""
+    # Read by transformers before any shard.
+    if (folder / WHOLE_WEIGHTS).is_file():
+        return None
+    index = folder / SHARD_INDEX
+    if not index.is_file():
+        return f"index of its shards ({SHARD_INDEX})" if any(folder.glob("model-*-of-*.safetensors")) else None
+    try:
+        names = sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"index of its shards that can be read ({SHARD_INDEX})"
+    lacking = [name for name in names if not (folder / name).is_file()]
+    return f"{lacking[0]} ({len(lacking)} of {len(names)} files that {SHARD_INDEX} names are missing)" if lacking else None
 
 
 def _check_gguf(file: Path, setting: str) -> None:

@@ -3,7 +3,8 @@
 FILE holds `semantic` [N, H] and `collaborative` [N, D], row by row of the same items, and may hold `has_collaborative`
 [N], 0 where an item has no collaborative vector to learn from. Where no hidden width is configured, two are tried; where the
 best of these does not align the validation items, more pairs, a smaller width and a lower learning rate are tried, too. The
-manifest records every attempt, and the best one is published.
+manifest records every attempt (figures as `attempt_1_...` in its metrics, what was tried in `trained_on.attempts`), and the
+best one is published.
 
 The last line of standard output is one JSON object; progress goes to standard error.
 """
@@ -32,8 +33,19 @@ from cesrec_core.job_parser import JobParser
 from cesrec_core.report.ticks import whole_numbers
 
 LEARNING_CURVE = "learning_curve.png"
-# What the manifest keeps of every attempt.
-RECORDED = ("hidden_width", "learning_rate", "num_training_items", "best_epoch", "validation_mse", "validation_normalised_mse")
+# What the manifest keeps of every attempt, beside what was tried with it.
+RECORDED = (
+    "hidden_width",
+    "learning_rate",
+    "num_training_items",
+    "best_epoch",
+    "validation_mse",
+    "validation_normalised_mse",
+    "held_out_mse",
+    "held_out_normalised_mse",
+    "held_out_median_rank_share",
+    "held_out_neighbour_rank_share",
+)
 
 logger = logging.getLogger("train_adapter")
 
@@ -102,7 +114,11 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
         split=config.dataset.split,
         parents=parents,
         settings=settings.model_dump(),
-        trained_on={"run_date": config.run.run_date or "", "num_items": len(semantic)},
+        trained_on={
+            "run_date": config.run.run_date or "",
+            "num_items": len(semantic),
+            "attempts": [attempt.remedy for attempt in attempts],
+        },
         metrics=metrics,
     )
     with publishing(arguments.out) as scratch:
@@ -115,7 +131,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
 
 def tell(attempt: Attempt) -> None:
     figures = ", ".join(f"{name} {value:.4g}" for name, value in attempt.fitted.metrics.items())
-    logger.info("attempt with another %s: %s", attempt.remedy, figures)
+    logger.info("attempt (%s): %s", attempt.remedy, figures)
 
 
 def read_features(path: Path) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,8 @@ HALVES = ".halves"
 REFUSED = ".refused"
 # In the metadata of an answer: what language models read for it.
 TOKENS = b"cesrec.tokens"
+# Of the message of an error of setting up.
+MAX_TOLD_CHARACTERS = 300
 
 
 class Worker(Protocol):
@@ -62,7 +64,7 @@ class MapReport:
 
 
 class _SetupError(Exception):
-    """A worker could not be set up: no fault of the shard it was given. Holds the kind of the error."""
+    """A worker could not be set up: no fault of the shard it was given. Holds the error's type and what it says."""
 
 
 class _ShardActor:
@@ -96,7 +98,7 @@ class _ShardActor:
         except Exception as error:
             if isinstance(error, OSError) and is_disk_full(error):
                 raise
-            raise _SetupError(_kind(error)) from error
+            raise _SetupError(_type_and_words(error)) from error
         self.is_set_up = True
 
 
@@ -376,3 +378,10 @@ def _kind(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"{type(error).__name__} ({os.strerror(error.errno)})"
     return type(error).__name__
+
+
+def _type_and_words(error: BaseException) -> str:
+    """With the first line of its message. Setting up reads models and side inputs, and no row that anybody wrote."""
+    lines = str(error).strip().splitlines()
+    words = lines[0][:MAX_TOLD_CHARACTERS].rstrip(" .") if lines else ""
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -11,11 +11,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_gguf import write_tiny_gguf
 from tiny_llama import write_tiny_llama
+from transformers import CONFIG_MAPPING, AutoModel
 
 from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
-from cesrec_core.extractor import Extractor, _enough_tokens_of, extractor_id, padded, token_batches, tokenise
+from cesrec_core.extractor import (
+    Extractor,
+    _enough_tokens_of,
+    _refuse_more_than_is_read,
+    extractor_id,
+    padded,
+    token_batches,
+    tokenise,
+)
 from cesrec_core.pooling import pool
 from cesrec_core.token_counts import counted_tokens
 
@@ -136,6 +145,24 @@ def test_lengths_that_do_not_fit_are_refused(folder: Path) -> None:
         Extractor(section(folder, instruction="A toy for children of all ages, with a box: ", max_tokens=4), "cpu")
     with pytest.raises(ConfigError, match="the model reads"):
         Extractor(section(folder, max_tokens=1_000_000), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"),
+    [("roberta", 32), ("xlm-roberta", 32), ("camembert", 32), ("mpnet", 32), ("longformer", 32), ("bert", 34)],
+)
+def test_as_many_tokens_are_allowed_as_a_model_has_positions_for(folder: Path, kind: str, places: int) -> None:
+    """Of 34, models of RoBERTa's kind keep one for padding, number 1, and never use number 0: transformers itself tells."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 50}
+    more = {"attention_window": [places]} if kind == "longformer" else {}
+    model = AutoModel.from_config(CONFIG_MAPPING[kind](**sizes, **more, max_position_embeddings=34, pad_token_id=1)).eval()
+    tokens = torch.full((1, places), 5)
+    assert model(input_ids=tokens).last_hidden_state.shape == (1, places, 8)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.cat([tokens, tokens[:, :1]], dim=1))
+    _refuse_more_than_is_read(model, section(folder, max_tokens=places))
+    with pytest.raises(ConfigError, match=f"max_tokens is {places + 1}, and the model reads {places} at most"):
+        _refuse_more_than_is_read(model, section(folder, max_tokens=places + 1))
 
 
 def test_what_did_not_fit_is_let_go_before_the_halves_are_tried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +299,22 @@ def test_tokens_are_counted_as_they_go_through_the_model(folder: Path) -> None:
     before = counted_tokens()
     extractor.embed(["ab", "cd", "abcd"])
     assert counted_tokens() - before == 2 + 2 + 4
+
+
+def test_tokens_of_a_batch_that_did_not_fit_are_counted_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four texts of two tokens: the first attempt finds no room, its halves do."""
+    extractor = Extractor(section(folder), "cpu")
+    forward = extractor.model.forward
+
+    def with_room_for_two(input_ids: torch.Tensor, **more: object) -> object:
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **more)
+
+    monkeypatch.setattr(extractor.model, "forward", with_room_for_two)
+    before = counted_tokens()
+    extractor.embed(["ab", "cd", "ef", "gh"])
+    assert counted_tokens() - before == 8
 
 
 def test_no_keys_and_values_are_kept_for_tokens_that_do_not_come(folder: Path) -> None:

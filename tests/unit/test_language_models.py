@@ -1,9 +1,12 @@
+import json
+import shutil
 from pathlib import Path
 
 import gguf
 import huggingface_hub
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny_llama import write_tiny_llama
 
 from cesrec_core import language_models
@@ -32,6 +35,48 @@ def test_an_incomplete_model_folder(pattern: str, message: str, tmp_path: Path) 
         path.unlink()
     with pytest.raises(ConfigError, match=f"{SETTING} names '.*', which {message}. Give a complete model folder"):
         locate_model(str(tmp_path), None, SETTING)
+
+
+INDEX = "model.safetensors.index.json"
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+def write_sharded(folder: Path) -> Path:
+    """The tiny model with every other tensor in a second file."""
+    write_tiny_llama(folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    weight_map = {name: SHARDS[number % 2] for number, name in enumerate(tensors)}
+    for shard in SHARDS:
+        save_file({name: tensors[name] for name in tensors if weight_map[name] == shard}, folder / shard, {"format": "pt"})
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder
+
+
+@pytest.mark.parametrize("missing", SHARDS)
+def test_weights_that_lack_a_shard(missing: str, tmp_path: Path) -> None:
+    write_sharded(tmp_path)
+    check_model_folder(tmp_path, SETTING)
+    (tmp_path / missing).unlink()
+    with pytest.raises(
+        ConfigError, match=rf"holds no {missing} \(1 of 2 files that {INDEX} names are missing\)\. Give a complete"
+    ):
+        locate_model(str(tmp_path), None, SETTING)
+
+
+@pytest.mark.parametrize("index", [None, "{", "[]", '{"weight_map": 3}'])
+def test_shards_without_an_index_of_use(index: str | None, tmp_path: Path) -> None:
+    file = write_sharded(tmp_path) / INDEX
+    file.unlink() if index is None else file.write_text(index)
+    with pytest.raises(ConfigError, match=rf"holds no index of its shards .*\({INDEX}\)"):
+        check_model_folder(tmp_path, SETTING)
+
+
+def test_an_index_is_not_asked_for_what_stands_in_one_file(tmp_path: Path) -> None:
+    """transformers reads that file, whatever else a repository holds."""
+    write_tiny_llama(tmp_path)
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"lm_head.weight": SHARDS[0]}}))
+    check_model_folder(tmp_path, SETTING)
 
 
 def test_a_missing_model_folder() -> None:
@@ -79,6 +124,20 @@ def test_a_hub_id_without_a_commit_is_refused(cache: Path, revision: str | None)
 def test_what_the_hub_does_not_give_is_told(cache: Path) -> None:
     with pytest.raises(ConfigError, match=r"'toys/none', and the hub does not give it at 0123.*HF_HUB_OFFLINE"):
         locate_model("toys/none", COMMIT, SETTING)
+
+
+def test_a_download_that_was_interrupted_is_completed(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = write_sharded(in_hub_cache(cache))
+    shard = shutil.move(snapshot / SHARDS[1], tmp_path / SHARDS[1])
+
+    def download(hub_id: str, revision: str, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        if not local_files_only:
+            shutil.copy(shard, snapshot)
+        return str(snapshot)
+
+    monkeypatch.setattr(language_models, "snapshot_download", download)
+    assert locate_model("toys/tiny", COMMIT, SETTING).folder == snapshot
+    assert (snapshot / SHARDS[1]).is_file()
 
 
 def identity_of(folder: Path) -> tuple[str, str]:

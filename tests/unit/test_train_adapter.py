@@ -62,6 +62,7 @@ def test_aligned_at_the_first_attempt(tmp_path: Path) -> None:
 
 
 def test_weak_alignment_is_tried_four_times_recorded_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="train_adapter")
     write_features(tmp_path / "features.safetensors", is_related=False)
     assert train(tmp_path / "features.safetensors", tmp_path / "adapter") == 0
     _, manifest = load_adapter(tmp_path / "adapter")
@@ -72,6 +73,14 @@ def test_weak_alignment_is_tried_four_times_recorded_and_said(tmp_path: Path, ca
     assert losses[published - 1] == min(losses) == manifest.metrics["validation_normalised_mse"]
     assert [manifest.metrics[f"attempt_{number}_hidden_width"] for number in (1, 2, 3, 4)] == [32, 32, 16, 16]
     assert "alignment is weak after 4 attempts" in caplog.text
+    remedies = ["width", "more pairs", "smaller width", "lower learning rate"]
+    assert manifest.trained_on["attempts"] == remedies
+    told = [record.message for record in caplog.records if record.message.startswith("attempt")]
+    assert [line.partition(":")[0] for line in told] == [f"attempt ({remedy})" for remedy in remedies]
+    for figure in ("mse", "normalised_mse", "median_rank_share", "neighbour_rank_share"):
+        of_attempts = [manifest.metrics[f"attempt_{number}_held_out_{figure}"] for number in (1, 2, 3, 4)]
+        assert of_attempts[published - 1] == manifest.metrics[f"held_out_{figure}"]
+        assert len(set(of_attempts)) > 1
 
 
 @pytest.mark.parametrize(
