@@ -68,7 +68,7 @@ class Drawing:
             self.add("text", "tick", text=label, x=LEFT - 6, y=to_y(tick) + 4, text_anchor="end")
 
     def horizontal_tick(self, x: float, text: str, anchor: str = "middle") -> None:
-        self.add("text", "tick", text=text, x=x, y=HEIGHT - BOTTOM + 16, text_anchor=anchor)
+        self.add("text", "tick", text=text, x=x, y=HEIGHT - BOTTOM + 20, text_anchor=anchor)
 
     def markup(self) -> Markup:
         return Markup(ElementTree.tostring(self.root, encoding="unicode"))

@@ -277,7 +277,7 @@ def test_a_trend_has_a_mark_for_each_run_and_names_its_axes() -> None:
 def test_a_trend_of_one_run_names_its_date_under_the_dot() -> None:
     drawn = str(trend_chart(Trend("A", "", points([0.467]), ".3f")))
     # Half way between the 66 and the 334 that a longer trend begins and ends at.
-    assert 'cx="200.0"' in drawn and '<text class="tick" x="200.0" y="182.0" text-anchor="middle">2026-03-09' in drawn
+    assert 'cx="200.0"' in drawn and '<text class="tick" x="200.0" y="186.0" text-anchor="middle">2026-03-09' in drawn
 
 
 def test_a_histogram_compares_shares_of_kinds_of_different_size() -> None:
