@@ -381,7 +381,8 @@ def _kind(error: BaseException) -> str:
 
 
 def _type_and_words(error: BaseException) -> str:
-    """With the first line of its message. Setting up reads models and side inputs, and no row that anybody wrote."""
-    lines = str(error).strip().splitlines()
+    """With the first line of its message. Setting up reads models and side inputs, and no row that anybody wrote; a key that is
+    not found may be a title all the same."""
+    lines = [] if isinstance(error, LookupError) else str(error).strip().splitlines()
     words = lines[0][:MAX_TOLD_CHARACTERS].rstrip(" .") if lines else ""
     return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from cesrec_core.report.contents import Histogram, Point, Trend
-from cesrec_core.report.ticks import labels_of, ticks_around, ticks_between
+from cesrec_core.report.ticks import ends_of, labels_of, ticks_around, ticks_between
 
 WIDTH, HEIGHT = 360.0, 210.0
 # Around the plot: room for numbers and names of the axes.
@@ -74,14 +74,9 @@ class Drawing:
         return Markup(ElementTree.tostring(self.root, encoding="unicode"))
 
 
-def _ends(points: Sequence[Point]) -> list[float]:
-    """The values and the ends of their intervals."""
-    return [value for point in points for value in (point.low, point.value, point.high) if value is not None]
-
-
 def trend_chart(trend: Trend) -> Markup:
     """A number from run to run, with its intervals; the last run stands out."""
-    ticks = ticks_around(_ends(trend.points), trend.form)
+    ticks = ticks_around(ends_of(trend.points), trend.form)
     to_y = Scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
     to_x = Scale(0, len(trend.points) - 1, LEFT + 14, WIDTH - RIGHT - 14)
     drawing = Drawing(WIDTH, HEIGHT, f"{trend.title} from run to run", "chart")
@@ -166,7 +161,7 @@ def interval_mark(point: Point, points: Sequence[Point]) -> Markup:
 
 
 def _interval_scale(points: Sequence[Point]) -> tuple[Scale, list[float]]:
-    ticks = ticks_around(_ends(points), ".3f", num_ticks=3)
+    ticks = ticks_around(ends_of(points), ".3f", num_ticks=3)
     return Scale(ticks[0], ticks[-1], 6, MARK_WIDTH - 6), ticks
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from cesrec_core.report.contents import Check, Histogram, RunLine, StageLine, Tally, Trend
 from cesrec_core.report.pictures import BAD, GOOD, INK, LINE, ONE, SOFT, TWO, Picture, name_rows, say, style
 from cesrec_core.report.text import shown
-from cesrec_core.report.ticks import labels_of, ticks_around
+from cesrec_core.report.ticks import ends_of, labels_of, ticks_around
 
 COLUMNS_OF_TRENDS = 3
 # Counts up to it share a linear scale; beside greater ones, a few would be too short to be seen.
@@ -186,9 +186,7 @@ def _draw_trend(axes: Axes, trend: Trend) -> None:
     )
     ends = sorted({0, len(values) - 1})
     axes.set_xticks(ends, labels=[trend.points[number].run_date.strftime("%d %b") for number in ends])
-    ticks = ticks_around(
-        [value for point in trend.points for value in (point.low, point.value, point.high) if value is not None], trend.form
-    )
+    ticks = ticks_around(ends_of(trend.points), trend.form)
     axes.set_yticks(ticks, labels=labels_of(ticks, trend.form))
     # Room for the last value above its dot, even where that is as high as it can be.
     height = ticks[-1] - ticks[0]

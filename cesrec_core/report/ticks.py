@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from cesrec_core.report.contents import Point
+
 STEPS = [1, 2, 2.5, 5, 10]
 
 
@@ -14,6 +16,11 @@ def ticks_between(low: float, high: float, num_ticks: int = 4, is_integer: bool 
     """Round numbers that enclose a range; `num_ticks` is how many steps there are at most."""
     locator = MaxNLocator(num_ticks, steps=STEPS, integer=is_integer)
     return [float(tick) for tick in locator.tick_values(low, high)]
+
+
+def ends_of(points: Sequence[Point]) -> list[float]:
+    """Their values, and the ends of their intervals."""
+    return [value for point in points for value in (point.low, point.value, point.high) if value is not None]
 
 
 def ticks_around(values: Sequence[float], form: str, num_ticks: int = 4) -> list[float]:

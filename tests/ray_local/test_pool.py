@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from cesrec_core.actors.pool import MapReport, map_shards, refused_rows
+from cesrec_core.actors.pool import MapReport, _type_and_words, map_shards, refused_rows
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection
 from cesrec_core.errors import ArtifactError, ConfigError, StageError
@@ -333,6 +333,12 @@ def test_actors_that_keep_dying_are_given_up(source: Path, target: Path) -> None
 def test_gpus_that_this_machine_lacks_are_not_waited_for(source: Path, target: Path) -> None:
     with pytest.raises(ConfigError, match=r"ray\.num_gpus_per_actor is 1, and this machine has 0 GPUs"):
         map_shards(source, target, NeverReady(), section(num_gpus_per_actor=1.0))
+
+
+def test_a_key_that_setting_up_did_not_find_is_not_told() -> None:
+    """It may be a title of a catalogue."""
+    assert _type_and_words(KeyError("Somebody's film")) == "KeyError"
+    assert _type_and_words(ValueError("no such layer.\nmore")) == "ValueError: no such layer"
 
 
 @pytest.mark.parametrize(
