@@ -152,7 +152,10 @@ class Cases:
 
 
 class Evaluator:
-    """Scores the variants for the users of a moment; every part is computed once and combined."""
+    """Scores the variants for the users of a moment; every part is computed once and combined.
+
+    Models compute where they are; what they made is kept on the CPU.
+    """
 
     def __init__(self, scorer: Scorer, constructor: ItemConstructor, config: Config) -> None:
         self.scorer = scorer
@@ -313,7 +316,8 @@ class Parts:
         if sequence not in self._base:
             scorer = self.evaluator.scorer
             vectors = scorer.encode(scorer.read(self.sequences(sequence)))
-            self._base[sequence] = base_scores(vectors, scorer.item_vectors, scorer.allowed).float()
+            allowed = scorer.allowed.to(vectors.device)
+            self._base[sequence] = base_scores(vectors, scorer.item_vectors, allowed).float().cpu()
         return self._base[sequence]
 
     @cached_property
@@ -368,6 +372,7 @@ class Parts:
             self.cases.target_idx,
             seen,
             scorer.allowed.numpy(),
+            self.evaluator.constructor.device,
         )
 
     def sampled_ranks(self, variant: Variant, weights: Weights) -> Ranks:

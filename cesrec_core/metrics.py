@@ -20,8 +20,9 @@ Ranks = NDArray[np.int64]
 UNREACHABLE = np.iinfo(np.int64).max
 
 DIVERGED = "Scores to be ranked hold NaN: the model that gave them has diverged. Train it with a lower learning_rate."
-# Scores of `ranks_of_sums` at once: what is read again for every choice of weights stays in a processor's cache.
-SCORES_PER_BLOCK = 2**17
+# Scores of `ranks_of_sums` at once, by device: what is read again for every choice of weights stays in a processor's cache; an
+# accelerator has to be kept busy.
+SCORES_PER_BLOCK = {"cpu": 2**17, "cuda": 2**26}
 
 
 def full_ranks(
@@ -69,6 +70,7 @@ def ranks_of_sums(
     target_idx: NDArray[np.int64],
     seen: Sequence[NDArray[np.int64]],
     allowed: NDArray[np.bool_],
+    device: torch.device | None = None,
 ) -> Ranks:
     """`full_ranks` of base + the sum of weight * term, for many choices of weights; each score is read from memory once.
 
@@ -77,6 +79,7 @@ def ranks_of_sums(
         terms: T of the same shape; finite where an item is a candidate.
         weights: W choices of T weights.
         target_idx, seen, allowed: as for `full_ranks`.
+        device: where sums are made and compared; None: where the scores are.
 
     Returns:
         int64 [W, B].
@@ -88,15 +91,17 @@ def ranks_of_sums(
     ranks: Ranks = np.empty((len(weights), num_users), np.int64)
     may_be_chosen = torch.from_numpy(allowed.copy())
     may_be_chosen[0] = False
-    rows = max(1, SCORES_PER_BLOCK // num_columns)
+    device = device or base.device
+    rows = max(1, SCORES_PER_BLOCK[device.type] // num_columns)
     for start in range(0, num_users, rows):
         block = slice(start, start + rows)
         excluded = ~may_be_chosen.repeat(len(base[block]), 1)
         for row, items in enumerate(seen[block]):
             excluded[row, torch.from_numpy(items)] = True
+        excluded = excluded.to(device)
         # 0 for the terms of what is no candidate: whatever stands there, the sum stays -inf.
-        parts = [term[block].masked_fill(excluded, 0.0) for term in terms]
-        first = base[block].masked_fill(excluded, -torch.inf)
+        parts = [term[block].to(device).masked_fill(excluded, 0.0) for term in terms]
+        first = base[block].to(device).masked_fill(excluded, -torch.inf)
         if any(bool(scores.isnan().any()) for scores in (first, *parts)):
             raise ArtifactError(DIVERGED)
         # Made once: a fresh one of this size costs more in page faults than it takes to fill.
@@ -105,24 +110,27 @@ def ranks_of_sums(
             total.copy_(first)
             for weight, part in zip(choice, parts, strict=True):
                 total.add_(part, alpha=weight)
-            ranks[number, block] = _ranks_in_block(total.numpy(), target_idx[block])
+            ranks[number, block] = _ranks_in_block(total, torch.from_numpy(target_idx[block]).to(device))
     return ranks
 
 
-def _ranks_in_block(scores: NDArray[np.float32], targets: NDArray[np.int64]) -> Ranks:
+def _ranks_in_block(scores: Tensor, targets: Tensor) -> Ranks:
     """Ranks [b] of targets [b] by scores [b, V + 1], -inf where an item is no candidate."""
-    own = np.take_along_axis(scores, targets[:, None], axis=1)
+    own = scores.gather(1, targets[:, None])
     better, as_good = _count_by_row(scores > own), _count_by_row(scores >= own)
     ranks: Ranks = 1 + better
-    for row in np.flatnonzero(as_good - better > 1):
-        ranks[row] += np.count_nonzero(scores[row, : targets[row]] == own[row])
-    ranks[~np.isfinite(own[:, 0])] = UNREACHABLE
+    for row in np.flatnonzero(as_good - better > 1).tolist():
+        ranks[row] += int((scores[row, : int(targets[row])] == own[row]).sum())
+    ranks[~own[:, 0].isfinite().cpu().numpy()] = UNREACHABLE
     return ranks
 
 
-def _count_by_row(is_counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Row by row: along an axis NumPy adds up integers, which takes several times as long."""
-    return np.array([np.count_nonzero(row) for row in is_counted])
+def _count_by_row(is_counted: Tensor) -> NDArray[np.int64]:
+    if is_counted.device.type == "cpu":
+        # Row by row: along an axis they add up integers, which takes several times as long.
+        return np.array([np.count_nonzero(row) for row in is_counted.numpy()])
+    counts: NDArray[np.int64] = is_counted.sum(dim=1).cpu().numpy()
+    return counts
 
 
 def sample_negatives(

@@ -77,7 +77,8 @@ def paired_test(variant: Values, baseline: Values, num_samples: int, seed: int) 
     interval = bootstrap_interval(differences, num_samples, seed)
     # Users without a difference add nothing to any resampled sum, and thinning them out keeps the test fast.
     moved = differences[differences != 0.0]
-    if not len(moved):
+    # A single difference is as large whichever way it is swapped.
+    if len(moved) < 2:
         return PairedTest(interval, 1.0)
     result = permutation_test(
         (moved,),

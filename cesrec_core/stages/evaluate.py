@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cesrec_core import columns as c
 from cesrec_core.actors.session import RaySession
 from cesrec_core.artifacts import read_manifest
@@ -117,8 +119,9 @@ def _evaluator(context: RunContext) -> Evaluator:
     base = Path(context.config.finetune_constructor.model_path)
     constructor = load_constructor(context.artifact("constructor")[0], base, features.for_constructor())
     settings = context.config.recommend
-    scorer = Scorer(recommender, features, settings.include_cold_items, settings.cold_item_bonus)
-    return Evaluator(scorer, constructor, context.config)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scorer = Scorer(recommender.to(device), features, settings.include_cold_items, settings.cold_item_bonus)
+    return Evaluator(scorer, constructor.to(device), context.config)
 
 
 def _chosen_weights(evaluator: Evaluator, histories: Histories) -> dict[str, Weights]:

@@ -122,7 +122,7 @@ def test_ranks_by_many_weights_are_those_of_one_choice_after_the_other(
     targets = rng.integers(0, 12, 30)
     seen = [rng.choice(np.arange(1, 12), 3, replace=False) for _ in range(30)]
     weights = [(0.0, 0.0), (1.0, 0.0), (0.5, 2.0)]
-    monkeypatch.setattr(metrics, "SCORES_PER_BLOCK", scores_at_once)
+    monkeypatch.setitem(metrics.SCORES_PER_BLOCK, "cpu", scores_at_once)
     found = ranks_of_sums(base, terms, weights, targets, seen, allowed)
     for choice, ranks in zip(weights, found, strict=True):
         scores = base + sum(weight * term for weight, term in zip(choice, terms, strict=True))

@@ -70,6 +70,12 @@ def test_equal_variants() -> None:
     assert result.difference.mean == result.difference.low == result.difference.high == 0.0
 
 
+def test_one_user_who_differs_proves_nothing() -> None:
+    result = paired_test(np.array([0.0, 1.0, 0.0]), np.zeros(3), num_samples=100, seed=0)
+    assert result.p_value == 1.0
+    assert result.difference.mean == pytest.approx(1 / 3)
+
+
 def test_unpaired_users_are_refused() -> None:
     with pytest.raises(ValueError, match="same users"):
         paired_test(np.ones(3), np.ones(4), 10, seed=0)
