@@ -1,10 +1,15 @@
 """How vectors and masks of a night compare with what they should be: numbers that are watched from night to night."""
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 import torch
 
 from cesrec_core.adapter import alignment_metrics
 from cesrec_core.catalogue import CatalogueFeatures
+
+# Of these it is measured by which share they have changed.
+WATCHED_NORMS = ("semantic_norm", "aligned_norm")
 
 
 def vector_health(features: CatalogueFeatures) -> dict[str, float]:
@@ -40,3 +45,18 @@ def relative_change(now: float, before: float) -> float:
     if before == 0.0:
         return 0.0 if now == 0.0 else 1.0
     return abs(now - before) / abs(before)
+
+
+def changes(now: Mapping[str, float], before: Mapping[str, float], norms: Collection[str] = WATCHED_NORMS) -> dict[str, float]:
+    """How the numbers of a night moved; what was not measured before is left out.
+
+    Args:
+        norms: those of WATCHED_NORMS that both nights measured in one space.
+
+    Returns:
+        `semantic_norm_change` and `aligned_norm_change`, relative; `users_masked_share_change`, the difference.
+    """
+    result = {f"{name}_change": relative_change(now[name], before[name]) for name in norms if name in before}
+    if "users_masked_share" in before:
+        result["users_masked_share_change"] = abs(now["users_masked_share"] - before["users_masked_share"])
+    return result

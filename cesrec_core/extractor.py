@@ -3,6 +3,9 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,9 +18,9 @@ from cesrec_core.language_models import ModelSource, locate_model
 from cesrec_core.pooling import pool
 from cesrec_core.token_counts import watch
 
-# Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
 # Of the processor's allocator, of the driver, and of the library of matrix products.
 SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+# Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
 EXTRACTOR_VERSION = 2
 # Weights that no hidden state depends on; models are often saved without them.
 UNUSED_WEIGHTS = ("pooler.", "lm_head.")
@@ -27,6 +30,8 @@ ENOUGH_TOKENS = 512
 # want so many tokens in any case.
 ENOUGH_TOKENS_TIMES_WEIGHTS = 4e10
 ENOUGH_TOKENS_FOR_CORES = 4096
+# Tokenised at once, while the device reads those before: enough for batches of one length, and few enough to begin soon.
+TEXTS_PER_CHUNK = 8192
 
 
 def locate_extractor(section: EmbedItemsSection) -> ModelSource:
@@ -72,8 +77,44 @@ def tokenise(tokenizer: Any, texts: Sequence[str], section: EmbedItemsSection) -
         return []
     texts = [section.instruction + text for text in texts]
     settings = {"truncation": True, "max_length": section.max_tokens, "split_special_tokens": True}
-    token_ids: list[list[int]] = tokenizer(texts, **settings)["input_ids"]
+    if tokenizer.is_fast:
+        # transformers sets up its tokenizer in Rust when it is called. What it then does in Python, with more than the ids,
+        # would take longer than the tokenizer where that has many cores.
+        tokenizer("", **settings)
+        token_ids = [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch_fast(texts)]
+    else:
+        token_ids = tokenizer(texts, **settings)["input_ids"]
     return [ids or [tokenizer.pad_token_id] for ids in token_ids]
+
+
+@dataclass(frozen=True)
+class TokenLists:
+    """Token ids of B texts, one after the other.
+
+    Attributes:
+        ids: int64, all texts' tokens.
+        starts, lengths: int64 [B], where a text's tokens begin, and how many there are: one at least.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, token_ids: Sequence[Sequence[int]]) -> "TokenLists":
+        lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids))
+        ids = np.fromiter(chain.from_iterable(token_ids), np.int64, int(lengths.sum()))
+        return cls(ids, np.cumsum(lengths) - lengths, lengths)
+
+    def padded(self, rows: np.ndarray, padding: int) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids of these texts, int64 [len(rows), T], and which of them are real, bool [len(rows), T].
+
+        Padding stands on the right: models with absolute positions count from the left.
+        """
+        places = np.arange(self.lengths[rows].max())
+        mask = places < self.lengths[rows, None]
+        found = self.ids[np.minimum(self.starts[rows, None] + places, len(self.ids) - 1)]
+        return np.where(mask, found, padding), mask
 
 
 class Extractor:
@@ -97,36 +138,44 @@ class Extractor:
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Semantic embeddings, float32 [len(texts), H], in the order of `texts`."""
-        token_ids = tokenise(self.tokenizer, texts, self.section)
-        lengths = np.array([len(ids) for ids in token_ids])
         # Stays on the device until all is embedded: an accelerator that is asked for a batch's result waits for the next batch.
         result = torch.empty(len(texts), self.model.config.hidden_size, device=self.device)
         enough = ENOUGH_TOKENS if self.device == "cpu" else _enough_tokens_of(self.model)
-        for rows in token_batches(lengths, self.section.tokens_per_batch, enough):
-            pooled = self._embed_batch([token_ids[row] for row in rows])
-            result[torch.from_numpy(rows).to(self.device, non_blocking=True)] = pooled
+        longest_first = np.argsort([-len(text) for text in texts], kind="stable")
+        chunks = [longest_first[start : start + TEXTS_PER_CHUNK] for start in range(0, len(texts), TEXTS_PER_CHUNK)]
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            tokenised = beside.map(lambda rows: self._tokenise([texts[row] for row in rows]), chunks)
+            for places, tokens in zip(chunks, tokenised, strict=True):
+                for rows in token_batches(tokens.lengths, self.section.tokens_per_batch, enough):
+                    result[self._on_device(places[rows])] = self._embed_batch(tokens, rows)
         embeddings: np.ndarray = result.cpu().numpy()
         return embeddings
 
-    def _embed_batch(self, token_ids: list[list[int]]) -> torch.Tensor:
-        """float32 [len(token_ids), H], on the device."""
+    def _tokenise(self, texts: Sequence[str]) -> TokenLists:
+        return TokenLists.of(tokenise(self.tokenizer, texts, self.section))
+
+    def _embed_batch(self, tokens: TokenLists, rows: np.ndarray) -> torch.Tensor:
+        """float32 [len(rows), H], on the device."""
         try:
-            return self._embed_at_once(token_ids)
+            return self._embed_at_once(tokens, rows)
         except RuntimeError as error:
-            if len(token_ids) == 1 or not is_out_of_memory(error):
+            if len(rows) == 1 or not is_out_of_memory(error):
                 raise
         # Out here, where no traceback holds the tensors of what failed any more.
         torch.cuda.empty_cache()
-        half = len(token_ids) // 2
-        return torch.cat([self._embed_batch(token_ids[:half]), self._embed_batch(token_ids[half:])])
+        return torch.cat([self._embed_batch(tokens, half) for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :])])
 
-    def _embed_at_once(self, token_ids: list[list[int]]) -> torch.Tensor:
-        input_ids, mask = padded(token_ids, self.tokenizer.pad_token_id)
+    def _embed_at_once(self, tokens: TokenLists, rows: np.ndarray) -> torch.Tensor:
+        ids, is_real = tokens.padded(rows, self.tokenizer.pad_token_id)
+        mask = self._on_device(is_real.astype(np.int64))
         # Without a mask attention takes its fastest way, and texts of one length need none.
-        is_padded = not bool(mask.all())
-        input_ids, mask = (tensor.to(self.device, non_blocking=True) for tensor in (input_ids, mask))
-        hidden = self.model(input_ids=input_ids, attention_mask=mask if is_padded else None).last_hidden_state
+        hidden = self.model(input_ids=self._on_device(ids), attention_mask=None if is_real.all() else mask).last_hidden_state
         return pool(hidden.float(), mask, self.section.pooling)
+
+    def _on_device(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        # Pinned, it is copied while the device goes on with the batch before.
+        return tensor if self.device == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
 
 
 def _refuse_missing_weights(missing: Iterable[str], section: EmbedItemsSection) -> None:
@@ -180,16 +229,6 @@ def spare_cache(model: Any) -> None:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether there was no room on an accelerator, or none for PyTorch on the processor: not all of it has a class."""
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in SIGNS_OF_NO_MEMORY)
-
-
-def padded(token_ids: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids of B texts, int64 [B, T], and which of them are real, int64 [B, T]. Padding stands on the right: models with
-    absolute positions count from the left."""
-    lengths = torch.tensor([len(ids) for ids in token_ids])
-    mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
-    result = torch.full(mask.shape, padding)
-    result[mask] = torch.tensor([token for ids in token_ids for token in ids])
-    return result, mask.long()
 
 
 def token_batches(lengths: np.ndarray, tokens_per_batch: int, enough_tokens: int = ENOUGH_TOKENS) -> Iterator[np.ndarray]:

@@ -69,7 +69,9 @@ class _SetupError(Exception):
 
 class _ShardActor:
     def __init__(self, worker: Worker, num_threads: int) -> None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(num_threads))
+        # Of numeric libraries, and of tokenizers, which would take all cores of the machine for each actor.
+        for variable in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+            os.environ.setdefault(variable, str(num_threads))
         # Loaded together with a worker that computes with it; the others start without it, which is seconds faster.
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(num_threads)

@@ -10,9 +10,9 @@ from cesrec_core import __version__
 from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
-from cesrec_core.delta_io.runs import find_run, latest_published
+from cesrec_core.delta_io.runs import Run, find_run, latest_published
 from cesrec_core.delta_io.warehouse import local_frame
-from cesrec_core.drift import relative_change, vector_health
+from cesrec_core.drift import WATCHED_NORMS, changes, vector_health
 from cesrec_core.errors import QualityGateError
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.histories import observed_histories
@@ -139,8 +139,8 @@ LIMITS = (
     ),
     Limit("mask_stability_share", "audit.min_mask_stability_share", True, f"{{}} of masks are what they were {SINCE}"),
 )
-# How these have changed since the published run is measured, too.
-WATCHED = ("semantic_norm", "aligned_norm")
+# In front of what is recorded where it was meant to change: no limit has such a name.
+UNGATED = "ungated_"
 # Of fewer users a share of masks that stayed says little.
 MIN_COMPARED_USERS = 100
 
@@ -206,25 +206,41 @@ def _of_masks(context: RunContext) -> dict[str, float]:
 
 
 def since_published(context: RunContext, measured: dict[str, float]) -> dict[str, float]:
-    """What changed since the run that consumers read, where both come of the same artifacts and configuration.
+    """What changed since the run that consumers read.
 
-    Otherwise vectors and masks are meant to change. `mask_stability_share`: of users who have as many items as they had, and
-    of whose items some are masked now or were then, those whose masked places are the same.
+    Limits hold where both come of the same artifacts, configuration and code. Otherwise vectors and masks are meant to change,
+    and what can be compared is recorded under names with UNGATED in front. `mask_stability_share`: of users who have as many
+    items as they had, and of whose items some are masked now or were then, those whose masked places are the same.
     """
     published = latest_published(context.warehouse)
     before = find_run(context.warehouse, published) if published not in (None, context.run_id) else None
-    if before is None or (before.config_hash, before.code_version) != (context.config.result_hash(), __version__):
-        return {}
-    if before.artifact_ids != {kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES}:
+    if before is None:
         return {}
     rows = context.warehouse.read_run(METRICS, before.run_id).where(F.col(c.STAGE) == NAME).collect()
-    numbers = {row[c.NAME]: row[c.VALUE] for row in rows}
-    result = {f"{name}_change": relative_change(measured[name], numbers[name]) for name in WATCHED if name in numbers}
-    if "users_masked_share" in numbers:
-        result["users_masked_share_change"] = abs(measured["users_masked_share"] - numbers["users_masked_share"])
+    result = changes(measured, {row[c.NAME]: row[c.VALUE] for row in rows}, _norms_of_one_space(context, before))
     now, then = (context.warehouse.read_run(OUTLIER_MASKS, run_id) for run_id in (context.run_id, before.run_id))
     row = mask_pairs(now, then).agg(F.count(F.lit(1)).alias("users"), F.count_if("is_same").alias("same")).collect()[0]
-    return {**result, "mask_stability_share": row["same"] / row["users"]} if row["users"] >= MIN_COMPARED_USERS else result
+    if row["users"] >= MIN_COMPARED_USERS:
+        result |= {"mask_stability_share": row["same"] / row["users"]}
+    is_alike = _is_made_alike(context, before) and before.artifact_ids == _artifact_ids(context)
+    return result if is_alike else {UNGATED + name: value for name, value in result.items()}
+
+
+def _is_made_alike(context: RunContext, before: Run) -> bool:
+    return (before.config_hash, before.code_version) == (context.config.result_hash(), __version__)
+
+
+def _artifact_ids(context: RunContext) -> dict[str, str]:
+    return {kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES}
+
+
+def _norms_of_one_space(context: RunContext, before: Run) -> tuple[str, ...]:
+    """Lengths say something beside each other in one space alone: the extractor's, which is configured, and the
+    recommender's, which aligned vectors share whatever Adapter made them."""
+    if not _is_made_alike(context, before):
+        return ()
+    has_same_recommender = before.artifact_ids.get("recommender") == context.artifact_id("recommender")
+    return tuple(name for name in WATCHED_NORMS if name != "aligned_norm" or has_same_recommender)
 
 
 def _complaints(context: RunContext, measured: dict[str, float]) -> Iterator[str]:

@@ -1,20 +1,23 @@
 """Tokens per second of the Extractor, beside a bare loop over the same model, and sentence-transformers.
 
     python tests/benchmarks/extractor_speed.py --model FOLDER [--texts 5000] [--dataset FOLDER] [--pooling mean] [--threads 2]
-        [--tokens-per-batch 8192] [--rounds 3] [--peer PYTHON] [--device cpu] [--dtype float32] [--shape NAME]
+        [--tokens-per-batch 8192] [--rounds 3] [--peer PYTHON] [--device cpu] [--dtype float32] [--shape NAME] [--random]
 
 Texts are titles with attributes of the dataset's items, or made up, of 3 to 40 words. The bare loop is given token ids in
 batches that are packed by hand beforehand: of one length each, without padding; it runs the model and nothing else. The
 Extractor is given texts; its clock includes tokenising, sorting, padding and pooling. PYTHON is an environment with
 sentence-transformers, which encodes the same texts with its own defaults (a batch of 32), and with batches of 256, in a
 process of its own; its clock runs around `encode`. All contenders are taken in turn, and the best round of each counts.
-Start-up stands outside all clocks. With --shape a model of that shape with random weights is run in place of FOLDER's, behind
-FOLDER's tokenizer. On an accelerator each figure's share of the largest matrix product's speed there is given, too, and how far
-the embeddings lie from those of float32 on the CPU. Prints a table, and one JSON object on the last line.
+Start-up stands outside all clocks. With --random weights are drawn for FOLDER's configuration: it needs none then, and the time
+is the same. With --shape a model of that shape with random weights is run behind FOLDER's tokenizer. On an accelerator the
+tokenizer alone is timed, too; each figure's share of the speed of a large matrix product there is given, and how far the
+embeddings lie from those of float32 on the CPU. Prints a table, and one JSON object on the last line.
 """
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from model_shapes import SHAPES, flops_per_token, matmul_peak, random_model
+from transformers import AutoConfig, AutoModel
 
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.datasets import read_catalogue
@@ -62,8 +66,18 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--shape", choices=tuple(SHAPES))
+    parser.add_argument("--random", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    # As an actor that is given so many CPUs; both are read when the first text is tokenised.
+    os.environ |= {"RAYON_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "true"}
+    with tempfile.TemporaryDirectory() as folder:
+        if options.random:
+            options.model = with_random_weights(Path(options.model), Path(folder) / "model", bool(options.shape))
+        return measure(options)
+
+
+def measure(options: argparse.Namespace) -> int:
     texts = texts_of(options.dataset, options.texts) if options.dataset else made_up(options.texts)
     size = options.tokens_per_batch
     section = EmbedItemsSection(model_path=options.model, pooling=options.pooling, tokens_per_batch=size, dtype=options.dtype)
@@ -87,6 +101,7 @@ def main() -> int:
         "Extractor": lambda: extractor.embed(texts),
     }
     if options.device == "cuda":
+        contenders["tokenizer alone"] = lambda: tokenise(extractor.tokenizer, texts, section)
         # What is slow the first time only, such as choosing kernels, is no part of a long run.
         for work in contenders.values():
             work()
@@ -108,28 +123,39 @@ def main() -> int:
             peer.stdin.close()
             peer.wait()
     bare = seconds["bare loop, packed"]
-    print(f"{len(texts)} texts, {num_tokens} tokens\n\n| | tokens per second | share of the bare loop |\n|---|---|---|")
-    for name, taken in seconds.items():
-        print(f"| {name} | {num_tokens / taken:,.0f} | {bare / taken:.2f} |")
     result = {"texts": len(texts), "tokens": num_tokens, "seconds": seconds}
     if options.device == "cuda":
-        result |= on_the_device(options, extractor, texts, {name: num_tokens / taken for name, taken in seconds.items()})
+        result |= on_the_device(options, extractor, texts)
+    work = num_tokens * flops_per_token(extractor.model)
+    print(f"{len(texts)} texts, {num_tokens} tokens\n\n| | tokens per second | share of the bare loop | of the large product |")
+    print("|---|---|---|---|")
+    for name, taken in seconds.items():
+        of_product = f"{work / taken / result['peak']:.2f}" if "peak" in result and name != "tokenizer alone" else ""
+        print(f"| {name} | {num_tokens / taken:,.0f} | {bare / taken:.2f} | {of_product} |")
     print(json.dumps(result | ({"difference_to_peer": difference} if peer is not None else {})))
     return 0
 
 
-def on_the_device(options: argparse.Namespace, extractor: Extractor, texts: list[str], pace: dict[str, float]) -> dict:
-    """Shares of the peak by name, and, where the weights are real, how far embeddings lie from the CPU's in float32."""
-    peak = matmul_peak(options.device, options.dtype)
-    shares = {name: tokens * flops_per_token(extractor.model) / peak for name, tokens in pace.items()}
-    figures = {"card": torch.cuda.get_device_name(), "peak_tflops": peak / 1e12, "share_of_peak": shares}
+def on_the_device(options: argparse.Namespace, extractor: Extractor, texts: list[str]) -> dict:
+    """Operations per second of a large product, and, of a whole model, how far embeddings lie from the CPU's in float32."""
+    figures = {"card": torch.cuda.get_device_name(), "peak": matmul_peak(options.device, options.dtype)}
     if not options.shape:
         exact = Extractor(EmbedItemsSection(model_path=options.model, pooling=options.pooling), "cpu").embed(texts[:500])
         here = extractor.embed(texts[:500])
         norms = np.linalg.norm(exact, axis=1)
         figures["relative_difference_to_cpu"] = float((np.linalg.norm(here - exact, axis=1) / norms).max())
-    print(figures)
     return figures
+
+
+def with_random_weights(source: Path, target: Path, is_for_tokenizer: bool) -> str:
+    """A copy of a model folder whose weights are drawn; of one layer, where only its tokenizer is wanted."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = AutoConfig.from_pretrained(source)
+    if is_for_tokenizer:
+        config.num_hidden_layers = 1
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(target)
+    return str(target)
 
 
 def start_peer(options: argparse.Namespace, texts: list[str], folder: Path) -> subprocess.Popen:

@@ -1,7 +1,9 @@
 """What is noticed where vectors or masks move under a model that stays."""
 
+import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ from conftest import World
 from pyspark.sql import functions as F
 from tiny_world import KINDS
 
+from cesrec_core.delta_io.runs import Run, find_run
 from cesrec_core.schemas import OUTLIER_MASKS
 from cesrec_core.stages import audit, train_adapter
 from cesrec_core.stages.audit import since_published
@@ -67,4 +70,30 @@ def test_masks_of_two_nights_are_compared_where_nothing_but_the_night_changed(
     # Limits of the audit are no part of what a run is, so that a night can be accepted.
     assert copied_world.open(NEXT_NIGHT, "audit.min_mask_stability_share=0.1").run_id == context.run_id
     other = copied_world.open(NEXT_NIGHT, "mask_outliers.is_adaptive=true")
-    assert since_published(other, measured) == {}
+    found = since_published(other, measured)
+    assert set(found) == {"ungated_users_masked_share_change"}  # its masks are not made yet
+    assert not [limit.name for limit in audit.LIMITS if limit.name in found]
+
+
+@pytest.mark.parametrize(
+    ("trained", "comparable"), [("adapter", {"semantic_norm", "aligned_norm"}), ("recommender", {"semantic_norm"})]
+)
+def test_after_a_training_what_can_be_compared_is_recorded_and_no_limit_holds_for_it(
+    copied_world: World, monkeypatch: pytest.MonkeyPatch, trained: str, comparable: set[str]
+) -> None:
+    """Of the recommender's space, where that was trained anew, lengths say nothing beside those of the space before."""
+    copied_world.run(NEXT_NIGHT, stages=MASKING)
+    context = copied_world.open(NEXT_NIGHT)
+    measured = {"semantic_norm": 1e6, "aligned_norm": 1e6, "users_masked_share": 0.0}
+
+    def find_other(*of: Any) -> Run | None:
+        run = find_run(*of)
+        return run and dataclasses.replace(run, artifact_ids={**run.artifact_ids, trained: "another"})
+
+    monkeypatch.setattr(audit, "MIN_COMPARED_USERS", 50)
+    monkeypatch.setattr(audit, "find_run", find_other)
+    found = since_published(context, measured)
+    names = {*(f"{name}_change" for name in comparable), "users_masked_share_change", "mask_stability_share"}
+    assert set(found) == {f"ungated_{name}" for name in names}
+    assert found["ungated_mask_stability_share"] == 1.0
+    assert not [limit.name for limit in audit.LIMITS if limit.complaint(found, context.config)]

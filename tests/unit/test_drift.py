@@ -1,11 +1,15 @@
+import ast
 import dataclasses
+import inspect
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from tiny_features import tiny_features
 
 from cesrec_core.config import Config
-from cesrec_core.drift import relative_change, vector_health
+from cesrec_core.drift import changes, relative_change, vector_health
+from cesrec_core.stages import audit
 from cesrec_core.stages.audit import LIMITS, Limit
 
 
@@ -54,3 +58,32 @@ def test_limits_stand_in_the_configuration_and_are_told(limit: Limit) -> None:
     assert limit.complaint({limit.name: float("nan")}, config) is not None
     assert format(wrong, limit.form) in complaint
     assert limit.setting in complaint
+
+
+def test_changes_by_hand() -> None:
+    before = {"semantic_norm": 2.0, "aligned_norm": 4.0, "users_masked_share": 0.3}
+    now = {"semantic_norm": 3.0, "aligned_norm": 3.0, "users_masked_share": 0.2}
+    moved = {"semantic_norm_change": 0.5, "aligned_norm_change": 0.25, "users_masked_share_change": 0.1}
+    assert changes(now, before) == pytest.approx(moved)
+    assert set(changes(now, before, ["semantic_norm"])) == {"semantic_norm_change", "users_masked_share_change"}
+    assert changes(now, {}) == {}
+
+
+def keys_written_by_audit() -> Iterator[str]:
+    """Of the literal dictionaries that its functions make: counting takes Spark, and the names alone do not."""
+    functions = [node for node in ast.parse(inspect.getsource(audit)).body if isinstance(node, ast.FunctionDef)]
+    made = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Dict)]
+    return (key.value for node in made for key in node.keys if isinstance(key, ast.Constant))
+
+
+def test_what_a_limit_is_about_is_measured() -> None:
+    """A limit whose name is misspelt would never be left: what was not measured is not wrong."""
+    health = vector_health(tiny_features())
+    measured = {
+        *keys_written_by_audit(),
+        *health,
+        *changes({**health, "users_masked_share": 1.0}, {**health, "users_masked_share": 1.0}),
+    }
+    assert [limit.name for limit in LIMITS if limit.name not in measured] == []
+    # Else a name of the other kind would do.
+    assert not any(limit.name.startswith(audit.UNGATED) for limit in LIMITS)

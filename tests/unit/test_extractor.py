@@ -1,4 +1,5 @@
 import shutil
+import threading
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +14,16 @@ from tiny_gguf import write_tiny_gguf
 from tiny_llama import write_tiny_llama
 from transformers import CONFIG_MAPPING, AutoModel
 
+import cesrec_core.extractor as extractor_module
 from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
 from cesrec_core.extractor import (
     Extractor,
+    TokenLists,
     _enough_tokens_of,
     _refuse_more_than_is_read,
     extractor_id,
-    padded,
     token_batches,
     tokenise,
 )
@@ -127,6 +129,55 @@ def test_a_models_own_tokens_in_a_text_are_characters(folder: Path) -> None:
     [without] = tokenise(extractor.tokenizer, ["Puzzle set"], extractor.section)
     assert plain == [token for token in without if token in extractor.tokenizer.all_special_ids]
     assert len(ids) > len(without)
+
+
+def test_the_short_way_to_tokens_gives_what_transformers_gives(folder: Path) -> None:
+    """Whatever the tokenizer was last set up for: some are saved with padding."""
+    extractor = Extractor(section(folder, max_tokens=9), "cpu")
+    tokenizer = extractor.tokenizer
+    texts = ["", *TEXTS, f"a {tokenizer.all_special_tokens[0]}"]
+    tokenizer.backend_tokenizer.enable_padding(length=40)
+    tokenizer.backend_tokenizer.no_truncation()
+    short = tokenise(tokenizer, texts, extractor.section)
+
+    class InPython:
+        is_fast = False
+        pad_token_id = tokenizer.pad_token_id
+
+        def __call__(self, texts: list[str], **settings: Any) -> Any:
+            return tokenizer(texts, **settings)
+
+    assert short == tokenise(InPython(), texts, extractor.section)
+    assert [len(ids) for ids in short] == [1, 9, 9, 1, 9, 5, 2 + len(tokenizer.all_special_tokens[0])]
+
+
+def test_texts_are_tokenised_while_others_are_embedded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five texts, two at a time: the model is not through with the first before the last are tokens."""
+    extractor = Extractor(section(folder), "cpu")
+    expected = extractor.embed(TEXTS)
+    forward, seen, are_all_tokens = extractor.model.forward, [], threading.Event()
+
+    def tokenise_and_tell(tokenizer: Any, texts: list[str], settings: EmbedItemsSection) -> list[list[int]]:
+        seen.append(len(texts))
+        if len(seen) == 3:
+            are_all_tokens.set()
+        return tokenise(tokenizer, texts, settings)
+
+    def forward_when_all_are(**inputs: Any) -> Any:
+        assert are_all_tokens.wait(timeout=30)
+        return forward(**inputs)
+
+    monkeypatch.setattr(extractor_module, "TEXTS_PER_CHUNK", 2)
+    monkeypatch.setattr(extractor_module, "tokenise", tokenise_and_tell)
+    monkeypatch.setattr(extractor.model, "forward", forward_when_all_are)
+    np.testing.assert_allclose(extractor.embed(TEXTS), expected, atol=1e-5)
+    assert seen == [2, 2, 1]
+
+
+def test_a_text_that_cannot_be_tokenised_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extractor_module, "TEXTS_PER_CHUNK", 2)
+    with pytest.raises(TypeError):
+        Extractor(section(folder), "cpu").embed([*TEXTS, b"no text"])
 
 
 def test_weights_of_another_model_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -267,9 +318,10 @@ def test_a_text_without_tokens_and_long_ones_stand_beside_each_other(folder: Pat
 
 
 def test_padding_stands_on_the_right() -> None:
-    ids, mask = padded([[5, 6, 7], [8]], padding=0)
-    assert ids.tolist() == [[5, 6, 7], [8, 0, 0]]
-    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    tokens = TokenLists.of([[5, 6, 7], [9, 9, 9, 9], [8]])
+    ids, mask = tokens.padded(np.array([2, 0]), padding=0)
+    assert ids.tolist() == [[8, 0, 0], [5, 6, 7]]
+    assert mask.tolist() == [[True, False, False], [True, True, True]]
 
 
 def test_vectors_that_are_no_numbers_are_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
