@@ -175,6 +175,15 @@ class TrainRecommenderSection(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_what_is_asked_of_it(self) -> "TrainRecommenderSection":
+        if self.model == "gru4rec" and (self.positions == "rotary" or self.num_heads > 1):
+            raise ValueError(
+                f"gru4rec has no attention, so that positions ({self.positions}) and num_heads ({self.num_heads}) would change "
+                "nothing; set them to learned and 1, or model to sasrec, esasrec or hstu"
+            )
+        return self
+
 
 class EmbedItemsSection(Section):
     model_path: str = ""

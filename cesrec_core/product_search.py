@@ -20,6 +20,10 @@ from cesrec_core.item_lists import ItemLists
 # Scores in float32 at once. Few of them are still in the cache when they are looked through, many make a faster product. What
 # counts for more hangs on the processor: one took least time with 2 Mi, another 1.7 times as long with those as with 32 Mi.
 SCORES_PER_BLOCK = {"cpu": (2 * 2**20, 8 * 2**20, 32 * 2**20), "cuda": (256 * 2**20,)}
+# Exponentials of scores that are held at once: few enough to be added up where they were made, in the cache.
+EXPONENTIALS_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}
+# Terms that float32 cannot hold add less than a billionth to a sum above this, for any number of items there may be.
+LEAST_PLAIN_SUM = 1e-18
 # Candidates beyond k whose products are made in float64; a tie or a near tie at the end of those takes the wider net.
 SPARE_CANDIDATES = 2
 # Levels of groups that are looked through from the top: at each, the best groups are opened and the others left closed.
@@ -66,9 +70,7 @@ def top_products(
     Raises:
         ArtifactError: a vector of a user, or of an item that may be chosen, is not finite.
     """
-    is_finite = user_vectors.isfinite().all() & item_vectors[allowed].isfinite().all()
-    if not is_finite:
-        raise ArtifactError("A vector of a user or an item is not finite: the recommender has diverged. Train it again.")
+    _check_finite(item_vectors[allowed])
     num_users = len(user_vectors)
     search = _Search(item_vectors, allowed, k, num_users)
     item_idx = torch.zeros(num_users, k, dtype=torch.int64, device=item_vectors.device)
@@ -80,14 +82,20 @@ def top_products(
         started = time.perf_counter()
         block = slice(start, min(start + pace.rows, num_users))
         vectors = user_vectors[block]
+        _check_finite(vectors)
         scores = search.scores(vectors)
         if normaliser is not None:
-            normaliser[block] = scores.logsumexp(dim=1)
+            search.log_sums(scores, out=normaliser[block])
         search.remove_seen(scores, seen.rows(block.start, block.stop))
         item_idx[block], products[block] = search.best(vectors, scores)
         pace.tell(len(vectors), time.perf_counter() - started)
         start = block.stop
     return TopProducts(item_idx, products, normaliser)
+
+
+def _check_finite(vectors: Tensor) -> None:
+    if not vectors.isfinite().all():
+        raise ArtifactError("A vector of a user or an item is not finite: the recommender has diverged. Train it again.")
 
 
 class Pace:
@@ -136,6 +144,8 @@ class _Search:
         most_rows = min(max(self.rows_per_block), num_users)
         # Made once: a fresh tensor of this size costs more in page faults than it takes to fill.
         self._buffer = torch.empty(most_rows, num_columns, device=device)
+        exponentials = max(1, min(EXPONENTIALS_AT_ONCE[device.type] // num_columns, most_rows))
+        self._exponentials = torch.empty(exponentials, num_columns, device=device)
         widths = [num_columns // self.fan_out**level for level in range(1, NUM_LEVELS + 1)]
         self._maxima = [torch.empty(most_rows, width, device=device) for width in widths]
 
@@ -145,6 +155,21 @@ class _Search:
         torch.mm(vectors, self.vectors.T, out=scores)
         scores[:, self.num_items :] = -torch.inf
         return scores
+
+    def log_sums(self, scores: Tensor, out: Tensor) -> None:
+        """Logarithms of the sums of exp(score), float32 [b].
+
+        Plain exponentials, without the passes that find the greatest score and take it off first; where these leave what
+        float32 can hold, the row is done again.
+        """
+        for start in range(0, len(scores), len(self._exponentials)):
+            part = scores[start : start + len(self._exponentials)]
+            exponentials = torch.exp(part, out=self._exponentials[: len(part)])
+            torch.sum(exponentials, dim=1, out=out[start : start + len(part)])
+        is_plain = (out > LEAST_PLAIN_SUM) & (out < torch.inf)
+        out.log_()
+        for rows in torch.nonzero(~is_plain).flatten().split(len(self._exponentials)):
+            out[rows] = scores[rows].logsumexp(dim=1)
 
     def remove_seen(self, scores: Tensor, seen: ItemLists) -> None:
         starts = torch.from_numpy(seen.row_numbers()).to(scores.device).mul_(scores.shape[1])

@@ -47,7 +47,7 @@ class Cases:
         target_ids: the item each user is tested on.
         had: all of each user's items, later ones too, in item_idx: what is no negative.
         target_idx: int64 [U], the same for the recommender; 0 where it does not know the target.
-        groups: for each property of a user, int64 [U], 0 .. NUM_GROUPS - 1, ascending in that property.
+        properties: of each user, float64 [U]; by each the users are put into groups.
         num_users_of: int64 [V + 1], users who had the item in training.
         num_training_users: users with a training part.
     """
@@ -57,17 +57,19 @@ class Cases:
     inputs: ItemLists
     had: ItemLists
     target_idx: NDArray[np.int64]
-    groups: dict[str, NDArray[np.int64]]
+    properties: dict[str, NDArray[np.float64]]
     num_users_of: NDArray[np.int64]
     num_training_users: int
 
 
 @dataclass(frozen=True)
 class Group:
-    """NDCG@10 of some users; None where there are none."""
+    """NDCG@10 of some users, and the least and the greatest value among them of the property that made them a group."""
 
     num_users: int
-    ndcg: Interval | None
+    lowest: float
+    highest: float
+    ndcg: Interval
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def cases_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], mome
         inputs=ItemLists.of([idx_of_code[items] for items in inputs]),
         had=ItemLists.of([idx_of_code[histories[user]] for user in users]),
         target_idx=idx_of_code[targets],
-        groups={name: quartiles(values) for name, values in properties.items()},
+        properties=properties,
         num_users_of=num_users_of,
         num_training_users=int((cuts.training_end > 0).sum()),
     )
@@ -199,15 +201,21 @@ def overall(measured: Measured, num_samples: int, seed: int) -> dict[str, Interv
     return {name: bootstrap_interval(values(measured), num_samples, seed) for name, values in PER_USER.items()}
 
 
-def by_group(measured: Measured, cases: Cases, num_samples: int, seed: int) -> dict[str, list[Group]]:
-    """NDCG@10 by quartile of each property; a quartile whose border ties with the one below is empty."""
-    values = ndcg(measured.full, 10)
-    result: dict[str, list[Group]] = {}
-    for name, groups in cases.groups.items():
-        members = [values[groups == group] for group in range(NUM_GROUPS)]
-        result[name] = [
-            Group(len(group), bootstrap_interval(group, num_samples, seed) if len(group) else None) for group in members
-        ]
+def by_group(measured: Measured, cases: Cases, num_samples: int, seed: int) -> dict[str, list[Group | None]]:
+    """NDCG@10 by quartile of each property; None for an empty quartile, whose border ties with the one below."""
+    figures = ndcg(measured.full, 10)
+
+    def group_of(values: NDArray[np.float64], of_users: NDArray[np.float64]) -> Group | None:
+        if not len(values):
+            return None
+        interval = bootstrap_interval(of_users, num_samples, seed)
+        return Group(len(values), float(values.min()), float(values.max()), interval)
+
+    result: dict[str, list[Group | None]] = {}
+    for name, values in cases.properties.items():
+        quartile = quartiles(values)
+        is_member = [quartile == number for number in range(NUM_GROUPS)]
+        result[name] = [group_of(values[members], figures[members]) for members in is_member]
     return result
 
 
@@ -240,7 +248,7 @@ def as_text(
     title: str,
     figures: Mapping[str, Interval],
     of_lists: Mapping[str, float],
-    groups: Mapping[str, Sequence[Group]],
+    groups: Mapping[str, Sequence[Group | None]],
     tests: Mapping[str, PairedTest],
 ) -> str:
     """All figures as Markdown."""
@@ -249,12 +257,18 @@ def as_text(
     lines += [f"| {name} | {value:.4f} |" for name, value in of_lists.items()]
     lines += ["", "| NDCG@10 by quartile of | lowest | | | highest |", "|---|---|---|---|---|"]
     for name, of_groups in groups.items():
-        cells = [f"{group.ndcg.mean:.4f} ({group.num_users} users)" if group.ndcg else "nobody" for group in of_groups]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(map(_cell, of_groups)) + " |")
     for name, test in tests.items():
         d = test.difference
         lines += ["", f"{name} minus the other's: {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}"]
     return "\n".join(lines)
+
+
+def _cell(group: Group | None) -> str:
+    if group is None:
+        return "nobody"
+    lowest, highest = (f"{round(value, 2):.12g}" for value in (group.lowest, group.highest))
+    return f"{group.ndcg.mean:.4f} ({group.num_users} users, {lowest} to {highest})"
 
 
 def _interval(interval: Interval) -> str:

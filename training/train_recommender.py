@@ -43,6 +43,7 @@ from cesrec_core.recommenders import (
     CountingRecommender,
     TrainableRecommender,
     build_recommender,
+    unread_settings,
 )
 from cesrec_core.recommenders.artifact import KIND, write_recommender
 from cesrec_core.recommenders.batches import batches_by_length, cut_windows, encode_histories, inputs_and_targets
@@ -91,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # After what can be refused has been refused: by one process, in its own words.
         if "RANK" not in os.environ:
             take_training_lock(checkpoint_folder(arguments.out)).close()
+            tell_unread_settings(config.train_recommender)
         restart_under_torchrun(__file__, config.train_recommender.num_processes, argv)
         processes = join_processes()
         summary = run(arguments, config, inputs, processes)
@@ -156,6 +158,12 @@ def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
             "telling when to stop. Bring longer histories, or set train_recommender.model to markov, which only counts."
         )
     return Inputs(dataset, split, cuts, held_out)
+
+
+def tell_unread_settings(settings: TrainRecommenderSection) -> None:
+    if unread := unread_settings(settings):
+        names = ", ".join(f"train_recommender.{name}" for name in unread)
+        logger.warning("%s: not read with model %s and loss %s", names, settings.model, settings.loss)
 
 
 def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes: ProcessGroup) -> dict[str, object]:

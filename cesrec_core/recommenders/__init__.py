@@ -5,7 +5,7 @@ contract tests run over the registry.
 """
 
 from cesrec_core.recommenders.protocol import PADDING_IDX, CountingRecommender, Recommender, TrainableRecommender, Vocabulary
-from cesrec_core.recommenders.registry import RECOMMENDERS, build_recommender
+from cesrec_core.recommenders.registry import RECOMMENDERS, build_recommender, unread_settings
 
 __all__ = [
     "PADDING_IDX",
@@ -15,4 +15,5 @@ __all__ = [
     "TrainableRecommender",
     "Vocabulary",
     "build_recommender",
+    "unread_settings",
 ]

@@ -1,4 +1,4 @@
-"""Which recommenders there are."""
+"""Which recommenders there are, and which settings they do not read."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +23,12 @@ RECOMMENDERS: dict[str, Callable[[list[str], TrainRecommenderSection], Trainable
     "markov": Markov,
     "popularity": Popularity,
 }
+# Fitted in one go: of what follows they read nothing, and popularity has one number for each item.
+COUNTING = ("markov", "popularity")
+OF_GRADIENTS = (
+    *("loss", "precision", "is_compiled", "num_blocks", "num_heads", "positions", "similarity", "dropout", "shift_windows"),
+    *("batch_size", "learning_rate", "averaged_epochs", "max_epochs", "patience_epochs"),
+)
 
 
 def build_recommender(item_ids: list[str], settings: TrainRecommenderSection, seed: int) -> TrainableRecommender:
@@ -30,3 +36,19 @@ def build_recommender(item_ids: list[str], settings: TrainRecommenderSection, se
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return RECOMMENDERS[settings.model](item_ids, settings)
+
+
+def unread_settings(settings: TrainRecommenderSection) -> list[str]:
+    """Names of settings that are not at their default and change nothing, by what else is set."""
+    by_gradients = settings.model not in COUNTING
+    is_read = {
+        **dict.fromkeys(OF_GRADIENTS, by_gradients),
+        "temperature": by_gradients and settings.similarity == "cosine",
+        "num_negatives": by_gradients and settings.loss != "cross_entropy",
+        "popular_negatives_share": by_gradients and settings.loss == "sampled_softmax",
+        "gbce_calibration": by_gradients and settings.loss == "gbce",
+        "markov_decay": settings.model == "markov",
+        "embedding_dim": settings.model != "popularity",
+        "max_history_items": settings.model != "popularity",
+    }
+    return [name for name in settings.model_dump(exclude_defaults=True) if not is_read.get(name, True)]

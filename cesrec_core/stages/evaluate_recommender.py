@@ -14,6 +14,7 @@ from cesrec_core.errors import ArtifactError
 from cesrec_core.progress import progress
 from cesrec_core.recommender_evaluation import (
     Cases,
+    Group,
     Measured,
     as_text,
     by_group,
@@ -34,6 +35,14 @@ log = logging.getLogger(__name__)
 def _questions(cases: Cases) -> tuple[list[str], list[str], list[int]]:
     """What is asked of a recommender: whom, for which item, after how many."""
     return cases.user_ids, cases.target_ids, cases.inputs.offsets.tolist()
+
+
+def _values(group: Group | None) -> dict[str, float]:
+    """One quartile as JSON."""
+    if group is None:
+        return {"num_users": 0}
+    borders = {"lowest": group.lowest, "highest": group.highest}
+    return {"num_users": group.num_users, **borders, **dataclasses.asdict(group.ndcg)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,12 +111,7 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
         "moment": moment,
         "num_users": len(cases.user_ids),
         "metrics": {name: dataclasses.asdict(interval) for name, interval in figures.items()} | of_lists,
-        "groups": {
-            name: [
-                {"num_users": group.num_users, **(dataclasses.asdict(group.ndcg) if group.ndcg else {})} for group in of_groups
-            ]
-            for name, of_groups in groups.items()
-        },
+        "groups": {name: list(map(_values, of_groups)) for name, of_groups in groups.items()},
         "against": None if against is None else str(against),
         "tests": {name: dataclasses.asdict(test) for name, test in tests.items()},
     }

@@ -1,10 +1,13 @@
 """The exact search against a full sort in float64."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cesrec_core import product_search
 from cesrec_core.errors import ArtifactError
@@ -135,6 +138,32 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, scores_per_block
     assert torch.allclose(whole.log_normaliser, blocked.log_normaliser, atol=1e-5)
 
 
+class LargestTensor(TorchDispatchMode):
+    """Watches what operations return."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return result
+
+
+def test_memory_does_not_grow_with_the_number_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that is made is larger than a block of scores, though vectors and lists of all users together would be."""
+    monkeypatch.setitem(product_search.SCORES_PER_BLOCK, "cpu", (60_000,))
+    largest = {}
+    items, allowed = torch.randn(201, 16), torch.ones(201, dtype=torch.bool)
+    for num_users in (1000, 5000):
+        users = torch.randn(num_users, 16)
+        with LargestTensor() as watched:
+            top_products(users, items, ItemLists.of([np.array([1])] * num_users), allowed, 10, is_normalised=True)
+        largest[num_users] = watched.numel
+    assert largest[1000] == largest[5000] <= 60_000
+
+
 def test_every_size_of_block_is_tried_twice_and_the_cheapest_stays() -> None:
     pace = Pace([10, 40, 160])
     seconds_per_row = {10: [9.0, 2.0], 40: [5.0, 1.0], 160: [3.0, 4.0]}
@@ -175,13 +204,30 @@ def test_normaliser_is_over_what_is_allowed_seen_or_not() -> None:
     assert found.log_normaliser.tolist() == pytest.approx([np.log(1.0 + np.exp(2.0))])
 
 
+def test_normaliser_where_float32_cannot_hold_exponentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores near 0, 500 and -500 nats, and around 82, where single exponentials fit and their sum does not."""
+    monkeypatch.setitem(product_search.EXPONENTIALS_AT_ONCE, "cpu", 3 * 4000)  # several rows at a time, and one left over
+    rng = np.random.default_rng(0)
+    items = torch.from_numpy(np.column_stack([np.ones(4000), rng.normal(size=4000)]).astype(np.float32))
+    levels = [0.0, 500.0, -500.0, 82.0, -82.0, 0.0, 88.0]
+    users = torch.tensor([[level, 1.0] for level in levels])
+    allowed = torch.from_numpy(rng.random(4000) < 0.9)
+    allowed[0] = False
+    nothing_seen = ItemLists.of([np.zeros(0, np.int64)] * len(users))
+    found = top_products(users, items, nothing_seen, allowed, 2, is_normalised=True).log_normaliser
+    expected = np.logaddexp.reduce(users.double().numpy() @ items[allowed].double().numpy().T, axis=1)
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-6, abs=1e-5)
+    assert 82.0 + float(items[:, 1].max()) < np.log(np.finfo(np.float32).max) < expected[3]
+
+
 def test_nobody_and_nothing() -> None:
     items = torch.randn(4, 2)
     nobody = top_products(torch.zeros(0, 2), items, ItemLists.of([]), torch.ones(4, dtype=torch.bool), 3)
     assert nobody.item_idx.shape == (0, 3)
     closed = top_products(
-        torch.ones(2, 2), items, ItemLists.of([np.array([1]), np.array([2])]), torch.zeros(4, dtype=torch.bool), 3
+        torch.ones(2, 2), items, ItemLists.of([np.array([1]), np.array([2])]), torch.zeros(4, dtype=torch.bool), 3, True
     )
+    assert closed.log_normaliser.tolist() == [-np.inf] * 2
     assert closed.item_idx.tolist() == [[0, 0, 0]] * 2
 
 

@@ -17,8 +17,10 @@ from cesrec_core.recommenders import (
     TrainableRecommender,
     Vocabulary,
     build_recommender,
+    unread_settings,
 )
 from cesrec_core.recommenders.artifact import VOCABULARY, load_recommender, save_recommender
+from cesrec_core.recommenders.losses import make_loss
 from cesrec_core.recommenders.popularity import Popularity
 
 ITEM_IDS = [f"item{number}" for number in range(20)]
@@ -34,7 +36,7 @@ VARIANTS = [
 
 
 def settings_for(name: str, positions: str = "learned", similarity: str = "dot") -> TrainRecommenderSection:
-    size = {"embedding_dim": 16, "num_blocks": 2, "num_heads": 2, "max_history_items": 8}
+    size = {"embedding_dim": 16, "num_blocks": 2, "num_heads": 1 if name == "gru4rec" else 2, "max_history_items": 8}
     kind = {"model": name, "positions": positions, "similarity": similarity}
     return TrainRecommenderSection(dropout=0.5, markov_decay=0.5, **size, **kind)
 
@@ -71,6 +73,59 @@ def zero_first_row(table: torch.Tensor) -> torch.Tensor:
 
 def test_registry_and_configuration_name_the_same_models() -> None:
     assert set(get_args(TrainRecommenderSection.model_fields["model"].annotation)) == set(RECOMMENDERS)
+
+
+# Another value than the default's, for what a model or a loss may read; the loop of training reads the rest.
+CHANGES = {
+    "num_negatives": 3,
+    "popular_negatives_share": 1.0,
+    "gbce_calibration": 0.1,
+    "markov_decay": 0.5,
+    "embedding_dim": 32,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "positions": "rotary",
+    "similarity": "cosine",
+    "temperature": 0.2,
+    "dropout": 0.4,
+    "max_history_items": 6,
+}
+
+
+def loss_of_a_batch(settings: TrainRecommenderSection) -> float:
+    """By the loss that the settings name; of those that count, a score."""
+    built = build_recommender(ITEM_IDS, settings, seed=1)
+    if isinstance(built, CountingRecommender):
+        rng = np.random.default_rng(2)
+        built.fit_counts([rng.integers(1, len(ITEM_IDS) + 1, size=12) for _ in range(30)])
+        return float(built.encode(torch.tensor([[2, 4, 6, *HISTORY]])) @ built.item_vectors()[4])
+    torch.manual_seed(0)
+    state = built.train().encode(torch.tensor([[2, 4, 6, *HISTORY]]))
+    loss = make_loss(settings, torch.arange(len(ITEM_IDS) + 1, dtype=torch.float64))
+    return loss(state, built.item_vectors(), torch.tensor([4]), torch.Generator().manual_seed(0)).item()
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax", "gbce", "bce"])
+@pytest.mark.parametrize("name", sorted(RECOMMENDERS))
+def test_settings_that_are_not_read_are_those_that_change_nothing(name: str, loss: str, similarity: str) -> None:
+    size = {"embedding_dim": 16, "max_history_items": 8, "num_negatives": 4, "markov_decay": 0.2}
+    as_it_comes = {"model": name, "loss": loss, "similarity": similarity, **size}
+    before = loss_of_a_batch(TrainRecommenderSection(**as_it_comes))
+    for setting, value in CHANGES.items():
+        if name == "gru4rec" and setting in ("num_heads", "positions"):
+            with pytest.raises(ValueError, match="gru4rec has no attention"):
+                TrainRecommenderSection(**{**as_it_comes, setting: value})
+            continue
+        changed = TrainRecommenderSection(**{**as_it_comes, setting: value})
+        if value == as_it_comes.get(setting):
+            continue
+        assert (setting in unread_settings(changed)) == (loss_of_a_batch(changed) == before), setting
+
+
+def test_defaults_are_not_told_as_unread() -> None:
+    assert unread_settings(TrainRecommenderSection(model="popularity")) == []
+    assert unread_settings(TrainRecommenderSection(model="markov", batch_size=7, markov_decay=0.5)) == ["batch_size"]
 
 
 def test_satisfies_the_protocol(model: TrainableRecommender) -> None:

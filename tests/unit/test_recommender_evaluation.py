@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import runpy
 import shutil
 from pathlib import Path
@@ -23,8 +24,10 @@ from cesrec_core.metrics import UNREACHABLE, full_ranks, hits, ndcg, reciprocal_
 from cesrec_core.recommender_evaluation import (
     Cases,
     Group,
+    Measured,
     as_text,
     attribute_entropy,
+    by_group,
     cases_of,
     coverage,
     measure,
@@ -94,6 +97,10 @@ def test_a_chain_knows_the_ring_and_popularity_does_not(dataset: Path, artifacts
     assert evaluate(dataset, popular)["metrics"]["NDCG@10"]["mean"] < 1.0
     sizes = [[group["num_users"] for group in groups] for groups in result["groups"].values()]
     assert all(sum(of_property) == NUM_USERS for of_property in sizes)
+    # Everybody had seven items before the test item, four of one colour and three of the other.
+    of_length, of_taste = result["groups"]["history length"], result["groups"]["entropy of taste"]
+    assert [(group.get("lowest"), group.get("highest")) for group in of_length] == [(7, 7), *[(None, None)] * 3]
+    assert of_taste[0]["lowest"] == pytest.approx(-(3 / 7 * math.log2(3 / 7) + 4 / 7 * math.log2(4 / 7)))
 
 
 def test_test_inputs_hold_the_validation_item(dataset: Path) -> None:
@@ -172,11 +179,11 @@ def test_groups_counts_and_novelty_of_a_dataset_by_hand(tmp_path: Path) -> None:
     trained_on = {"num_interactions": 2 + 3 + 4 + 5, "content_hash": prepared.content_hash()}
     cases = cases_of(whole, Manifest("recommender", "r", "leave_one_out", trained_on=trained_on), prepared.item_ids, "test")
     assert cases.target_ids == ["d", "e", "b", "e"]
-    assert cases.groups["history length"].tolist() == [0, 1, 2, 3]
+    assert quartiles(cases.properties["history length"]).tolist() == [0, 1, 2, 3]
     # In training: d twice, e never, b four times.
-    assert cases.groups["popularity of the target"].tolist() == [2, 0, 3, 0]
+    assert quartiles(cases.properties["popularity of the target"]).tolist() == [2, 0, 3, 0]
     # Inputs abc, aabc, fbcda, gfcdba: entropies 0, 0, of 1 3 1 in 5, of 1 1 3 1 in 6.
-    assert cases.groups["entropy of taste"].tolist() == [0, 0, 2, 3]
+    assert quartiles(cases.properties["entropy of taste"]).tolist() == [0, 0, 2, 3]
     of_item = dict(zip(prepared.item_ids, cases.num_users_of[1:].tolist(), strict=True))
     assert of_item == {"a": 2, "b": 4, "c": 2, "d": 2, "f": 2, "g": 1}
 
@@ -204,10 +211,30 @@ def test_as_much_other_data_is_refused(dataset: Path, artifacts: dict[str, Path]
 
 def test_an_empty_quartile_keeps_its_place() -> None:
     groups = {
-        "history length": [Group(3, Interval(0.5, 0.4, 0.6)), Group(0, None), Group(0, None), Group(1, Interval(1, 1, 1))]
+        "history length": [Group(3, 5.0, 1234.0, Interval(0.5, 0.4, 0.6)), None, None, Group(1, 9e6, 9e6, Interval(1, 1, 1))],
+        "entropy of taste": [Group(3, 0.0, 1.2345, Interval(0.5, 0.4, 0.6)), None, None, None],
     }
     lines = as_text("title", {}, {}, groups, {}).splitlines()
-    assert lines[-1] == "| history length | 0.5000 (3 users) | nobody | nobody | 1.0000 (1 users) |"
+    assert lines[-2:] == [
+        "| history length | 0.5000 (3 users, 5 to 1234) | nobody | nobody | 1.0000 (1 users, 9000000 to 9000000) |",
+        "| entropy of taste | 0.5000 (3 users, 0 to 1.23) | nobody | nobody | nobody |",
+    ]
+
+
+def test_groups_tell_their_borders_by_hand() -> None:
+    """Lengths 1 1 1 2 5 9: a quarter lies at or below 1, half at or below 1.5, three quarters at or below 4.25."""
+    lengths = np.array([1, 9, 1, 5, 1, 2], np.float64)
+    nobody = ItemLists.of([])
+    cases = Cases([], [], nobody, nobody, np.zeros(6, np.int64), {"history length": lengths}, np.zeros(1, np.int64), 0)
+    measured = Measured(np.array([1, 1, 3, 11, 2, 1]), np.zeros(6, np.int64), np.zeros((6, 10), np.int64))
+    of_length = by_group(measured, cases, num_samples=10, seed=0)["history length"]
+    # Ranks 1, 3 and 2 of those with one item: (1 + 1 / log2(4) + 1 / log2(3)) / 3.
+    assert [group and (group.num_users, group.lowest, group.highest, group.ndcg.mean) for group in of_length] == [
+        (3, 1.0, 1.0, pytest.approx((1 / math.log2(3) + 1 / math.log2(4) + 1) / 3)),
+        None,
+        (1, 2.0, 2.0, 1.0),
+        (2, 5.0, 9.0, 0.5),
+    ]
 
 
 def test_the_job_prints_json_last(

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -200,7 +201,8 @@ def test_mixed_precision_takes_nearly_the_same_steps(
     curves = []
     for precision in ("float32", "bfloat16"):
         caplog.clear()
-        settings = [f"model={model}", "positions=rotary", "max_epochs=3", f"precision={precision}"]
+        positions = "learned" if model == "gru4rec" else "rotary"
+        settings = [f"model={model}", f"positions={positions}", "max_epochs=3", f"precision={precision}"]
         values = [argument for setting in settings for argument in ("--set", f"train_recommender.{setting}")]
         assert train(dataset, tmp_path / precision, "--split", "leave_one_out", *values) == 0
         curves.append([record.args[1] for record in caplog.records if record.msg.startswith("epoch ")])
@@ -338,6 +340,28 @@ def test_two_processes_take_the_steps_that_one_does(dataset: Path, tmp_path: Pat
     assert two["popularity_ndcg_at_10"] == one["popularity_ndcg_at_10"]
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
+def test_two_processes_that_draw_negatives_learn_what_one_does(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, loss: str
+) -> None:
+    """Each draws for its own positions, and so many that an estimate lies near what it estimates."""
+    caplog.set_level("INFO")
+    arguments = ["--set", f"train_recommender.loss={loss}", "--set", "train_recommender.num_negatives=3000"]
+    arguments += ["--set", "train_recommender.max_epochs=12", "--split", "leave_one_out"]
+    assert train(dataset, tmp_path / "1", *arguments) == 0
+    arguments += ["--set", "train_recommender.num_processes=2"]
+    command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "2", *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        [float(value) for value in re.findall(r"epoch \d+: loss ([\d.]+)", logged)] for logged in (caplog.text, done.stderr)
+    )
+    assert len(one) == 12
+    assert two == pytest.approx(one, rel=0.05)
+    metrics = [load_recommender(tmp_path / number)[1].metrics for number in ("1", "2")]
+    assert metrics[1]["validation_ndcg_at_10"] == pytest.approx(metrics[0]["validation_ndcg_at_10"], abs=0.02)
 
 
 def test_training_stops_when_validation_does_and_keeps_the_best(
