@@ -1,6 +1,7 @@
 """How well utterances are understood, and how fast, on the path that ships.
 
     python tests/benchmarks/understanding.py --iard FILE.jsonl --items FILE.parquet [--model FOLDER] [--rounds 3] [--threads 1]
+        [--device cpu]
 
 FILE.jsonl has one utterance a line: dialogue_id, utterance, recommended_titles, labels (ACC, REJ, SEE, CRI-*, ...). Nothing is
 fitted on it. One half of the dialogues was read while rules and prototypes were written, the other half was not: both are
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = [json.loads(line) for line in options.iard.read_text(encoding="utf-8").splitlines()]
@@ -58,7 +60,7 @@ def main() -> int:
     truth = _truth(rows)
     for name, model in (("sentence model", options.model), ("rules alone", "")):
         started = time.perf_counter()
-        listener = open_listener(UnderstandFeedbackSection(model_path=model), vocabulary, "cpu")
+        listener = open_listener(UnderstandFeedbackSection(model_path=model), vocabulary, options.device)
         opened = time.perf_counter() - started
         seconds = []
         for _ in range(options.rounds):
