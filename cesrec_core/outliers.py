@@ -26,6 +26,9 @@ ITEMS_PER_BLOCK = 2**12
 DEVIATIONS_PER_MEDIAN = 1.4826
 # Of similarities. Nobody's items are so alike that a smaller spread could tell an outlier from a shade of meaning.
 MIN_DEVIATION = 0.02
+# Of `min_deviations`: an item is company to another where it lies no farther from it than an item half-way to standing out lies
+# from the core. At 1 a widely spread taste hides strays, at 0 it loses items of its own.
+COMPANY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ class OutlierRule:
         max_history_items: only so many of the newest items are read; older ones are never masked.
         min_deviations: mask only what lies so far below the history's median similarity, in robust standard deviations of
             the history's own similarities: the modified z-score (Iglewicz & Hoaglin 1993, who advise 3.5), and lies alone
-            there: items that are nearer to each other than to the core are another taste, not strays. None: mask in any case,
-            as the paper does.
+            there: an item that has another close by is of another taste, see `_has_company`. None: mask in any case, as the
+            paper does.
         space: which vectors of the catalogue are compared, see `CatalogueFeatures.in_space`.
         random_seed: mask at random places instead, as a control. A user's places hang on the history and the seed alone.
     """
@@ -172,6 +175,7 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
     of_history = torch.nn.functional.normalize(vectors[torch.from_numpy(history[read])].double(), dim=1)
     likeness = (of_history @ of_history[here]).numpy()
     likeness[here] = -np.inf
+    middle, deviation = _middle_and_deviation(similarities[None])
     nearest = (-likeness).argsort(kind="stable")[: min(num_nearest, len(read) - 1)]
     return Explanation(
         position=position,
@@ -179,7 +183,7 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
         similarity=float(similarities[here]),
         rank=1 + int(np.flatnonzero(order == here)[0]),
         num_ranked=len(read),
-        deviations=float(_deviations(similarities[None])[0, here]),
+        deviations=float((middle[0, 0] - similarities[here]) / deviation[0, 0]),
         nearest=[Neighbour(int(read[place]), float(likeness[place])) for place in nearest],
     )
 
@@ -235,8 +239,10 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rul
     if rule.min_deviations is None:
         stands_out, num_masked = is_compared, np.where(num_spare >= rule.num_masked, rule.num_masked, 0)
     else:
-        stands_out = is_compared & (_deviations(padded) >= rule.min_deviations)
-        stands_out &= ~_has_company(stands_out, padded, block, vectors)
+        middle, deviation = _middle_and_deviation(padded)
+        stands_out = is_compared & (middle - padded >= rule.min_deviations * deviation)
+        close = middle - COMPANY_SHARE * rule.min_deviations * deviation
+        stands_out &= ~_has_company(stands_out, padded, close, block, vectors)
         num_masked = np.minimum(stands_out.sum(axis=1), num_spare.clip(0, rule.num_masked))
     if rule.random_seed is not None:
         # As many as the rule would mask, anywhere: only where they lie is left to chance.
@@ -251,36 +257,48 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rul
     return is_masked[cells]
 
 
-def _deviations(similarities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How many robust standard deviations each similarity lies below its row's median; [B, L], NaN = no item."""
+def _middle_and_deviation(similarities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Median and robust standard deviation of each row of [B, L], NaN = no item; both [B, 1]."""
     count = (~np.isnan(similarities)).sum(axis=1)
-    below = _median(similarities, count)[:, None] - similarities
-    spread = _median(np.abs(below), count) * DEVIATIONS_PER_MEDIAN
-    result: NDArray[np.float64] = below / np.maximum(spread, MIN_DEVIATION)[:, None]
-    return result
+    middle = _median(similarities, count)[:, None]
+    deviation = _median(np.abs(middle - similarities), count) * DEVIATIONS_PER_MEDIAN
+    return middle, np.maximum(deviation, MIN_DEVIATION)[:, None]
 
 
 def _has_company(
-    stands_out: NDArray[np.bool_], similarities: NDArray[np.float64], block: ItemLists, vectors: Tensor
+    stands_out: NDArray[np.bool_],
+    similarities: NDArray[np.float64],
+    close: NDArray[np.float64],
+    block: ItemLists,
+    vectors: Tensor,
 ) -> NDArray[np.bool_]:
-    """Which items that stand out are nearer to another such item than to the user's core; [B, L].
+    """Which items that stand out are no strays; [B, L].
 
-    The median knows the larger of two tastes alone, and would give up the smaller one as outliers.
+    The median knows the larger of two tastes alone, and would give up items of the smaller one. They have company: another item
+    of the history whose similarity to them is at least `close`, [B, 1], or one that stands out, too, and is nearer to them than
+    the core.
     """
     result = np.zeros_like(stands_out)
-    users = np.flatnonzero(stands_out.sum(axis=1) > 1)
+    users = np.flatnonzero(stands_out.any(axis=1))
     if len(users) == 0:
         return result
     # Items that stand out come first, in their order, and a row keeps as many places as the longest has of them.
-    places = np.argsort(~stands_out[users], axis=1, kind="stable")[:, : int(stands_out.sum(axis=1).max())]
-    is_there = np.take_along_axis(stands_out[users], places, axis=1)
-    items = np.where(is_there, block.idx[block.offsets[users][:, None] + np.where(is_there, places, 0)], 0)
+    order = np.argsort(~stands_out[users], axis=1, kind="stable")
+    places = order[:, : int(stands_out.sum(axis=1).max())]
+    num_out = stands_out[users].sum(axis=1)[:, None]
+    is_there = np.arange(places.shape[1]) < num_out
+    has_vector = ~np.isnan(np.take_along_axis(similarities[users], order, axis=1))
+    items = np.where(has_vector, block.idx[block.offsets[users][:, None] + np.where(has_vector, order, 0)], 0)
     directions = torch.nn.functional.normalize(vectors[torch.from_numpy(items)].double(), dim=2)
-    likeness = (directions @ directions.transpose(1, 2)).round(decimals=SIMILARITY_DECIMALS).numpy()
-    likeness[~np.repeat(is_there[:, None], likeness.shape[1], axis=1)] = -np.inf
-    likeness[:, np.arange(likeness.shape[1]), np.arange(likeness.shape[1])] = -np.inf
-    has_company = is_there & (likeness.max(axis=2) > np.take_along_axis(similarities[users], places, axis=1))
-    user, place = np.nonzero(has_company)
+    likeness = directions[:, : places.shape[1]] @ directions.transpose(1, 2)
+    # [users, those that stand out, all items of the history in that order]
+    near = likeness.round(decimals=SIMILARITY_DECIMALS).numpy()
+    near[~np.repeat(has_vector[:, None], near.shape[1], axis=1)] = -np.inf
+    near[:, np.arange(near.shape[1]), np.arange(near.shape[1])] = -np.inf
+    has_company = near.max(axis=2) >= close[users]
+    near[~np.repeat((np.arange(near.shape[2]) < num_out)[:, None], near.shape[1], axis=1)] = -np.inf
+    has_company |= near.max(axis=2) > np.take_along_axis(similarities[users], places, axis=1)
+    user, place = np.nonzero(has_company & is_there)
     result[users[user], places[user, place]] = True
     return result
 

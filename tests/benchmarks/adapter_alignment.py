@@ -1,12 +1,13 @@
 """How well the Adapter aligns items that it has not seen, by dataset and extractor.
 
     python tests/benchmarks/adapter_alignment.py --dataset NAME=FOLDER [...] --extractor NAME=MODEL:POOLING [...] --work FOLDER
-        [--recommender NAME=FILE.yaml ...] [--set section.key=value ...]
+        [--recommender NAME=PLACE ...] [--set section.key=value ...]
 
-For each dataset a recommender is trained once (--recommender names its configuration, conf/local.yaml otherwise; the work
-folder keeps it), its items are embedded by each extractor, and an Adapter is fitted as the nightly job does: the width by
-validation items, figures of held-out items. Beside it stand two yardsticks with the same held-out items: the mean of the
-collaborative vectors, and ridge regression, whose penalty is chosen on the same validation items.
+For each dataset a recommender is trained once by conf/local.yaml, and kept in the work folder; with --recommender by the
+configuration file that PLACE is, or PLACE is the folder of an artifact that is there already. Its items are embedded by each
+extractor, and an Adapter is fitted as the nightly job does: the width by validation items, figures of held-out items. Beside
+it stand two yardsticks with the same held-out items: the mean of the collaborative vectors, and ridge regression, whose penalty
+is chosen on the same validation items.
 Prints a table, and one JSON object on the last line.
 """
 
@@ -40,16 +41,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--extractor", action="append", required=True, metavar="NAME=MODEL:POOLING")
-    parser.add_argument("--recommender", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--recommender", action="append", default=[], metavar="NAME=PLACE")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     options = parser.parse_args()
-    configurations = dict(pair.split("=", 1) for pair in options.recommender)
+    places = dict(pair.split("=", 1) for pair in options.recommender)
     results = []
     for pair in options.dataset:
         name, folder = pair.split("=", 1)
         catalogue = read_catalogue(Path(folder))
-        recommender = train(options, folder, configurations.get(name, str(ROOT / "conf" / "local.yaml")))
+        place = Path(places.get(name, ROOT / "conf" / "local.yaml"))
+        recommender = load_recommender(place)[0] if place.is_dir() else train(options, folder, str(place))
         for extractor in options.extractor:
             results += measure(name, catalogue, recommender, extractor, options.overrides)
     print(HEADER)

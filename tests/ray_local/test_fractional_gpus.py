@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-TWO_ON_ONE = """
-import sys, time
+THREE_HALVES = """
+import os, sys, time
 from pathlib import Path
 import pyarrow as pa
 import ray
@@ -20,16 +20,19 @@ class MeetsAnother:
     def __init__(self, folder):
         self.folder = folder
     def setup(self):
+        self.begun = time.time()
         (self.folder / ray.get_runtime_context().get_actor_id()).touch()
     def process(self, shard):
         deadline = time.monotonic() + 60
         while len(list(self.folder.iterdir())) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-        return pa.table({"gpu": [str(gpu) for gpu in ray.get_gpu_ids()], "actors": [len(list(self.folder.iterdir()))]})
+        time.sleep(1.5)  # long enough for a third, were there room for it
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return pa.table({"devices": [devices], "begun": [self.begun], "done": [time.time()], "process": [os.getpid()]})
 
 source, target, meeting = map(Path, sys.argv[1:])
 ray.init(num_cpus=4, num_gpus=1, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
-section = RaySection(num_actors=3, num_cpus_per_actor=0.5, num_gpus_per_actor=float("0.5"))
+section = RaySection(num_actors=3, num_cpus_per_actor=0.5, num_gpus_per_actor=0.5)
 map_shards(source, target, MeetsAnother(meeting), section)
 """
 
@@ -40,10 +43,13 @@ def test_two_actors_share_a_gpu_and_a_third_waits(tmp_path: Path) -> None:
     meeting.mkdir()
     for number in range(3):
         pq.write_table(pa.table({"number": [number]}), source / f"part-{number}.parquet")
-    command = [sys.executable, "-c", TWO_ON_ONE, str(source), str(target), str(meeting)]
+    command = [sys.executable, "-c", THREE_HALVES, str(source), str(target), str(meeting)]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     subprocess.run(command, check=True, timeout=240, env=environment)
     answers = [pq.read_table(file).to_pylist()[0] for file in sorted(target.glob("*.parquet"))]
-    assert {answer["gpu"] for answer in answers} == {"0"}
-    # Two shards were on the GPU together; had a third actor been let on to it, three would have met.
-    assert sorted(answer["actors"] for answer in answers)[:2] == [2, 2]
+    assert [answer["devices"] for answer in answers] == ["0"] * 3
+    assert len({answer["process"] for answer in answers}) == 3
+    first, second, third = sorted(answers, key=lambda answer: answer["begun"])
+    assert second["begun"] < first["done"]
+    # Only when one had gone was there room again.
+    assert third["begun"] > min(first["done"], second["done"])

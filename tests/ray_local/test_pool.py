@@ -124,6 +124,13 @@ class CountsSetups(Double):
         (self.folder / f"setup-{ray.get_runtime_context().get_actor_id()}").touch(exist_ok=False)
 
 
+class TellsThreads(Double):
+    """number -> threads of its tokenizers."""
+
+    def process(self, shard: pa.Table) -> pa.Table:
+        return pa.table({"number": [int(os.environ["RAYON_NUM_THREADS"])] * len(shard)})
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Numbers 0 to 9 in shards of 4, 4 and 2."""
@@ -374,6 +381,12 @@ def test_a_worker_is_set_up_once_per_actor(source: Path, target: Path, tmp_path:
     map_shards(source, target, CountsSetups(tmp_path), section(num_actors=1))
     assert len(list(tmp_path.glob("setup-*"))) == 1
     assert numbers(target) == DOUBLED
+
+
+def test_a_worker_has_as_many_threads_as_it_was_given_cpus(source: Path, target: Path) -> None:
+    map_shards(source, target, TellsThreads(), section(num_actors=1, num_cpus_per_actor=float(total_cpus())))
+    assert set(numbers(target)) == {total_cpus()}
+    assert total_cpus() > 1
 
 
 def test_more_actors_than_the_cluster_has_room_for(source: Path, target: Path) -> None:

@@ -136,9 +136,9 @@ def test_adaptive_masks_only_what_stands_out_of_the_users_own_spread(degrees: tu
     assert found.positions.tolist() == masked
 
 
-@pytest.mark.parametrize("num_of_second_taste", [2, 4, 6, 8, 10])
+@pytest.mark.parametrize("num_of_second_taste", [0, 2, 4, 6, 8, 10])
 @pytest.mark.parametrize("noise", [0.1, 0.3])
-def test_adaptive_leaves_whole_who_has_two_tastes(num_of_second_taste: int, noise: float) -> None:
+def test_adaptive_leaves_whole_who_has_one_taste_or_two(num_of_second_taste: int, noise: float) -> None:
     """1,000 users of 20 items around two directions of their own, in 32 dimensions; a stray item of a third is found."""
     rng = np.random.default_rng(0)
     num_users, length, width = 1000, 20, 32
@@ -155,11 +155,8 @@ def test_adaptive_leaves_whole_who_has_two_tastes(num_of_second_taste: int, nois
         found = find_outliers(users, vectors, adaptive)
         return np.array([[place in one.positions for place in range(length)] for one in found])
 
-    assert masked(which)[:, :num_of_second_taste].mean() < 0.02
-    # Single items of either taste: what so many deviations let through in 20 draws of a normal distribution.
-    assert masked(which).any(axis=1).mean() < 0.12
-    if num_of_second_taste <= 4:
-        assert masked(which_with_stray)[:, -1].mean() > 0.5
+    assert not masked(which).any()
+    assert masked(which_with_stray)[:, -1].mean() > 0.5
 
 
 def test_adaptive_masks_two_strays_that_have_nothing_in_common() -> None:
@@ -195,7 +192,7 @@ def test_a_random_control_masks_as_many_as_the_adaptive_rule_and_anywhere() -> N
 
 
 def test_deviations_by_hand() -> None:
-    """Similarities to u, with the median absolute deviation of five numbers."""
+    """Similarities to u, with the median absolute deviation of five numbers. What lies at 35 degrees has company at 10."""
     vectors = around(0, 10, -20, 35, -120)
     user = np.arange(5)
     [found] = find_outliers(histories(user), vectors, rule())
@@ -203,7 +200,8 @@ def test_deviations_by_hand() -> None:
     expected = (np.median(found.similarities) - found.similarities) / deviation
     explained = [explain(user, vectors, ADAPTIVE, position) for position in range(5)]
     assert [reason.deviations for reason in explained] == pytest.approx(expected, abs=1e-4)
-    assert [reason.is_masked for reason in explained] == (expected >= 3.5).tolist()
+    assert (expected >= 3.5).tolist() == [False, False, False, True, True]
+    assert [reason.is_masked for reason in explained] == [False, False, False, False, True]
 
 
 def test_random_masks_have_the_same_size_as_the_rule_gives() -> None:
