@@ -13,6 +13,12 @@ def matrix(column: pa.ChunkedArray) -> np.ndarray:
     return np.array(array.flatten().to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(array), -1)
 
 
+def lists_of(rows: np.ndarray) -> pa.ListArray:
+    """The rows of a matrix [rows, width] as a column of lists; raises ArrowInvalid above 2**31 numbers."""
+    offsets = np.arange(len(rows) + 1) * rows.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), rows.ravel())
+
+
 def places_in(lists: pa.ListArray | pa.ChunkedArray, value_set: pa.Array) -> ItemLists:
     """B lists of strings as the places of these in `value_set`, from 0; strings that it lacks are left out, null is empty."""
     array = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists

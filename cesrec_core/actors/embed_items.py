@@ -5,6 +5,7 @@ import pyarrow as pa
 
 from cesrec_core import columns as c
 from cesrec_core.actors.devices import device_of_worker
+from cesrec_core.arrow import lists_of
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.extractor import Extractor
 from cesrec_core.schemas import ITEM_EMBEDDINGS
@@ -38,6 +39,6 @@ class EmbedItems:
         columns = {
             c.TEXT_HASH: shard[c.TEXT_HASH],
             c.EXTRACTOR_ID: [self.extractor_id] * len(shard),
-            c.SEMANTIC_EMBEDDING: list(vectors),
+            c.SEMANTIC_EMBEDDING: lists_of(vectors),
         }
         return pa.table(columns, schema=ITEM_EMBEDDINGS.arrow_schema())

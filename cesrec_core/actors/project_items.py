@@ -9,7 +9,7 @@ import torch
 from cesrec_core import columns as c
 from cesrec_core.actors.devices import device_of_worker
 from cesrec_core.adapter import load_adapter
-from cesrec_core.arrow import matrix
+from cesrec_core.arrow import lists_of, matrix
 from cesrec_core.errors import ArtifactError
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS
 
@@ -42,6 +42,6 @@ class ProjectItems:
             c.TEXT_HASH: shard[c.TEXT_HASH],
             c.EXTRACTOR_ID: [self.extractor_id] * len(shard),
             c.ADAPTER_ID: [self.adapter_id] * len(shard),
-            c.ALIGNED_EMBEDDING: list(np.concatenate(aligned)) if aligned else [],
+            c.ALIGNED_EMBEDDING: lists_of(np.concatenate(aligned)) if aligned else [],
         }
         return pa.table(columns, schema=ALIGNED_EMBEDDINGS.arrow_schema())
