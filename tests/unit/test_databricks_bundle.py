@@ -133,6 +133,9 @@ def _check_rooms(configs: dict[str, Config], bundle: dict[str, Any]) -> None:
         assert config.warehouse.path == f"/Volumes/{catalog}/{SCHEMA_AS_MADE}/warehouse"
         assert config.ray.address == "spark"
         assert config.ray.cpus_per_spark_node in (6, bundle["variables"]["ray_cpus_per_gpu_node"]["default"])
+        # Else a GPU would have nobody to work on it.
+        per_node = max(1, config.ray.gpus_per_spark_node)
+        assert per_node * config.ray.num_cpus_per_actor <= config.ray.cpus_per_spark_node
 
 
 def test_every_variable_is_used_and_every_one_that_is_used_is_there(bundle: dict[str, Any]) -> None:
