@@ -1,8 +1,8 @@
 """The items with the greatest dot products, exactly: every item is scored for every user, block by block.
 
-Scores are made in float32; what decides the order are dot products of the best few in float64. So a list hangs neither on the
-size of a block nor on the order in which a processor adds numbers up, and a user gets the same list alone or among a million,
-on a CPU or on a GPU. Equal products go by item_idx.
+Scores are made in float32; what decides the order are dot products of the best few in float64. So from the same vectors a user
+gets the same list, whatever the size of a block and the order in which a processor adds numbers up: alone or among a million,
+on a CPU or on a GPU. (Vectors that two devices make of the same history differ by rounding.) Equal products go by item_idx.
 
 Dimensions: B users, D embedding_dim, V items, C items that may be chosen, k length of a list.
 """
