@@ -22,6 +22,8 @@ from cesrec_core.item_lists import ItemLists
 SCORES_PER_BLOCK = {"cpu": (2 * 2**20, 8 * 2**20, 32 * 2**20), "cuda": (256 * 2**20,)}
 # Exponentials of scores that are held at once: few enough to be added up where they were made, in the cache.
 EXPONENTIALS_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}
+# Numbers in float64 that are multiplied at once: few enough to stay in the cache.
+FACTORS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
 # Terms that float32 cannot hold add less than a billionth to a sum above this, for any number of items there may be.
 LEAST_PLAIN_SUM = 1e-18
 # Candidates beyond k whose products are made in float64; a tie or a near tie at the end of those takes the wider net.
@@ -221,7 +223,10 @@ class _Search:
         """item_idx and products [b, k] of the best among the columns [b, c], whose products are made in float64."""
         columns, _ = columns.sort(dim=1)
         # Not a matrix product: that adds up in an order which hangs on its shape, and equal items would differ in the last bit.
-        exact = (self.vectors[columns].double() * vectors.double()[:, None]).sum(dim=2)  # [b, c]
+        exact = torch.empty(columns.shape, dtype=torch.float64, device=columns.device)  # [b, c]
+        rows = max(1, FACTORS_AT_ONCE[columns.device.type] // max(1, columns.shape[1] * vectors.shape[1]))
+        for some, theirs, products in zip(vectors.split(rows), columns.split(rows), exact.split(rows), strict=True):
+            torch.sum(self.vectors[theirs].double().mul_(some.double()[:, None]), dim=2, out=products)
         exact = exact.masked_fill(scores.gather(1, columns) == -torch.inf, -torch.inf)
         in_order, places = exact.sort(dim=1, descending=True, stable=True)
         in_order, places = in_order[:, : self.k], places[:, : self.k]
