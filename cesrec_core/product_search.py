@@ -170,7 +170,7 @@ class _Search:
             torch.sum(exponentials, dim=1, out=out[start : start + len(part)])
         is_plain = (out > LEAST_PLAIN_SUM) & (out < torch.inf)
         out.log_()
-        for rows in torch.nonzero(~is_plain).flatten().split(len(self._exponentials)):
+        for rows in torch.split(torch.nonzero(~is_plain).flatten(), len(self._exponentials)):
             out[rows] = scores[rows].logsumexp(dim=1)
 
     def remove_seen(self, scores: Tensor, seen: ItemLists) -> None:
@@ -224,9 +224,11 @@ class _Search:
         columns, _ = columns.sort(dim=1)
         # Not a matrix product: that adds up in an order which hangs on its shape, and equal items would differ in the last bit.
         exact = torch.empty(columns.shape, dtype=torch.float64, device=columns.device)  # [b, c]
-        rows = max(1, FACTORS_AT_ONCE[columns.device.type] // max(1, columns.shape[1] * vectors.shape[1]))
-        for some, theirs, products in zip(vectors.split(rows), columns.split(rows), exact.split(rows), strict=True):
-            torch.sum(self.vectors[theirs].double().mul_(some.double()[:, None]), dim=2, out=products)
+        step = max(1, FACTORS_AT_ONCE[columns.device.type] // max(1, columns.shape[1] * vectors.shape[1]))
+        for start in range(0, len(vectors), step):
+            rows = slice(start, start + step)
+            factors = self.vectors[columns[rows]].double().mul_(vectors[rows].double()[:, None])
+            torch.sum(factors, dim=2, out=exact[rows])
         exact = exact.masked_fill(scores.gather(1, columns) == -torch.inf, -torch.inf)
         in_order, places = exact.sort(dim=1, descending=True, stable=True)
         in_order, places = in_order[:, : self.k], places[:, : self.k]
