@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 MAX_UTTERANCE_CHARACTERS = 1000
@@ -83,8 +84,10 @@ def clean_text(text: str, max_characters: int) -> str:
     'less horror please'
     """
     # Longer input than this cannot matter after the cap; it would only make the loop below slow on purpose-built text.
-    text = unicodedata.normalize("NFKC", text[: 4 * max_characters])
-    text = "".join(character if _is_printable(character) else " " for character in text)
+    text = text[: 4 * max_characters]
+    if not (text.isascii() and text.isprintable()):
+        text = unicodedata.normalize("NFKC", text)
+        text = "".join(character if _is_printable(character) else " " for character in text)
     # Removing one token can join the halves of another, so until nothing changes.
     while (shorter := _TEMPLATE_TOKENS.sub("", text)) != text:
         text = shorter
@@ -100,6 +103,8 @@ def quoted(utterance: str, max_characters: int = MAX_UTTERANCE_CHARACTERS) -> st
     return re.sub('["\u201c\u201d\u201e\u00ab\u00bb]', "'", clean_text(utterance, max_characters))
 
 
+# A catalogue has few attributes, and some of them is said in every sentence that is made up.
+@lru_cache(maxsize=1 << 14)
 def attribute_words(attribute: str) -> str:
     """An attribute as a person would write it: lower case, in words.
 

@@ -47,7 +47,7 @@ from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings, PairS
 from cesrec_core.constructor.training import BatchStream
 from cesrec_core.constructor.validation import ValidationSet, measure, validation_set
 from cesrec_core.datasets import Catalogue, Dataset, read_catalogue, read_dataset
-from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+from cesrec_core.errors import CesrecError, ConfigError, InputDataError, StageError
 from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.job_parser import JobParser
 from cesrec_core.locks import checkpoint_folder, take_training_lock
@@ -133,6 +133,11 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
         engine.backward(deciding + COPYING_WEIGHT * copying)
         engine.step()
         losses.append((deciding.item(), copying.item()))
+        if not np.isfinite(losses[-1]).all():
+            raise StageError(
+                f"Training diverged: the loss of step {step + 1} is not finite. Lower finetune_constructor.learning_rate and "
+                ".projection_learning_rate."
+            )
         report(bar, step, losses, num_slots / (time.monotonic() - began))
         if (step + 1) % section.checkpoint_every_steps == 0 and step + 1 < section.num_steps:
             progress.position = batches.position()
@@ -345,8 +350,9 @@ def gathered(engine: Any) -> dict[str, torch.Tensor]:
 
 
 def report(progress: Any, step: int, losses: list[tuple[float, float]], slots_per_second: float) -> None:
-    """A progress bar on a terminal, plain lines elsewhere. Slots are tokens and items, of this process, without padding."""
-    if (step + 1) % STEPS_PER_LOG_LINE and step > 0:
+    """A progress bar on a terminal, plain lines elsewhere, the first and the last step among them. Slots are tokens and items,
+    of this process, without padding."""
+    if (step + 1) % STEPS_PER_LOG_LINE and step > 0 and step + 1 < progress.total:
         return
     deciding, copying = np.mean(losses[-STEPS_PER_LOG_LINE:], axis=0)
     if not sys.stderr.isatty() and torch.distributed.get_rank() == 0:
@@ -399,6 +405,10 @@ def read_item_features(path: Path, catalogue: Catalogue) -> ItemFeatures:
             raise InputDataError(
                 f"{path}: `{name}` should have one row for each of the {len(catalogue)} items of items.parquet, sorted "
                 f"by item_id; found {found}. Write it again from this catalogue."
+            )
+        if num_bad := int((~torch.isfinite(tensors[name])).any(1).sum()):
+            raise InputDataError(
+                f"{path}: `{name}` of {num_bad} items is not finite. Give items without such a vector zeros, or leave them out."
             )
     return ItemFeatures(catalogue.titles, catalogue.attributes, tensors["semantic"].float(), tensors["collaborative"].float())
 

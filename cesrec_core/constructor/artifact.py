@@ -49,7 +49,7 @@ def save_constructor(
         trained: the trained tensors by name, where they do not live in `model` (ZeRO-3 spreads them over processes).
 
     Raises:
-        ArtifactError: a trained tensor is missing or empty; nothing is written.
+        ArtifactError: a trained tensor is missing, empty or not finite; nothing is written.
     """
     # Late, as in `ItemConstructor.build`.
     from peft import get_peft_model_state_dict
@@ -137,6 +137,8 @@ def _refuse_incomplete(model: ItemConstructor, tensors: Mapping[str, torch.Tenso
     for name in model.trainable():
         if name not in tensors or tensors[name].numel() == 0:
             raise ArtifactError(f"The trained tensor {name} is missing or empty. Gather it from all processes before saving.")
+        if not torch.isfinite(tensors[name]).all():
+            raise ArtifactError(f"The trained tensor {name} is not finite. Lower the learning rates, and train again.")
 
 
 def _persistent_buffers(model: ItemConstructor) -> set[str]:

@@ -5,6 +5,7 @@ Only interactions that the caller passes are ever used: give training histories,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ MIN_CONTEXT_ITEMS = 2
 # A near miss is one of this many nearest items in the collaborative space.
 _NUM_NEIGHBOURS = 50
 _NEAR_MISS_SHARE = 0.5
+_NUM_REMEMBERED = 1 << 14
 # What a recommender would have shown: this many popular items, for feedback about the place after the history.
 _NUM_SHOWN = 10
 # Of the words that say nothing.
@@ -81,6 +83,9 @@ class PairDrawer:
         self.settings = settings
         norms = np.linalg.norm(collaborative, axis=1, keepdims=True)
         self._directions = (collaborative / np.maximum(norms, 1e-12)).astype(np.float32)
+        self._attribute_sets = [frozenset(of_item) for of_item in attributes]
+        # Of popular items they are asked for again and again, and finding them is a pass over the catalogue.
+        self._near_misses = lru_cache(_NUM_REMEMBERED)(self._find_near_misses)
         self._popularity = np.cumsum(num_interactions / max(1, num_interactions.sum()))  # float64 [N]
 
     def draw(self, history: np.ndarray, rng: np.random.Generator) -> TrainingPair:
@@ -115,37 +120,39 @@ class PairDrawer:
     def _say(self, wanted: np.ndarray, shown: Sequence[int], rng: np.random.Generator) -> str:
         if rng.random() < self.settings.vague_share:
             return off_topic_utterance(rng) if rng.random() < _OFF_TOPIC_SHARE else vague_utterance(rng)
-        truths = [self.attributes[int(code)] for code in wanted]
+        true_codes = wanted.tolist()
+        truths = [self.attributes[code] for code in true_codes]
         # The wish is of one of the places; nothing true of any of them is turned down.
         wish = truths[int(rng.integers(len(truths)))]
         true_of_any = {attribute for attributes in truths for attribute in attributes}
         others = [[attribute for attribute in self.attributes[code] if attribute not in true_of_any] for code in shown]
-        titles = [self.titles[code] for code in shown if code not in wanted]
+        titles = [self.titles[code] for code in shown if code not in true_codes]
         return simulate_utterance(wish, others, rng, self.settings.max_attributes, self.settings.unwanted_share, titles)
 
     def _draw_positions(self, window: np.ndarray, num_masked: int, rng: np.random.Generator) -> np.ndarray:
         """Places to hide, ascending. One utterance is to fit them all, so the later ones share an attribute with the
         first where the window has such places."""
         first = int(rng.integers(len(window)))
-        wish = set(self.attributes[int(window[first])])
-        is_alike = np.array([not wish.isdisjoint(self.attributes[int(code)]) for code in window])
-        order = rng.permutation(len(window))
-        order = order[order != first]
-        order = order[np.argsort(~is_alike[order], kind="stable")]
-        return np.sort(np.append(order[: num_masked - 1], first))
+        wish = self._attribute_sets[int(window[first])]
+        order = [place for place in rng.permutation(len(window)).tolist() if place != first]
+        order.sort(key=lambda place: wish.isdisjoint(self._attribute_sets[int(window[place])]))
+        return np.array(sorted([first, *order[: num_masked - 1]]))
 
     def _draw_corruption(self, true_code: int, rng: np.random.Generator) -> int:
         if rng.random() >= _NEAR_MISS_SHARE:
             return int(self._draw_popular(1, rng)[0])
+        candidates = self._near_misses(true_code)
+        return candidates[int(rng.integers(len(candidates)))]
+
+    def _find_near_misses(self, true_code: int) -> list[int]:
+        """Of the nearest items those that share no attribute with the true one, or all where there is none, by item code."""
         similarities = self._directions @ self._directions[true_code]
         similarities[true_code] = -np.inf
         num_neighbours = min(_NUM_NEIGHBOURS, len(similarities) - 1)
         # Sorted, because argpartition leaves the order open and a draw must be reproducible.
-        near = np.sort(np.argpartition(-similarities, num_neighbours - 1)[:num_neighbours])
-        wish = set(self.attributes[true_code])
-        unlike = [int(code) for code in near if wish.isdisjoint(self.attributes[int(code)])]
-        candidates = unlike or [int(code) for code in near]
-        return candidates[int(rng.integers(len(candidates)))]
+        near: list[int] = np.sort(np.argpartition(-similarities, num_neighbours - 1)[:num_neighbours]).tolist()
+        wish = self._attribute_sets[true_code]
+        return [code for code in near if wish.isdisjoint(self._attribute_sets[code])] or near
 
     def _draw_popular(self, num_items: int, rng: np.random.Generator) -> np.ndarray:
         codes = np.searchsorted(self._popularity, rng.random(num_items), side="right")

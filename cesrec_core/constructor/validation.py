@@ -104,8 +104,8 @@ def place_ranks(
                 codes = seen[start + row]
                 logits[place, torch.from_numpy(codes[codes != int(batch.targets[place])]).long()] = float("-inf")
         true_logits = logits.gather(1, batch.targets.unsqueeze(1))
-        # Ties count against the model, or a collapsed one would score perfectly.
-        found = (logits >= true_logits).sum(1).cpu().numpy()
+        # Ties count against the model, and so does what is no number, or a collapsed one would score perfectly.
+        found = (~(logits < true_logits)).sum(1).cpu().numpy()
         ranks += np.split(found, np.cumsum([int(pair.masked.sum()) for pair in chunk])[:-1])
     model.train(was_training)
     return ranks

@@ -134,13 +134,16 @@ def test_features_of_other_widths_are_refused(saved: tuple[ItemConstructor, Path
         load_constructor(folder, llama, tiny_items(collaborative_width=7))
 
 
-def test_an_empty_or_missing_trained_tensor_is_refused_before_writing(llama: Path, tmp_path: Path) -> None:
+def test_an_empty_missing_or_broken_trained_tensor_is_refused_before_writing(llama: Path, tmp_path: Path) -> None:
     model = ItemConstructor.build(llama, ConstructorSettings(num_layers=1, lora_rank=2), tiny_items())
     trained = {name: parameter.detach() for name, parameter in model.trainable().items()}
     name = next(name for name in trained if "lora_A" in name)
     for broken in ({**trained, name: torch.empty(0)}, {other: tensor for other, tensor in trained.items() if other != name}):
         with pytest.raises(ArtifactError, match=r"lora_A.* is missing or empty\. Gather it from all processes"):
             save_constructor(tmp_path, model, llama, Manifest("constructor", "c1", "all"), broken)
+    with pytest.raises(ArtifactError, match=r"lora_A.* is not finite\. Lower the learning rates"):
+        diverged = {**trained, name: torch.full_like(trained[name], torch.nan)}
+        save_constructor(tmp_path, model, llama, Manifest("constructor", "c1", "all"), diverged)
     assert not (tmp_path / "manifest.json").exists()
 
 

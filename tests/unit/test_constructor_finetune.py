@@ -24,7 +24,7 @@ from cesrec_core.config import FinetuneConstructorSection, parse_config
 from cesrec_core.constructor.artifact import load_constructor
 from cesrec_core.constructor.model import ItemFeatures
 from cesrec_core.datasets import Catalogue, Dataset, Histories
-from cesrec_core.errors import ConfigError
+from cesrec_core.errors import ConfigError, InputDataError
 
 ROOT = Path(__file__).parents[2]
 NUM_ITEMS = 30
@@ -93,7 +93,7 @@ def test_a_finished_training_leaves_an_artifact_that_loads_and_one_line_of_metri
     assert (header, len(steps)) == ("deciding,copying", 4)
     # A tenth of four steps is one.
     assert float(steps[0].split(",")[0]) == pytest.approx(metrics["loss_first"], abs=1e-6)
-    assert re.search(r"step 1 of 4: .* nats; [1-9]\d* slots/s", result.stderr)
+    assert re.findall(r"step (\d) of 4: .* nats; [1-9]\d* slots/s", result.stderr) == ["1", "4"]
     attributes = [(("Red", "Blue", "Green")[code % 3],) for code in range(NUM_ITEMS)]
     items = ItemFeatures(
         [f"Thing {code}" for code in range(NUM_ITEMS)], attributes, torch.zeros(NUM_ITEMS, 6), torch.zeros(NUM_ITEMS, 4)
@@ -151,13 +151,25 @@ def test_checkpointed_activations_change_memory_and_not_the_weights(world: Path,
         torch.testing.assert_close(tensor, without[name], rtol=1e-4, atol=1e-6)
 
 
-def test_two_processes_under_zero3_leave_a_complete_adapter(world: Path) -> None:
-    """`measure` has reloaded it; here every tensor has elements, and the second process has learned something too."""
-    result = finetune(world, deepspeed_config="conf/deepspeed/zero3.json", num_processes=2)
-    assert result.returncode == 0, result.stderr
-    tensors = saved_tensors(world / "out")
-    assert all(tensor.numel() > 0 and torch.isfinite(tensor).all() for tensor in tensors.values())
-    assert any(name.endswith("lora_B.weight") and tensor.abs().max() > 0 for name, tensor in tensors.items())
+def test_two_processes_under_zero3_save_what_they_save_under_zero2(world: Path) -> None:
+    """ZeRO-3 spreads every tensor over the processes, ZeRO-2 none: what is gathered has to be what was never apart."""
+    for stage in ("zero2", "zero3"):
+        result = finetune(world, deepspeed_config=f"conf/deepspeed/{stage}.json", num_processes=2)
+        assert result.returncode == 0, result.stderr
+        (world / "out").rename(world / stage)
+    together, gathered = saved_tensors(world / "zero2"), saved_tensors(world / "zero3")
+    assert together.keys() == gathered.keys()
+    for name, tensor in gathered.items():
+        torch.testing.assert_close(tensor, together[name], rtol=1e-4, atol=1e-6)
+    # LoRA's second half starts at zero.
+    assert any(name.endswith("lora_B.weight") and tensor.abs().max() > 0 for name, tensor in gathered.items())
+
+
+def test_a_training_that_diverges_is_not_published(world: Path) -> None:
+    result = finetune(world, learning_rate=1e30, projection_learning_rate=1e30)
+    assert result.returncode == 1
+    assert "Training diverged: the loss of step 2 is not finite. Lower finetune_constructor.learning_rate" in result.stderr
+    assert not (world / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -199,6 +211,15 @@ def test_features_of_another_catalogue_are_refused(world: Path) -> None:
     result = finetune(world)
     assert result.returncode == 3
     assert "should have one row for each of the 30 items" in result.stderr
+
+
+def test_features_that_are_no_numbers_are_refused(script: ModuleType, tmp_path: Path) -> None:
+    vectors = {"semantic": torch.ones(3, 6), "collaborative": torch.ones(3, 4)}
+    vectors["collaborative"][1:, 2] = torch.tensor([torch.nan, torch.inf])
+    save_file(vectors, tmp_path / "features.safetensors")
+    catalogue = Catalogue(["a", "b", "c"], ["A", "B", "C"], [(), (), ()])
+    with pytest.raises(InputDataError, match="`collaborative` of 2 items is not finite"):
+        script.read_item_features(tmp_path / "features.safetensors", catalogue)
 
 
 @pytest.fixture(scope="module")

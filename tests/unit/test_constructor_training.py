@@ -186,6 +186,12 @@ def test_ranks_count_better_items_among_the_candidates(model: ItemConstructor) -
     assert place_ranks(model, pairs, 2, seen)[0].tolist() == [rank(logits[0], 2, {1, 3, 6, 7})]
 
 
+@torch.no_grad()
+def test_a_model_that_has_no_numbers_ranks_everything_last(model: ItemConstructor) -> None:
+    model.text_query.bias.fill_(torch.nan)
+    assert [places.tolist() for places in place_ranks(model, [pair("red", [1, 2, 3], [1, 2])], 1)] == [[NUM_ITEMS] * 2]
+
+
 def test_shuffling_gives_everybody_somebody_elses_words() -> None:
     pairs = [pair(words, [1, 2], [1]) for words in "abc"]
     assert [each.feedback for each in shuffled_words(pairs)] == ["b", "c", "a"]
