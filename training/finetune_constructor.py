@@ -5,8 +5,9 @@
 
 FOLDER holds interactions.parquet and items.parquet; with --pairs, which the nightly job has Spark draw, its items.parquet is
 enough. FILE holds `semantic` [N, E] and `collaborative` [N, D] in the order of the items sorted by item_id.
-`finetune_constructor.num_processes` above 1 starts that many through torchrun. A training that was interrupted goes on when the
-same command is given again: checkpoints lie in OUT.checkpoint, on storage that all nodes share.
+`finetune_constructor.num_processes` above 1 starts that many through torchrun; on several nodes, start torchrun with this file
+on each. Pairs that were drawn beforehand keep a GPU busier. A training that was interrupted goes on when the same command is
+given again: checkpoints lie in OUT.checkpoint, on storage that all nodes share.
 Progress goes to standard error; the last line of standard output is one JSON object with the metrics.
 """
 
@@ -161,7 +162,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
         fresh = ItemConstructor.build(base_folder, engine.module.settings, items)
         save_constructor(scratch, fresh, base_folder, manifest, trained)
         saved = load_constructor(scratch, base_folder, items)
-        metrics |= measure(saved, lessons.examples, section.batch_size, config.run.seed)
+        metrics |= validated(saved, engine.device, lessons.examples, section.batch_size, config.run.seed)
         save_constructor(scratch, fresh, base_folder, dataclasses.replace(manifest, metrics=metrics), trained)
         np.savetxt(scratch / "losses.csv", losses, fmt="%.6f", delimiter=",", header="deciding,copying", comments="")
         plot_losses(losses, scratch / "losses.png")
@@ -347,6 +348,17 @@ def gathered(engine: Any) -> dict[str, torch.Tensor]:
         return {name: parameter.detach().cpu() for name, parameter in engine.module.trainable().items()}
     state = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True) or {}
     return {name: tensor for name, tensor in state.items() if name in names}
+
+
+def validated(
+    model: ItemConstructor, device: torch.device, examples: ValidationSet, batch_size: int, seed: int
+) -> dict[str, float]:
+    """`measure` on the device that trained, or without it where the model does not fit beside what training left there."""
+    try:
+        return measure(model.to(device), examples, batch_size, seed)
+    except torch.OutOfMemoryError:
+        log.warning("validating on the CPU: the memory of %s is full", device)
+        return measure(model.cpu(), examples, batch_size, seed)
 
 
 def report(progress: Any, step: int, losses: list[tuple[float, float]], slots_per_second: float) -> None:

@@ -32,6 +32,7 @@ ENDPOINT_REFUSED = "endpoint_refused"
 
 # After so many questions in a row that no attempt got an answer to, the endpoint is taken for gone.
 MAX_FAILURES_IN_A_ROW = 10
+# More tokens than that are none that one answer took, either.
 MAX_ANSWER_BYTES = 1 << 20
 # Nothing is known of the endpoint's tokenizer; where it does not say what it counted, this errs to the high side.
 CHARACTERS_PER_TOKEN = 3
@@ -341,7 +342,7 @@ class _Answer:
             raise _TemporaryError("an answer that is no chat completion") from None
         if not isinstance(text, str) and choice.get("finish_reason") not in ("content_filter", "length"):
             raise _TemporaryError("an answer without text")
-        is_count = isinstance(total, int) and not isinstance(total, bool) and total >= 0
+        is_count = isinstance(total, int) and not isinstance(total, bool) and 0 <= total <= MAX_ANSWER_BYTES
         return cls(text if isinstance(text, str) else "", choice.get("finish_reason"), total if is_count else None)
 
 

@@ -311,4 +311,6 @@ def _drawn(probabilities: np.ndarray, temperature: float, draws: np.random.Gener
     with np.errstate(divide="ignore"):
         tempered = np.log(probabilities) / temperature
     weights = np.exp(tempered - tempered.max())
-    return int(np.searchsorted(np.cumsum(weights), draws.random() * weights.sum(), side="right"))
+    # Not `weights.sum()`, which adds in another order and may end above the last of these.
+    cumulative = np.cumsum(weights)
+    return int(np.searchsorted(cumulative, draws.random() * cumulative[-1], side="right"))

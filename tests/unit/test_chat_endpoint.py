@@ -271,9 +271,12 @@ def test_tokens_are_counted_by_what_the_endpoint_says(ask: Any, server: Server, 
     assert reasons(answers) == [None] * num_answered + [BUDGET_EXHAUSTED] * (9 - num_answered)
     assert 4 <= num_answered < 9
     assert read_usage(tmp_path / "usage.jsonl").tokens == 10 * num_answered
-    (tmp_path / "usage.jsonl").unlink()
-    silent = ask([Reply(body=completion("Up", tokens=None))], users=3, max_tokens=200)
-    assert reasons(silent) == [None, BUDGET_EXHAUSTED, BUDGET_EXHAUSTED]
+    # What is no count, or none that can be true, leaves the estimate in force.
+    for number in (None, -1, True, 10**400):
+        (tmp_path / "usage.jsonl").unlink()
+        silent = ask([Reply(body=completion("Up", tokens=number))], users=3, max_tokens=200)
+        assert reasons(silent) == [None, BUDGET_EXHAUSTED, BUDGET_EXHAUSTED]
+        assert 100 < read_usage(tmp_path / "usage.jsonl").tokens < 200
 
 
 def test_requests_keep_their_distance(ask: Any) -> None:

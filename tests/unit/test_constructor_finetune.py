@@ -213,6 +213,20 @@ def test_features_of_another_catalogue_are_refused(world: Path) -> None:
     assert "should have one row for each of the 30 items" in result.stderr
 
 
+def test_validation_goes_on_without_the_device_when_its_memory_is_full(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TooLarge(torch.nn.Module):
+        def to(self, device: torch.device) -> "TooLarge":
+            raise torch.OutOfMemoryError(f"{device} is full")
+
+    model = TooLarge()
+    monkeypatch.setattr(script, "measure", lambda *arguments: arguments)
+    assert script.validated(model, torch.device("cuda"), "examples", 4, 7) == (model, "examples", 4, 7)
+    moved = script.validated(torch.nn.Linear(2, 2), torch.device("meta"), "examples", 4, 7)[0]
+    assert moved.weight.device.type == "meta"
+
+
 def test_features_that_are_no_numbers_are_refused(script: ModuleType, tmp_path: Path) -> None:
     vectors = {"semantic": torch.ones(3, 6), "collaborative": torch.ones(3, 4)}
     vectors["collaborative"][1:, 2] = torch.tensor([torch.nan, torch.inf])
