@@ -13,6 +13,9 @@ from cesrec_core.constructor.layout import PADDING, Slots, joined, padded, readi
 from cesrec_core.constructor.model import ItemConstructor
 
 NO_ITEM = -1
+# Of a judge's ratings. Items that the recommender does not know are all as good as each other; what rounding makes of that must
+# not choose among them.
+RATING_DECIMALS = 5
 
 
 @dataclass(frozen=True)
@@ -303,7 +306,7 @@ def _best_rated(draft: Draft, probabilities: np.ndarray, num_proposals: int) -> 
         raise ValueError("Foresight decides a place of a draft by the judge of its request: give the request one.")
     others = [code for code in (int(draft.codes[place]), *judge.proposals) if probabilities[code] > 0]
     items = list(dict.fromkeys([*_likeliest(probabilities, num_proposals), *others]))
-    return items[int(np.argmax(judge.rate(draft.codes, place, items)))]
+    return items[int(np.argmax(judge.rate(draft.codes, place, items).round(RATING_DECIMALS)))]
 
 
 def _drawn(probabilities: np.ndarray, temperature: float, draws: np.random.Generator) -> int:

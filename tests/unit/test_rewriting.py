@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -239,6 +240,20 @@ def test_foresight_is_an_expectation_over_what_comes_next(model: ItemConstructor
     assert list(judge.proposals) == [4]
     rated = judge.rate(np.array([0, 1]), 1, [3, 5, 2])
     assert rated + math.log(math.exp(4) + 7) == pytest.approx([0.75 * 4, 0.25 * 4, 0.0], abs=1e-6)
+
+
+def test_of_items_that_are_as_good_foresight_takes_the_likeliest(model: ItemConstructor) -> None:
+    class Indifferent:
+        """But for the last digits."""
+
+        proposals = (5, 6, 7)
+
+        def rate(self, codes: np.ndarray, place: int, items: Sequence[int]) -> np.ndarray:
+            return 1e-9 * np.arange(len(items))
+
+    asked = ConstructionRequest(np.array([0, 1, 2, 3]), [1], RED.utterance, judge=Indifferent())
+    (likeliest,), (foreseen,) = (construct(model, [asked], decoding=Decoding(way)) for way in ("greedy", "foresight"))
+    assert foreseen.item_codes.tolist() == likeliest.item_codes.tolist()
 
 
 def test_foresight_without_a_judge_says_so(model: ItemConstructor) -> None:
