@@ -25,6 +25,8 @@ from cesrec_core.scoring import ReadHistories, Scorer
 
 # What is expected next is told by its likeliest items; the others would cost as much each and weigh little.
 NUM_EXPECTED = 50
+# Scores of all items for a few of the items that are rated: 128 MiB in float64.
+SCORES_PER_BATCH = 2**24
 
 
 class Expectation:
@@ -56,8 +58,10 @@ class Expectation:
         lists = ItemLists.of([row[row > 0] for row in idx])
         scorer = self._scorer
         vectors = scorer.encode(ReadHistories(lists, lists))
-        scores = base_scores(vectors, scorer.item_vectors, scorer.allowed.to(vectors.device))
-        expected = scores[:, self._expected_idx.to(scores.device)].cpu()
+        items, allowed = scorer.exact_item_vectors, scorer.allowed.to(vectors.device)
+        expected_idx = self._expected_idx.to(vectors.device)
+        blocks = torch.split(vectors, max(1, SCORES_PER_BATCH // len(items)))
+        expected = torch.cat([base_scores(block, items, allowed)[:, expected_idx] for block in blocks]).cpu()
         # An item that may not be recommended can be expected, and counts alike whatever is put in.
         result: np.ndarray = (torch.where(expected.isfinite(), expected, 0.0) @ self._shares).numpy()
         return result

@@ -93,6 +93,11 @@ class Scorer:
         return result
 
     @cached_property
+    def exact_item_vectors(self) -> Tensor:
+        """`item_vectors` in float64, for who multiplies them for one user at a time."""
+        return self.item_vectors.double()
+
+    @cached_property
     def vocabulary_array(self) -> pa.Array:
         """The vocabulary as Arrow strings."""
         return pa.array(self.vocabulary.item_ids, pa.string())

@@ -232,8 +232,15 @@ def test_foresight_puts_in_what_makes_the_recommender_expect_the_next_item(model
     assert best != construct(model, [ConstructionRequest(np.array([0, 1, 2, 3]), [3], RED.utterance)])[0].item_codes[3]
 
 
-def test_foresight_is_an_expectation_over_what_comes_next(model: ItemConstructor) -> None:
-    """By hand: 4 nats for the successor, over e^4 + 7 in all; item 4 comes next three times out of four, item 6 else."""
+@pytest.mark.parametrize("scores_per_batch", [2**24, 18, 1])
+def test_foresight_is_an_expectation_over_what_comes_next(
+    model: ItemConstructor, monkeypatch: pytest.MonkeyPatch, scores_per_batch: int
+) -> None:
+    """By hand: 4 nats for the successor, over e^4 + 7 in all; item 4 comes next three times out of four, item 6 else.
+
+    In one batch, two by two (of 8 items and the padding), and one by one.
+    """
+    monkeypatch.setattr("cesrec_core.foresight.SCORES_PER_BATCH", scores_per_batch)
     after = torch.full((8,), -torch.inf)
     after[4], after[6] = math.log(0.75), math.log(0.25)
     judge = Expectation(rewriter(model).scorer, np.array([7]), after, num_proposals=1)
