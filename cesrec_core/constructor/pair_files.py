@@ -95,17 +95,12 @@ class StoredPairs:
     """Training pairs that were drawn beforehand, and those that validation asks about.
 
     Raises:
-        InputDataError: there are none, or codes of another catalogue.
+        InputDataError: there are none, they cannot be read, or have codes of another catalogue.
     """
 
     def __init__(self, folder: Path, num_items: int) -> None:
         # Whatever order its files and their rows were written in.
-        table = (
-            pads.dataset(folder, format="parquet")
-            .to_table()
-            .cast(SCHEMA)
-            .sort_by([(c.PAIR_KIND, "ascending"), (c.PAIR_ID, "ascending")])
-        )
+        table = _read(folder).sort_by([(c.PAIR_KIND, "ascending"), (c.PAIR_ID, "ascending")])
         for name in (c.HISTORY, c.TARGET, c.SEEN):
             codes = pc.list_flatten(table[name]).to_numpy()
             if len(codes) and not MASKED <= codes.min() <= codes.max() < num_items:
@@ -126,6 +121,16 @@ class StoredPairs:
     def draw(self, rng: np.random.Generator) -> TrainingPair:
         """One of the pairs at random."""
         return _pairs(self._table.slice(int(rng.integers(len(self._table))), 1))[0]
+
+
+def _read(folder: Path) -> pa.Table:
+    try:
+        return pads.dataset(folder, format="parquet").to_table().cast(SCHEMA)
+    except (OSError, ValueError, pa.ArrowInvalid) as error:
+        raise InputDataError(
+            f"{folder} holds no training pairs as Parquet ({error}). Name a folder that the nightly job drew pairs into, or "
+            "leave --pairs out."
+        ) from None
 
 
 def _pairs(table: pa.Table) -> list[TrainingPair]:

@@ -1,9 +1,15 @@
 """Training pairs: from training interactions only, the same for the same seed, with words that fit what was hidden."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from cesrec_core.constructor.pair_files import StoredPairs
 from cesrec_core.constructor.pairs import MASKED, PairSettings, PairSource, TrainingPair
+from cesrec_core.errors import InputDataError
 from cesrec_core.feedback import phrases
 from cesrec_core.sequences import training_part
 
@@ -117,3 +123,16 @@ def test_popular_items_are_drawn_as_often_as_they_are_used() -> None:
 def test_histories_without_context_are_left_out() -> None:
     short = PairSource.over([np.array([1, 2]), np.array([1, 2, 3])], TITLES, ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
     assert [history.tolist() for history in short.histories] == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("content", ["nothing", "no file", "no Parquet", "another table"])
+def test_a_folder_without_pairs_is_refused(tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "pairs"
+    if content != "nothing":
+        folder.mkdir()
+    if content == "no Parquet":
+        (folder / "part.parquet").write_bytes(b"x")
+    if content == "another table":
+        pq.write_table(pa.table({"item_id": ["a"]}), folder / "part.parquet")
+    with pytest.raises(InputDataError, match=r"holds no training pairs as Parquet .* leave --pairs out"):
+        StoredPairs(folder, NUM_ITEMS)
