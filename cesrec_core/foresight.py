@@ -58,10 +58,10 @@ class Expectation:
         lists = ItemLists.of([row[row > 0] for row in idx])
         scorer = self._scorer
         vectors = scorer.encode(ReadHistories(lists, lists))
-        items, allowed = scorer.exact_item_vectors, scorer.allowed.to(vectors.device)
+        item_vectors, allowed = scorer.exact_item_vectors, scorer.allowed.to(vectors.device)
         expected_idx = self._expected_idx.to(vectors.device)
-        blocks = torch.split(vectors, max(1, SCORES_PER_BATCH // len(items)))
-        expected = torch.cat([base_scores(block, items, allowed)[:, expected_idx] for block in blocks]).cpu()
+        blocks = torch.split(vectors, max(1, SCORES_PER_BATCH // len(item_vectors)))
+        expected = torch.cat([base_scores(block, item_vectors, allowed)[:, expected_idx] for block in blocks]).cpu()
         # An item that may not be recommended can be expected, and counts alike whatever is put in.
         result: np.ndarray = (torch.where(expected.isfinite(), expected, 0.0) @ self._shares).numpy()
         return result
