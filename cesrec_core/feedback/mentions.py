@@ -4,9 +4,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cesrec_core.feedback.cues import CONTRASTS
+from cesrec_core.feedback.cues import CONTRASTS, Cue, cue_at
 from cesrec_core.feedback.spelling import is_misspelt
-from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, MAX_TITLE_WORDS, Vocabulary, Word, names_of, word_set, words_of
+from cesrec_core.feedback.vocabulary import (
+    FUNCTION_WORDS,
+    MAX_TITLE_WORDS,
+    Vocabulary,
+    Word,
+    names_of,
+    without_contractions,
+    word_set,
+    words_of,
+)
 
 _ORDINALS = {
     word: place
@@ -24,15 +33,18 @@ _REFERENCE_NOUNS = word_set(
 _STATEMENT_VERBS = word_set("is was are were looks look sounds sound seems seem isnt wasnt would did do lean leans")
 _SINGULAR = frozenset(("it", "that", "this"))
 _PLURAL = frozenset(("them", "those", "these", "they", "both"))
+_OF_KINDS = frozenset(("they", "them"))
 _COMPLEMENT_STARTS = (("the", "rest"), ("the", "others"), ("the", "other"), ("all", "the", "others"))
 _AFTER_PRONOUN = _STATEMENT_VERBS | CONTRASTS | word_set("and or too out so at as very because")
+# "I would like it to be", "I like it when", "I like it loud"
+_AFTER_LIKING = word_set("to when if where more less better with without be being")
 _NUMBERED = re.compile(r"\d{1,2}")
 _SEQUEL = re.compile(r"\d|i{2,3}|iv|vi{0,3}|ix")
 _YEAR = re.compile(r"(19|20)\d{2}")
 # Behind these, as behind an attribute, "that" begins what is said of them and stands for nothing that was shown.
 _ANTECEDENTS = _REFERENCE_NOUNS | word_set("something anything nothing everything those stuff thing things")
-# Words within a title that are written small.
-_SMALL_IN_TITLES = word_set("of the and in a an to on at for from with")
+# Words within a title that are written small, "not" where a contraction was taken apart.
+_SMALL_IN_TITLES = word_set("of the and in a an to on at for from with not")
 
 _EXACT, _BY_REFERENCE, _PARTIAL = 1.0, 0.9, 0.8
 # A part of a recommended title counts from this share of its content words on.
@@ -76,7 +88,25 @@ def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary:
     taken = {inside for mention in mentions for inside in range(mention.start, mention.end)}
     spoken_of = {item_id for mention in mentions for item_id in mention.item_ids}
     mentions += _references(words, recommended, taken, spoken_of)
-    return sorted(mentions, key=lambda mention: mention.start)
+    return _resolved(sorted(mentions, key=lambda mention: mention.start), words)
+
+
+def _resolved(mentions: Sequence[Mention], words: Sequence[Word]) -> list[Mention]:
+    """A bare "they" or "them" stands for the kind of things that was named last, where nothing that was shown was named since."""
+    result: list[Mention] = []
+    named: Mention | None = None
+    for mention in mentions:
+        if (
+            mention.is_pronoun
+            and words[mention.start].text in _OF_KINDS
+            and mention.end == mention.start + 1
+            and named is not None
+        ):
+            result.append(replace(mention, item_ids=(), attributes=named.attributes))
+            continue
+        named = mention if mention.attributes else None
+        result.append(mention)
+    return result
 
 
 def _attribute(words: Sequence[Word], place: int, vocabulary: Vocabulary) -> Mention | None:
@@ -144,7 +174,8 @@ class _TitleFinder:
 
     def _title_words(self, item_id: str) -> list[str]:
         if item_id not in self._words_of_titles:
-            self._words_of_titles[item_id] = [word.text for word in words_of(self._vocabulary.titles.get(item_id, ""))]
+            title = without_contractions(self._vocabulary.titles.get(item_id, ""))
+            self._words_of_titles[item_id] = [word.text for word in words_of(title)]
         return self._words_of_titles[item_id]
 
     def _find_misspelt(self) -> dict[int, Mention]:
@@ -298,7 +329,7 @@ def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spok
     text, following = words[place].text, _text_at(words, place + 1)
     ends = words[place].after in (".", "?", ",") or place + 1 >= len(words)
     has_noun = (following in _REFERENCE_NOUNS or (text in _PLURAL and following in _NUMBERS)) and not ends
-    stands = ends or following in _AFTER_PRONOUN
+    stands = ends or following in _AFTER_PRONOUN or (text == "it" and _is_liking(words, place, following))
     end = place + 2 if has_noun else place + 1
     if text in _PLURAL and (has_noun or stands or text == "them" or (text, following) == ("both", "of")):
         return Mention(place, end, item_ids=tuple(dict.fromkeys(recommended)), evidence=_BY_REFERENCE, is_pronoun=True)
@@ -307,6 +338,12 @@ def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spok
         item_ids = tuple(known) if len(known) == 1 else ()
         return Mention(place, end, item_ids=item_ids, evidence=_BY_REFERENCE, is_pronoun=True) if item_ids else None
     return None
+
+
+def _is_liking(words: Sequence[Word], place: int, following: str) -> bool:
+    """Whether an "it" is what somebody liked or not: "loved it every time", but not "like it when" or "like it to be"."""
+    verb = None if place == 0 else cue_at([words[place - 1].text], 0)[0]
+    return verb in (Cue.LIKE, Cue.DISLIKE) and following not in _AFTER_LIKING
 
 
 def _text_at(words: Sequence[Word], place: int) -> str:
