@@ -451,7 +451,7 @@ class Reader:
         return after >= len(self._words) or self._words[after - 1].after not in ("", "-") or self._texts[after] in CONTRASTS
 
     def _is_predicate(self, place: int, after: int) -> bool:
-        """True where a cue says something of what was named right before, whatever follows: "that was dull from start to end"."""
+        """True where a cue says something of what was named right before: "that was dull from start to end"."""
         if not self._clause.opinions:
             return False
         between = self._texts[self._clause.opinions[-1].mention.end : place]

@@ -70,8 +70,8 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "interest in|interesting|care|cared|favorite|favorites|favourite|favourites|up for|fond|keen|appreciate|appeals",
         "appealing|check|go with|going with|take|good|great|awesome|amazing|excellent|perfect|fantastic|wonderful|best|better",
         "brilliant|lovely|nice|cool|thumbs up|adore|adores|adored|superb|outstanding|terrific|delightful|fabulous|works for me",
-        "work for me|worked for me|suits me|suit me|suited me|hooked on|addicted to|partial to|sucker for|crazy about|mad about",
-        "up my alley|up my street|obsessed with",
+        "work for me|worked for me|suits me|suit me|suited me|hooked on|addicted to|partial to|sucker for|crazy about",
+        "mad about|up my alley|up my street|obsessed with",
         *_frames(
             ("exactly what i|exactly what we|just what i|just what we", "want|wanted|need|needed|had in mind|was looking for"),
         ),
@@ -99,8 +99,8 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         *_frames(
             (
                 "not watch|not play|not play with|not read|not buy|never watch|never play|never play with|never read|never buy|"
-                "do not watch|do not play|do not play with|do not read|do not buy|does not watch|does not play|does not play with|"
-                "does not read|does not buy",
+                "do not watch|do not play|do not play with|do not read|do not buy|does not watch|does not play|"
+                "does not play with|does not read|does not buy",
                 "anything but|anything except|anything other than",
             ),
             ("not that i|not that we|not that she|not that he|not that they|never said i|not say i", "do not|does not|did not"),

@@ -92,7 +92,7 @@ def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary:
 
 
 def _resolved(mentions: Sequence[Mention], words: Sequence[Word]) -> list[Mention]:
-    """A bare "they" or "them" stands for the kind of things that was named last, where nothing that was shown was named since."""
+    """A bare "they" or "them" stands for the kind of things that was named last, unless an item was named since."""
     result: list[Mention] = []
     named: Mention | None = None
     for mention in mentions:

@@ -18,7 +18,6 @@ from cesrec_core.feedback.intents import (
     REJECT,
     SEEN,
 )
-from cesrec_core.feedback.vocabulary import without_contractions
 
 FILLERS: dict[str, tuple[str, ...]] = {
     "it": ("it", "that one", "that", "this one", "them", "the first one", "the second one", "those"),
@@ -926,6 +925,5 @@ def fillings(fillers: Mapping[str, Sequence[str]] = FILLERS) -> list[tuple[str, 
 
 
 def _filled(prototype: str, fillers: Mapping[str, Sequence[str]], number: int, turn: int) -> str:
-    """Fillers are taken in turn, in steps that run through lists of most lengths. Contractions are what they are in utterances."""
-    made = prototype.format(**{slot: words[(number * 5 + turn * 7) % len(words)] for slot, words in fillers.items()})
-    return without_contractions(made)
+    """Fillers are taken in turn, in steps that run through lists of most lengths."""
+    return prototype.format(**{slot: words[(number * 5 + turn * 7) % len(words)] for slot, words in fillers.items()})

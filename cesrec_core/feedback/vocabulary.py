@@ -188,8 +188,8 @@ class Vocabulary:
         return {name for key in without_a_letter(word) for name in self.names_by_letters.get(key, ())}
 
     def items_titled(self, title: str) -> tuple[str, ...]:
-        """Items that a title written out stands for: those of just this title, else by its year where it has one, else by its name
-        where only one item has it."""
+        """Items that a title written out stands for: those of just this title, else of its name and year, else the only one of
+        its name."""
         if written := self.written.get(_as_written(title)):
             return written
         year = _YEAR.search(title)
