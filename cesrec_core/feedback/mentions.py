@@ -145,11 +145,13 @@ class _TitleFinder:
         for item_id in dict.fromkeys(recommended):
             for name in names_of(vocabulary.titles.get(item_id, "")):
                 self._recommended.setdefault(name, []).append(item_id)
+        self._first_words = {name.split(" ", 1)[0] for name in self._recommended}
         self._parts = self._unique_parts()
         self._misspelt = self._find_misspelt()
 
     def at(self, start: int) -> Mention | None:
-        longest = min(MAX_TITLE_WORDS, len(self._words) - start)
+        begins = self._words[start].text in self._first_words or self._words[start].text in self._vocabulary.first_words
+        longest = min(MAX_TITLE_WORDS, len(self._words) - start) if begins else 0
         name_words = [word.text for word in self._words[start : start + longest]]
         for length in range(longest, 0, -1):
             name = " ".join(name_words[:length])
@@ -199,8 +201,8 @@ class _TitleFinder:
 
     def _compare(self, name: str, parts: list[str], start: int, found: dict[int, Mention]) -> None:
         end = start + len(parts)
-        if start < 0 or end > len(self._words):
-            return
+        if start < 0 or end > len(self._words) or self._words[start].text[0] != parts[0][0]:
+            return  # a first letter is never a slip
         window = [word.text for word in self._words[start:end]]
         if window == parts or not all(
             one == other or is_misspelt(one, other) for one, other in zip(window, parts, strict=True)

@@ -126,8 +126,10 @@ class Vocabulary:
 
     Attributes:
         attributes: singular words joined by spaces → the attributes they stand for, as the catalogue spells them.
+        beginnings: first two letters of the keys of `attributes` and `abbreviations`: most words are none of them.
         abbreviations: two letters of each part → hyphenated attributes of short parts ("Sci-Fi"), with their parts.
         names: words of a title, without article and year → items of that name.
+        first_words: of the names.
         years: item → year in its title.
         titles: item → title.
         written: title as it stands in the catalogue, but for case and spaces → items.
@@ -137,8 +139,10 @@ class Vocabulary:
     """
 
     attributes: Mapping[str, tuple[str, ...]]
+    beginnings: frozenset[str]
     abbreviations: dict[str, tuple[tuple[str, tuple[str, ...]], ...]]
     names: dict[str, tuple[str, ...]]
+    first_words: frozenset[str]
     years: Mapping[str, str]
     titles: Mapping[str, str]
     written: dict[str, tuple[str, ...]]
@@ -164,10 +168,13 @@ class Vocabulary:
             for name, found in names.items()
             if len(found) <= MAX_ITEMS_PER_NAME and not is_common(name)
         }
+        phrases, abbreviations = _attribute_index(spellings), _abbreviation_index(spellings)
         return cls(
-            attributes=_attribute_index(spellings),
-            abbreviations=_abbreviation_index(spellings),
+            attributes=phrases,
+            beginnings=frozenset(key[:2] for key in (*phrases, *abbreviations)),
+            abbreviations=abbreviations,
             names=telling,
+            first_words=frozenset(name.split(" ", 1)[0] for name in telling),
             years=years,
             titles=dict(zip(item_ids, titles, strict=True)),
             written=_index_by_title(item_ids, titles),
@@ -200,6 +207,9 @@ class Vocabulary:
 
     def attributes_at(self, words: Sequence[Word], start: int) -> tuple[tuple[str, ...], int]:
         """The attributes of the longest phrase that begins at `start`, and the place after it; ((), start) for none."""
+        text = words[start].text
+        if len(text) > 1 and text[:2] not in self.beginnings:
+            return (), start
         longest = min(MAX_ATTRIBUTE_WORDS, len(words) - start)
         for length in range(longest, 0, -1):
             window = words[start : start + length]
