@@ -13,6 +13,7 @@ from cesrec_core.feedback.cues import (
     CONTRASTS,
     COPULAS,
     DEGREES,
+    EMPHASES,
     EXCHANGES,
     EXCLUSIVE,
     INTERJECTIONS,
@@ -27,6 +28,7 @@ from cesrec_core.feedback.cues import (
     SHOWN,
     SUBJECTS,
     THINGS,
+    UNNAMED,
     Cue,
     cue_at,
 )
@@ -234,8 +236,9 @@ class Reader:
         text, previous = self._texts[place], self._texts[place - 1] if place else ""
         if text == "please":
             return self._clause.is_negated and bool(self._clause.opinions)
-        if text == "anything" and cue is Cue.REQUEST:  # "leave out anything scary"
-            return self._clause.polarity == -1 and not self._clause.opinions
+        if text in UNNAMED and cue is Cue.REQUEST and self._clause.polarity == -1:
+            # "leave out anything scary", "I'd rather build something than cuddle something soft"
+            return self._clause.is_rather or (text == "anything" and not self._clause.opinions)
         is_noun = previous in THINGS or (
             previous not in FUNCTION_WORDS | SUBJECTS | ADVERBS and cue_at(self._texts, place - 1)[0] is None
         )
@@ -282,6 +285,8 @@ class Reader:
         if following is None or last is None or (cue in _OF_ATTRIBUTES and not of_attributes):
             if cue in _OF_ATTRIBUTES and not clause.is_negated and following is not None:
                 clause.polarity = 0
+                if cue is Cue.WORSE and last is not None and last.mention.item_ids:
+                    _set_all([last], -1)
                 return after
             if cue is Cue.BETTER:
                 self._take_verdict(Cue.LIKE, place, after)
@@ -329,7 +334,8 @@ class Reader:
         self._question = self._question or self._is_question(after)
         is_list, has_listing = self._chunk(after)
         ends_rejection = clause.polarity == -1 and not has_listing
-        if clause.flips_at_comma or not is_list or ends_rejection:
+        is_answered = self._texts[after - 1] in REFUSALS  # "this one no, that one yes"
+        if clause.flips_at_comma or not is_list or ends_rejection or is_answered:
             self._end_clause(after)
 
     def _chunk(self, start: int) -> tuple[bool, bool]:
@@ -410,7 +416,7 @@ class Reader:
 
     def _is_unnamed(self, place: int) -> bool:
         """Whether something is asked for in words that the catalogue lacks: "for something soft"."""
-        return place < len(self._texts) and self._texts[place] in ("something", "anything", "another")
+        return place < len(self._texts) and self._texts[place] in UNNAMED
 
     def _begins(self, place: int) -> bool:
         """True where nothing of weight has been said in the clause."""
@@ -433,7 +439,10 @@ class Reader:
         return bool(self._opinions) and after < len(self._words) and self._texts[after] not in ("any", "some", "anything")
 
     def _is_negated_at(self, place: int) -> bool:
-        return place > 0 and cue_at(self._texts, place - 1)[0] is Cue.NEGATE
+        before = place - 1
+        while before > 0 and self._texts[before] in EMPHASES:
+            before -= 1
+        return before >= 0 and cue_at(self._texts, before)[0] is Cue.NEGATE
 
     def _is_share(self, place: int) -> bool:
         """Part of a group: "too many of these are" speaks of something else than of all of these."""

@@ -61,7 +61,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "more of a|more of an|put back|weakness for|soft spot for",
         *_frames(("would|could|will|can|id|ill", "watch|play|play with|read")),
         *_frames(
-            ("as long as|so long as|unless|provided", "it is|its|it has|there is|they are|theyre"),
+            ("as long as|so long as|provided", "it is|its|it has|there is|they are|theyre"),
             ("could|can|may", "we have|i have|we get|i get|you get me|you get us|you find me|you find us"),
         ),
     ),
@@ -84,6 +84,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         *_frames(
             ("bore|bores|bored|annoy|annoys|annoyed|irritate|irritates|irritated|bug|bugs|bugged|disappointed", "me|us"),
             ("let|lets", "me down|us down"),
+            ("make|makes|made", "me cringe|me sick|me yawn|me sleepy|me fall asleep|us cringe|us yawn"),
             ("put|puts|send|sends|sent", "me to sleep|us to sleep"),
         ),
         "overload|overdose|overkill|fatigue|gets old|getting old|got old",
@@ -105,6 +106,8 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
             ),
             ("not that i|not that we|not that she|not that he|not that they|never said i|not say i", "do not|does not|did not"),
             ("not that i|not that we|never said i|never said we|not say i|not say we", "dislike|disliked|hate|hated"),
+            ("not saying i|not saying we", "dislike|hate|do not like"),
+            ("unless", "it is|its|it has|there is|they are|theyre"),
         ),
     ),
     Cue.REJECT: (
@@ -125,6 +128,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "so over|further from|farther from|far from|further away from|farther away from|lighter on|light on|too heavy on",
         "easy on",
         "more than enough|thumbs down|not so big on|away with|down with|too much like|too like",
+        "had it with|up to here with|welcome change from|nice change from|a change from",
         "break from|rest from|too similar to|too close to|outgrown|outgrew|grown out of|grew out of",
         *_frames(("i|we|already", "have plenty of|have plenty|got plenty of|own plenty of")),
     ),
@@ -202,7 +206,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "no problem|not sure|not know|nothing in particular|too bad|my bad|seems like|seem like|looks like|look like",
         "sounds like|feels like|felt like|more or less|no matter|for a change|change of pace|more than ever|more than anything",
         "more than happy|more than one|over and over|again and again|drop me|take over|thank you so much|thanks so much",
-        "thank you very much|thanks very much|thanks a lot|thank you a lot",
+        "nothing else|no one else|nobody else|thank you very much|thanks very much|thanks a lot|thank you a lot",
     ),
 }
 
@@ -231,9 +235,12 @@ PARTICLES = {"down": -1, "off": -1, "out": -1, "back": -1, "away": -1, "up": 1}
 EXCLUSIVE = word_set("anything")
 # Before a "like" that compares, and before one that approves.
 THINGS = word_set("thing things something anything one ones stuff much more")
+UNNAMED = word_set("something anything another")
 ADVERBS = word_set("really also actually always usually only still do does did would id youd wed theyd")
 # Between what was named and what is said of it.
 COPULAS = word_set("is was are were be been looks looked sounds sounded seems seemed")
+# Between a "not" or "never" and what it turns round.
+EMPHASES = word_set("ever even please again")
 DEGREES = word_set("pretty quite rather totally absolutely completely extremely incredibly super kinda simply truly honestly")
 # Whom something bored or pleased: behind them nothing more is needed.
 OBJECTS = word_set("me us")

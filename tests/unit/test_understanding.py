@@ -350,6 +350,18 @@ def catalogue(name: str) -> Vocabulary:
         # "Them" is the kind of things that was named last, not what was shown.
         ("films", "it isn't that musicals are bad, I am just fed up with them", set(), {"Musical"}),
         ("toys", "dolls? she loves them", {"Dolls"}, set()),
+        # Refusals that stand between others, behind a word of emphasis, or in a turn of phrase.
+        ("films", "drama no, comedy yes", {"Comedy"}, {"Drama"}),
+        ("toys", "dolls no, plush no, wooden yes", {"Wooden"}, {"Dolls", "Plush"}),
+        ("films", "only musicals please, nothing else", {"Musical"}, set()),
+        ("films", "never ever show me horror again", set(), {"Horror"}),
+        ("films", "don't even show me horror", set(), {"Horror"}),
+        ("toys", "we have had it with plush", set(), {"Plush"}),
+        ("toys", "he would rather build something than cuddle something plush", set(), {"Plush"}),
+        ("toys", "I'm not saying I hate dolls, but board games are more her thing", {"Dolls", "Board Games"}, set()),
+        ("films", "romance makes me cringe", set(), {"Romance"}),
+        ("films", "not a fan of war films unless they're comedies", {"Comedy"}, {"War"}),
+        ("films", "sci-fi would be a welcome change from all this drama", {"Sci-Fi"}, {"Drama"}),
         # Thanks are no surfeit.
         ("films", "thank you so much, a comedy is exactly what I wanted", {"Comedy"}, set()),
     ],
@@ -424,6 +436,8 @@ def test_what_is_only_hinted_at_is_trusted_less(utterance: str, confidence: floa
         ("The Matrix was pretty boring from start to finish", THREE, set(), {"matrix"}),
         ("The Matrix was not very good after half an hour", THREE, set(), {"matrix"}),
         ("The Matrix is great for long evenings", THREE, {"matrix"}, set()),
+        ("The Matrix was worse than Toy Story", THREE, set(), {"matrix"}),
+        ("The Matrix was better than Toy Story", THREE, {"matrix"}, set()),
         ("The Matrix had a boring neighbour", THREE, {"matrix"}, set()),
         ("thank you so much, have a nice evening", ("it",), set(), set()),
         ("that's exactly what I needed", ("it",), {"it"}, set()),
