@@ -162,6 +162,8 @@ class Reader:
         if tuple(self._texts[place : place + 2]) in CLAUSE_OPENERS:
             is_complaint = self._clause.is_complaint and not self._clause.opinions
             return not is_complaint and not self._is_negated_at(place)
+        if text in ("neither", "nor") and self._clause.opinions and self._clause.dangling is not None:
+            return True  # "this is not for me and neither is that"
         if text in SUBJECTS:
             return not self._is_opinion(place) and (previous, text) not in (("all", "you"), ("why", "you"))
         return text in CONTRASTS

@@ -84,7 +84,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         *_frames(
             ("bore|bores|bored|annoy|annoys|annoyed|irritate|irritates|irritated|bug|bugs|bugged|disappointed", "me|us"),
             ("let|lets", "me down|us down"),
-            ("make|makes|made", "me cringe|me sick|me yawn|me sleepy|me fall asleep|us cringe|us yawn"),
+            ("make|makes|made", "me cringe|me sick|me dizzy|me yawn|me sleepy|me fall asleep|us cringe|us yawn"),
             ("put|puts|send|sends|sent", "me to sleep|us to sleep"),
         ),
         "overload|overdose|overkill|fatigue|gets old|getting old|got old",
@@ -96,6 +96,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "none other than|could use|not go wrong|not bad|not too bad|not boring|not against|not forget|why not|why no",
         "why is there no|why are there no|why do i never|why do you never|not have too much|not have too many",
         "you never|you rarely|you hardly ever|not say no to|never say no to|nothing against",
+        "ca not stop|could not stop|not want to stop|do not stop|never stop",
         "never have too much|never have too many|never get too much|never get too many",
         *_frames(
             (
@@ -128,6 +129,11 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "so over|further from|farther from|far from|further away from|farther away from|lighter on|light on|too heavy on",
         "easy on",
         "more than enough|thumbs down|not so big on|away with|down with|too much like|too like",
+        "opposite of|opposite to|suck at|sucks at|bad at|hopeless at|no good at|drowning in|swamped with|bombarded with",
+        *_frames(
+            ("last thing", "i want|i need|we want|we need|i wanted|we wanted"),
+            ("if i see|if i get|if we see|if we get", "one more|another"),
+        ),
         "had it with|up to here with|welcome change from|nice change from|a change from",
         "break from|rest from|too similar to|too close to|outgrown|outgrew|grown out of|grew out of",
         *_frames(("i|we|already", "have plenty of|have plenty|got plenty of|own plenty of")),
@@ -195,7 +201,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
     Cue.BETTER: ("better than|nicer than|more fun than",),
     Cue.WORSE: ("worse than|less than",),
     Cue.EXCEED: ("more than",),
-    Cue.REJECT_THEN_APPROVE: ("instead of|rather than|in place of|as opposed to|apart from|aside from|in lieu of",),
+    Cue.REJECT_THEN_APPROVE: ("instead of|rather than|in place of|as opposed to|apart from|aside from|besides|in lieu of",),
     Cue.MENTION: (
         "seen|saw|watched|watch|heard|heard of|hear|familiar|familiar with|already have|read|played|i have a|we have a|i own",
         "already has|already own|already owns|already got|has already|have already",

@@ -308,6 +308,8 @@ def _ordinal(words: Sequence[Word], place: int, recommended: Sequence[str]) -> M
         return _chosen(place, place + 2, recommended, int(following) - 1, int(following))
     if text not in _ORDINALS and text not in _FROM_THE_END:
         return None
+    if text == "last" and _text_at(words, place + 2) in ("i", "we"):
+        return None  # "the last one I enjoyed" was had before
     is_alone = words[place].after in (".", "?", ",") or place + 1 >= len(words) or following in CONTRASTS | {"and", "or"}
     has_article = place > 0 and words[place - 1].text in ("the", "your", "that", "and", "or")
     if following in _NUMBERS:
