@@ -11,11 +11,15 @@ from cesrec_core.feedback.cues import (
     CLAUSE_OPENERS,
     COMPLAINING_WORDS,
     CONTRASTS,
+    COPULAS,
+    DEGREES,
+    EMPHASES,
     EXCHANGES,
     EXCLUSIVE,
     INTERJECTIONS,
     LIGHT_WORDS,
     LISTING,
+    OBJECTS,
     OPINION_VERBS,
     PARTICLES,
     QUESTION_WORDS,
@@ -24,6 +28,7 @@ from cesrec_core.feedback.cues import (
     SHOWN,
     SUBJECTS,
     THINGS,
+    UNNAMED,
     Cue,
     cue_at,
 )
@@ -111,7 +116,7 @@ class Reader:
     def _step(self, place: int) -> int:
         mention = self._mentions.get(place)
         if mention is not None:
-            if self._texts[place] in SUBJECTS:
+            if self._texts[place] in SUBJECTS and not mention.is_title:
                 self._end_clause(place)
             self._take_mention(mention)
             after = mention.end
@@ -157,6 +162,8 @@ class Reader:
         if tuple(self._texts[place : place + 2]) in CLAUSE_OPENERS:
             is_complaint = self._clause.is_complaint and not self._clause.opinions
             return not is_complaint and not self._is_negated_at(place)
+        if text in ("neither", "nor") and self._clause.opinions and self._clause.dangling is not None:
+            return True  # "this is not for me and neither is that"
         if text in SUBJECTS:
             return not self._is_opinion(place) and (previous, text) not in (("all", "you"), ("why", "you"))
         return text in CONTRASTS
@@ -182,7 +189,7 @@ class Reader:
         elif cue in _BETWEEN:
             return self._take_between(cue, place, after)
         elif cue in (Cue.COMPLAIN, Cue.OBSERVE, Cue.RECEIVE) or (cue is Cue.LEAN and self._is_of_shown(place)):
-            if self._texts[place] != "got" or self._is_receipt(after):
+            if self._texts[place] != "got" or self._is_receipt(place, after):
                 self._take_report(cue)
         elif cue is Cue.SWAP:
             self._take_swap(place, after)
@@ -219,14 +226,21 @@ class Reader:
             clause.polarity = _polarity(cue, clause.is_negated)
         clause.is_request = clause.is_request or (cue in (Cue.REQUEST, Cue.LEAN) and not clause.is_negated)
         clause.flips_at_comma = cue is Cue.REJECT_THEN_APPROVE
-        if not clause.is_request and not self._question and self._is_light(after):
+        is_whole = self._is_light(after) or (cue in (Cue.LIKE, Cue.DISLIKE) and self._is_predicate(place, after))
+        if not clause.is_request and not self._question and is_whole:
             clause.dangling = clause.polarity
 
     def _only_repeats(self, cue: Cue, place: int) -> bool:
-        """A "please" behind "no", or "like" that compares: "no more things like these" turns down what is like them, too."""
+        """A "please" behind "no", "anything" behind a rejection, or "like" that compares.
+
+        "No more things like these" turns down what is like them, too.
+        """
         text, previous = self._texts[place], self._texts[place - 1] if place else ""
         if text == "please":
             return self._clause.is_negated and bool(self._clause.opinions)
+        if text in UNNAMED and cue is Cue.REQUEST and self._clause.polarity == -1:
+            # "leave out anything scary", "I'd rather build something than cuddle something soft"
+            return self._clause.is_rather or (text == "anything" and not self._clause.opinions)
         is_noun = previous in THINGS or (
             previous not in FUNCTION_WORDS | SUBJECTS | ADVERBS and cue_at(self._texts, place - 1)[0] is None
         )
@@ -248,7 +262,8 @@ class Reader:
         is_kept = self._is_negated_at(place)
         if exchange is None and not is_from:
             return
-        if exchange is None or self._next_mention(exchange + 1) is not None or is_kept:
+        is_told = exchange is not None and (self._next_mention(exchange + 1) is not None or self._is_unnamed(exchange + 1))
+        if exchange is None or is_told or is_kept:
             clause.polarity, clause.exchange = 1 if is_kept else -1, exchange
             clause.is_negated = clause.is_implied = clause.is_complaint = clause.is_observing = False
 
@@ -272,6 +287,8 @@ class Reader:
         if following is None or last is None or (cue in _OF_ATTRIBUTES and not of_attributes):
             if cue in _OF_ATTRIBUTES and not clause.is_negated and following is not None:
                 clause.polarity = 0
+                if cue is Cue.WORSE and last is not None and last.mention.item_ids:
+                    _set_all([last], -1)
                 return after
             if cue is Cue.BETTER:
                 self._take_verdict(Cue.LIKE, place, after)
@@ -319,7 +336,8 @@ class Reader:
         self._question = self._question or self._is_question(after)
         is_list, has_listing = self._chunk(after)
         ends_rejection = clause.polarity == -1 and not has_listing
-        if clause.flips_at_comma or not is_list or ends_rejection:
+        is_answered = self._texts[after - 1] in REFUSALS  # "this one no, that one yes"
+        if clause.flips_at_comma or not is_list or ends_rejection or is_answered:
             self._end_clause(after)
 
     def _chunk(self, start: int) -> tuple[bool, bool]:
@@ -398,6 +416,10 @@ class Reader:
                 return None
         return None
 
+    def _is_unnamed(self, place: int) -> bool:
+        """Whether something is asked for in words that the catalogue lacks: "for something soft"."""
+        return place < len(self._texts) and self._texts[place] in UNNAMED
+
     def _begins(self, place: int) -> bool:
         """True where nothing of weight has been said in the clause."""
         return all(text in INTERJECTIONS or text in CONTRASTS for text in self._said_before(place))
@@ -410,12 +432,19 @@ class Reader:
         said = self._said_before(place)
         return bool(SHOWN.intersection(said)) and not SUBJECTS.intersection(said)
 
-    def _is_receipt(self, after: int) -> bool:
-        """ "Asked for these, got those", but not "got any?"."""
+    def _is_receipt(self, place: int, after: int) -> bool:
+        """ "Asked for these, got those", but neither "got any" nor a question of its own, "Got one?"."""
+        begins = place == 0 or self._words[place - 1].after in (".", "?")
+        ends = next((word.after for word in self._words[place : place + _LOOK_AHEAD] if word.after in (".", "?")), "")
+        if begins and ends == "?":
+            return False
         return bool(self._opinions) and after < len(self._words) and self._texts[after] not in ("any", "some", "anything")
 
     def _is_negated_at(self, place: int) -> bool:
-        return place > 0 and cue_at(self._texts, place - 1)[0] is Cue.NEGATE
+        before = place - 1
+        while before > 0 and self._texts[before] in EMPHASES:
+            before -= 1
+        return before >= 0 and cue_at(self._texts, before)[0] is Cue.NEGATE
 
     def _is_share(self, place: int) -> bool:
         """Part of a group: "too many of these are" speaks of something else than of all of these."""
@@ -431,6 +460,14 @@ class Reader:
 
     def _ends_clause(self, after: int) -> bool:
         return after >= len(self._words) or self._words[after - 1].after not in ("", "-") or self._texts[after] in CONTRASTS
+
+    def _is_predicate(self, place: int, after: int) -> bool:
+        """True where a cue says something of what was named right before: "that was dull from start to end"."""
+        if not self._clause.opinions:
+            return False
+        between = self._texts[self._clause.opinions[-1].mention.end : place]
+        is_near = (FUNCTION_WORDS | ADVERBS | DEGREES).issuperset(between)
+        return is_near and (self._texts[after - 1] in OBJECTS or not COPULAS.isdisjoint(between))
 
     def _is_light(self, after: int) -> bool:
         """True where only words without content of their own follow the cue in its clause."""

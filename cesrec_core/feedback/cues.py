@@ -59,8 +59,9 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "ramp up|amp up|bring on|bring back|up the|boost|increase|raise|heavier on|big on|double down on|switch to|move to",
         "stick to|stick with|stay with|add|include|choose|pick|opt for|lack|lacks|lacking|missing|short on|could do with",
         "more of a|more of an|put back|weakness for|soft spot for",
+        *_frames(("would|could|will|can|id|ill", "watch|play|play with|read")),
         *_frames(
-            ("as long as|so long as|unless|provided", "it is|its|it has|there is|they are|theyre"),
+            ("as long as|so long as|provided", "it is|its|it has|there is|they are|theyre"),
             ("could|can|may", "we have|i have|we get|i get|you get me|you get us|you find me|you find us"),
         ),
     ),
@@ -68,13 +69,26 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "like|likes|liked|love|loves|loved|loving|enjoy|enjoys|enjoyed|in the mood for|mood for|fan|fans|into|interested",
         "interest in|interesting|care|cared|favorite|favorites|favourite|favourites|up for|fond|keen|appreciate|appeals",
         "appealing|check|go with|going with|take|good|great|awesome|amazing|excellent|perfect|fantastic|wonderful|best|better",
-        "brilliant|lovely|nice|cool|thumbs up",
+        "brilliant|lovely|nice|cool|thumbs up|adore|adores|adored|superb|outstanding|terrific|delightful|fabulous|works for me",
+        "work for me|worked for me|suits me|suit me|suited me|hooked on|addicted to|partial to|sucker for|crazy about",
+        "mad about|up my alley|up my street|obsessed with",
+        *_frames(
+            ("exactly what i|exactly what we|just what i|just what we", "want|wanted|need|needed|had in mind|was looking for"),
+        ),
     ),
     Cue.DISLIKE: (
         "bad|boring|terrible|awful|horrible|lame|dull|crap|garbage|rubbish|sucks|sucked|worst|worse|disappointing|disappointed",
         "overrated|annoying|dumb|stupid|meh|tired of|sick of|bored of|bored with|bored by|fed up with|weary of",
+        "dreadful|atrocious|appalling|mediocre|tedious|pointless|bland|underwhelming|unbearable|tiresome|waste of time",
+        "waste of money|a letdown|a let down|fell asleep|fall asleep",
+        *_frames(
+            ("bore|bores|bored|annoy|annoys|annoyed|irritate|irritates|irritated|bug|bugs|bugged|disappointed", "me|us"),
+            ("let|lets", "me down|us down"),
+            ("make|makes|made", "me cringe|me sick|me dizzy|me yawn|me sleepy|me fall asleep|us cringe|us yawn"),
+            ("put|puts|send|sends|sent", "me to sleep|us to sleep"),
+        ),
         "overload|overdose|overkill|fatigue|gets old|getting old|got old",
-        "bores|bore me|annoys|annoy me|irritates|irritate me|bugs me|puts me off|put me off|leaves me cold|leave me cold",
+        "bores|annoys|irritates|puts me off|put me off|leaves me cold|leave me cold|left me cold",
         "is out|are out|a rest|a miss|hate|hates|hated|dislike|dislikes|disliked|despise|detest|loathe",
     ),
     Cue.APPROVE: (
@@ -82,13 +96,19 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "none other than|could use|not go wrong|not bad|not too bad|not boring|not against|not forget|why not|why no",
         "why is there no|why are there no|why do i never|why do you never|not have too much|not have too many",
         "you never|you rarely|you hardly ever|not say no to|never say no to|nothing against",
+        "ca not stop|could not stop|not want to stop|do not stop|never stop",
         "never have too much|never have too many|never get too much|never get too many",
         *_frames(
             (
-                "not watch|not play|not play with|not read|not buy|never watch|never play|never play with|never read|never buy",
+                "not watch|not play|not play with|not read|not buy|never watch|never play|never play with|never read|never buy|"
+                "do not watch|do not play|do not play with|do not read|do not buy|does not watch|does not play|"
+                "does not play with|does not read|does not buy",
                 "anything but|anything except|anything other than",
             ),
             ("not that i|not that we|not that she|not that he|not that they|never said i|not say i", "do not|does not|did not"),
+            ("not that i|not that we|never said i|never said we|not say i|not say we", "dislike|disliked|hate|hated"),
+            ("not saying i|not saying we", "dislike|hate|do not like"),
+            ("unless", "it is|its|it has|there is|they are|theyre"),
         ),
     ),
     Cue.REJECT: (
@@ -109,6 +129,12 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "so over|further from|farther from|far from|further away from|farther away from|lighter on|light on|too heavy on",
         "easy on",
         "more than enough|thumbs down|not so big on|away with|down with|too much like|too like",
+        "opposite of|opposite to|suck at|sucks at|bad at|hopeless at|no good at|drowning in|swamped with|bombarded with",
+        *_frames(
+            ("last thing", "i want|i need|we want|we need|i wanted|we wanted"),
+            ("if i see|if i get|if we see|if we get", "one more|another"),
+        ),
+        "had it with|up to here with|welcome change from|nice change from|a change from",
         "break from|rest from|too similar to|too close to|outgrown|outgrew|grown out of|grew out of",
         *_frames(("i|we|already", "have plenty of|have plenty|got plenty of|own plenty of")),
     ),
@@ -175,16 +201,18 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
     Cue.BETTER: ("better than|nicer than|more fun than",),
     Cue.WORSE: ("worse than|less than",),
     Cue.EXCEED: ("more than",),
-    Cue.REJECT_THEN_APPROVE: ("instead of|rather than|in place of|as opposed to|apart from|aside from|in lieu of",),
+    Cue.REJECT_THEN_APPROVE: ("instead of|rather than|in place of|as opposed to|apart from|aside from|besides|in lieu of",),
     Cue.MENTION: (
         "seen|saw|watched|watch|heard|heard of|hear|familiar|familiar with|already have|read|played|i have a|we have a|i own",
+        "already has|already own|already owns|already got|has already|have already",
     ),
     Cue.COMPARE: ("than|compared to|compared with",),
     Cue.IGNORE: (
         "not only|not just|not merely|not necessarily|not always|not to mention|no idea|no doubt|no wonder|no worries",
         "no problem|not sure|not know|nothing in particular|too bad|my bad|seems like|seem like|looks like|look like",
         "sounds like|feels like|felt like|more or less|no matter|for a change|change of pace|more than ever|more than anything",
-        "more than happy|more than one|over and over|again and again|drop me|take over",
+        "more than happy|more than one|over and over|again and again|drop me|take over|thank you so much|thanks so much",
+        "nothing else|no one else|nobody else|thank you very much|thanks very much|thanks a lot|thank you a lot",
     ),
 }
 
@@ -213,7 +241,15 @@ PARTICLES = {"down": -1, "off": -1, "out": -1, "back": -1, "away": -1, "up": 1}
 EXCLUSIVE = word_set("anything")
 # Before a "like" that compares, and before one that approves.
 THINGS = word_set("thing things something anything one ones stuff much more")
+UNNAMED = word_set("something anything another")
 ADVERBS = word_set("really also actually always usually only still do does did would id youd wed theyd")
+# Between what was named and what is said of it.
+COPULAS = word_set("is was are were be been looks looked sounds sounded seems seemed")
+# Between a "not" or "never" and what it turns round.
+EMPHASES = word_set("ever even please again")
+DEGREES = word_set("pretty quite rather totally absolutely completely extremely incredibly super kinda simply truly honestly")
+# Whom something bored or pleased: behind them nothing more is needed.
+OBJECTS = word_set("me us")
 # Answers to what was just named: "the first: no, the second: yes".
 REFUSALS = word_set("no nope nah nay")
 # A clause may begin with these before its first word of weight.

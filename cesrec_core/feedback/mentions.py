@@ -4,9 +4,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cesrec_core.feedback.cues import CONTRASTS
+from cesrec_core.feedback.cues import CONTRASTS, Cue, cue_at
 from cesrec_core.feedback.spelling import is_misspelt
-from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, MAX_TITLE_WORDS, Vocabulary, Word, names_of, word_set, words_of
+from cesrec_core.feedback.vocabulary import (
+    FUNCTION_WORDS,
+    MAX_TITLE_WORDS,
+    Vocabulary,
+    Word,
+    names_of,
+    without_contractions,
+    word_set,
+    words_of,
+)
 
 _ORDINALS = {
     word: place
@@ -24,15 +33,18 @@ _REFERENCE_NOUNS = word_set(
 _STATEMENT_VERBS = word_set("is was are were looks look sounds sound seems seem isnt wasnt would did do lean leans")
 _SINGULAR = frozenset(("it", "that", "this"))
 _PLURAL = frozenset(("them", "those", "these", "they", "both"))
+_OF_KINDS = frozenset(("they", "them"))
 _COMPLEMENT_STARTS = (("the", "rest"), ("the", "others"), ("the", "other"), ("all", "the", "others"))
 _AFTER_PRONOUN = _STATEMENT_VERBS | CONTRASTS | word_set("and or too out so at as very because")
+# "I would like it to be", "I like it when", "I like it loud"
+_AFTER_LIKING = word_set("to when if where more less better with without be being")
 _NUMBERED = re.compile(r"\d{1,2}")
 _SEQUEL = re.compile(r"\d|i{2,3}|iv|vi{0,3}|ix")
 _YEAR = re.compile(r"(19|20)\d{2}")
 # Behind these, as behind an attribute, "that" begins what is said of them and stands for nothing that was shown.
 _ANTECEDENTS = _REFERENCE_NOUNS | word_set("something anything nothing everything those stuff thing things")
-# Words within a title that are written small.
-_SMALL_IN_TITLES = word_set("of the and in a an to on at for from with")
+# Words within a title that are written small, "not" where a contraction was taken apart.
+_SMALL_IN_TITLES = word_set("of the and in a an to on at for from with not")
 
 _EXACT, _BY_REFERENCE, _PARTIAL = 1.0, 0.9, 0.8
 # A part of a recommended title counts from this share of its content words on.
@@ -76,7 +88,25 @@ def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary:
     taken = {inside for mention in mentions for inside in range(mention.start, mention.end)}
     spoken_of = {item_id for mention in mentions for item_id in mention.item_ids}
     mentions += _references(words, recommended, taken, spoken_of)
-    return sorted(mentions, key=lambda mention: mention.start)
+    return _resolved(sorted(mentions, key=lambda mention: mention.start), words)
+
+
+def _resolved(mentions: Sequence[Mention], words: Sequence[Word]) -> list[Mention]:
+    """A bare "they" or "them" stands for the kind of things that was named last, unless an item was named since."""
+    result: list[Mention] = []
+    named: Mention | None = None
+    for mention in mentions:
+        if (
+            mention.is_pronoun
+            and words[mention.start].text in _OF_KINDS
+            and mention.end == mention.start + 1
+            and named is not None
+        ):
+            result.append(replace(mention, item_ids=(), attributes=named.attributes))
+            continue
+        named = mention if mention.attributes else None
+        result.append(mention)
+    return result
 
 
 def _attribute(words: Sequence[Word], place: int, vocabulary: Vocabulary) -> Mention | None:
@@ -115,11 +145,13 @@ class _TitleFinder:
         for item_id in dict.fromkeys(recommended):
             for name in names_of(vocabulary.titles.get(item_id, "")):
                 self._recommended.setdefault(name, []).append(item_id)
+        self._first_words = {name.split(" ", 1)[0] for name in self._recommended}
         self._parts = self._unique_parts()
         self._misspelt = self._find_misspelt()
 
     def at(self, start: int) -> Mention | None:
-        longest = min(MAX_TITLE_WORDS, len(self._words) - start)
+        begins = self._words[start].text in self._first_words or self._words[start].text in self._vocabulary.first_words
+        longest = min(MAX_TITLE_WORDS, len(self._words) - start) if begins else 0
         name_words = [word.text for word in self._words[start : start + longest]]
         for length in range(longest, 0, -1):
             name = " ".join(name_words[:length])
@@ -144,7 +176,8 @@ class _TitleFinder:
 
     def _title_words(self, item_id: str) -> list[str]:
         if item_id not in self._words_of_titles:
-            self._words_of_titles[item_id] = [word.text for word in words_of(self._vocabulary.titles.get(item_id, ""))]
+            title = without_contractions(self._vocabulary.titles.get(item_id, ""))
+            self._words_of_titles[item_id] = [word.text for word in words_of(title)]
         return self._words_of_titles[item_id]
 
     def _find_misspelt(self) -> dict[int, Mention]:
@@ -168,8 +201,8 @@ class _TitleFinder:
 
     def _compare(self, name: str, parts: list[str], start: int, found: dict[int, Mention]) -> None:
         end = start + len(parts)
-        if start < 0 or end > len(self._words):
-            return
+        if start < 0 or end > len(self._words) or self._words[start].text[0] != parts[0][0]:
+            return  # a first letter is never a slip
         window = [word.text for word in self._words[start:end]]
         if window == parts or not all(
             one == other or is_misspelt(one, other) for one, other in zip(window, parts, strict=True)
@@ -275,6 +308,8 @@ def _ordinal(words: Sequence[Word], place: int, recommended: Sequence[str]) -> M
         return _chosen(place, place + 2, recommended, int(following) - 1, int(following))
     if text not in _ORDINALS and text not in _FROM_THE_END:
         return None
+    if text == "last" and _text_at(words, place + 2) in ("i", "we"):
+        return None  # "the last one I enjoyed" was had before
     is_alone = words[place].after in (".", "?", ",") or place + 1 >= len(words) or following in CONTRASTS | {"and", "or"}
     has_article = place > 0 and words[place - 1].text in ("the", "your", "that", "and", "or")
     if following in _NUMBERS:
@@ -298,7 +333,7 @@ def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spok
     text, following = words[place].text, _text_at(words, place + 1)
     ends = words[place].after in (".", "?", ",") or place + 1 >= len(words)
     has_noun = (following in _REFERENCE_NOUNS or (text in _PLURAL and following in _NUMBERS)) and not ends
-    stands = ends or following in _AFTER_PRONOUN
+    stands = ends or following in _AFTER_PRONOUN or (text == "it" and _is_liking(words, place, following))
     end = place + 2 if has_noun else place + 1
     if text in _PLURAL and (has_noun or stands or text == "them" or (text, following) == ("both", "of")):
         return Mention(place, end, item_ids=tuple(dict.fromkeys(recommended)), evidence=_BY_REFERENCE, is_pronoun=True)
@@ -307,6 +342,12 @@ def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spok
         item_ids = tuple(known) if len(known) == 1 else ()
         return Mention(place, end, item_ids=item_ids, evidence=_BY_REFERENCE, is_pronoun=True) if item_ids else None
     return None
+
+
+def _is_liking(words: Sequence[Word], place: int, following: str) -> bool:
+    """Whether an "it" is what somebody liked or not: "loved it every time", but not "like it when" or "like it to be"."""
+    verb = None if place == 0 else cue_at([words[place - 1].text], 0)[0]
+    return verb in (Cue.LIKE, Cue.DISLIKE) and following not in _AFTER_LIKING
 
 
 def _text_at(words: Sequence[Word], place: int) -> str:

@@ -20,9 +20,9 @@ from cesrec_core.feedback.clauses import DISMISSAL, Opinion, Reader
 from cesrec_core.feedback.intents import ACCEPT, CRITIQUE_ADD, CRITIQUE_COMPARE, INQUIRY, OTHER, REJECT, is_actionable
 from cesrec_core.feedback.mentions import find_mentions
 from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
-from cesrec_core.feedback.vocabulary import Vocabulary, Word, words_of
+from cesrec_core.feedback.vocabulary import Vocabulary, Word, without_contractions, words_of
 
-PARSER_VERSION = "rules-4"
+PARSER_VERSION = "rules-5"
 
 _EXPLICIT = 0.9
 _IMPLIED = 0.6
@@ -32,9 +32,6 @@ _OF_WHAT_IS_ASKED_FOR = 0.15
 
 Shown = Sequence[Mapping[str, str]]
 
-_CONTRACTED_NOT = re.compile(
-    r"\b(do|does|did|is|are|was|were|ca|could|wo|would|should|have|has|had|ai|must|need)n['’]?t\b", re.I
-)
 # "A > B": neither an arrow, nor a smiley, nor the end of a tag.
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.I)
 _GREATER = re.compile(r"(?<![<=:;-])>{1,3}(?=\s*\w)")
@@ -161,7 +158,7 @@ def _plain(utterance: str) -> str:
     visible = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in unescaped)
     spelled = _LESS.sub(" below ", _GREATER.sub(" over ", _TAG.sub(" ", visible)))
     # Long runs of spaces would take the splitting into sentences a time that grows with their square.
-    return _CONTRACTED_NOT.sub(r"\1 not", " ".join(spelled.split()).replace("…", ".").replace("’", "'"))
+    return without_contractions(" ".join(spelled.split()).replace("…", ".").replace("’", "'"))
 
 
 def _signals(opinions: list[Opinion], words: list[Word], recommended: frozenset[str]) -> Signals:

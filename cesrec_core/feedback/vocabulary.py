@@ -3,8 +3,8 @@
 import hashlib
 import re
 import unicodedata
-from collections import ChainMap, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cesrec_core.feedback.spelling import without_a_letter
@@ -27,6 +27,7 @@ FUNCTION_WORDS = word_set(
 MAX_TITLE_WORDS = 12
 MAX_ATTRIBUTE_WORDS = 5
 _MIN_TELLING_WORDS_OF_SUBTITLE = 2
+_MAX_WORDS_OF_COMMON_PART = 2
 # A word that more names share finds no misspelt name: it bounds the work for each word said.
 MAX_NAMES_PER_WORD = 50
 # Names of a single word are looked up without a letter of theirs from this length on.
@@ -37,6 +38,10 @@ MAX_ITEMS_PER_NAME = 5
 _TOKEN = re.compile(
     r"(?P<word>[^\W_]+(?:['’][^\W_]+)*)|(?P<and>&)|(?P<stop>[.!?;\n]+)|(?P<pause>[,:()–—]|\s-+\s)|(?P<hyphen>-)",
 )
+_CONTRACTED_NOT = re.compile(
+    r"\b(do|does|did|is|are|was|were|ca|could|wo|would|should|have|has|had|ai|must|need)n['’]?t\b", re.IGNORECASE
+)
+_POSSESSIVE = re.compile(r"(?<=\w)['’]s\b", re.IGNORECASE)
 _ARTICLES = frozenset(("the", "a", "an"))
 _YEAR = re.compile(r"\((\d{4})\)")
 _TRAILING_BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*$")
@@ -70,6 +75,11 @@ class Word:
     is_capitalised: bool
     start: int = 0
     end: int = 0
+
+
+def without_contractions(text: str) -> str:
+    """Text in which "not" is a word of its own: "don't" as "do not", and "can't" as "ca not"."""
+    return _CONTRACTED_NOT.sub(r"\1 not", text)
 
 
 def words_of(text: str) -> list[Word]:
@@ -116,20 +126,26 @@ class Vocabulary:
 
     Attributes:
         attributes: singular words joined by spaces → the attributes they stand for, as the catalogue spells them.
+        beginnings: first two letters of the keys of `attributes` and `abbreviations`: most words are none of them.
         abbreviations: two letters of each part → hyphenated attributes of short parts ("Sci-Fi"), with their parts.
         names: words of a title, without article and year → items of that name.
+        first_words: of the names.
         years: item → year in its title.
         titles: item → title.
+        written: title as it stands in the catalogue, but for case and spaces → items.
         names_by_word: content word → names of two words or more that have it, where these are few.
         names_by_letters: name of a single word, whole and without each letter → such names.
         fingerprint: changes with any of it.
     """
 
     attributes: Mapping[str, tuple[str, ...]]
+    beginnings: frozenset[str]
     abbreviations: dict[str, tuple[tuple[str, tuple[str, ...]], ...]]
     names: dict[str, tuple[str, ...]]
+    first_words: frozenset[str]
     years: Mapping[str, str]
     titles: Mapping[str, str]
+    written: dict[str, tuple[str, ...]]
     names_by_word: dict[str, tuple[str, ...]]
     names_by_letters: dict[str, tuple[str, ...]]
     fingerprint: str
@@ -146,13 +162,22 @@ class Vocabulary:
                 names[name].append(item_id)
             if year := _YEAR.search(title):
                 years[item_id] = year.group(1)
-        telling = {name: tuple(sorted(found)) for name, found in names.items() if len(found) <= MAX_ITEMS_PER_NAME}
+        is_common = _common_parts(titles)
+        telling = {
+            name: tuple(sorted(found))
+            for name, found in names.items()
+            if len(found) <= MAX_ITEMS_PER_NAME and not is_common(name)
+        }
+        phrases, abbreviations = _attribute_index(spellings), _abbreviation_index(spellings)
         return cls(
-            attributes=_attribute_index(spellings),
-            abbreviations=_abbreviation_index(spellings),
+            attributes=phrases,
+            beginnings=frozenset(key[:2] for key in (*phrases, *abbreviations)),
+            abbreviations=abbreviations,
             names=telling,
+            first_words=frozenset(name.split(" ", 1)[0] for name in telling),
             years=years,
             titles=dict(zip(item_ids, titles, strict=True)),
+            written=_index_by_title(item_ids, titles),
             names_by_word=_index_by_word(telling),
             names_by_letters=_index_by_letters(telling),
             fingerprint=_fingerprint(item_ids, titles, of_items),
@@ -170,7 +195,10 @@ class Vocabulary:
         return {name for key in without_a_letter(word) for name in self.names_by_letters.get(key, ())}
 
     def items_titled(self, title: str) -> tuple[str, ...]:
-        """Items that a title written out stands for: by its year where it has one, by its name alone where only one has it."""
+        """Items that a title written out stands for: those of just this title, else of its name and year, else the only one of
+        its name."""
+        if written := self.written.get(_as_written(title)):
+            return written
         year = _YEAR.search(title)
         found = {item_id for name in names_of(title) for item_id in self.names.get(name, ())}
         of_year = sorted(item_id for item_id in found if year is not None and self.years.get(item_id) == year.group(1))
@@ -179,6 +207,9 @@ class Vocabulary:
 
     def attributes_at(self, words: Sequence[Word], start: int) -> tuple[tuple[str, ...], int]:
         """The attributes of the longest phrase that begins at `start`, and the place after it; ((), start) for none."""
+        text = words[start].text
+        if len(text) > 1 and text[:2] not in self.beginnings:
+            return (), start
         longest = min(MAX_ATTRIBUTE_WORDS, len(words) - start)
         for length in range(longest, 0, -1):
             window = words[start : start + length]
@@ -208,10 +239,21 @@ class Vocabulary:
 
 def names_of(title: str) -> set[str]:
     """The names people may use for a title: all its words, those before a subtitle, and a long subtitle; without year and
-    leading article."""
+    leading article. With a contraction or a possessive also as it is read or often written: "do not", "schindlers"."""
+    bare = _bare(title)
+    spellings = dict.fromkeys((bare, without_contractions(bare), _POSSESSIVE.sub("s", bare)))
+    return set().union(*map(_names_of_bare, spellings))
+
+
+def _bare(title: str) -> str:
+    """The title without brackets at its end."""
     bare = title
     while (shorter := _TRAILING_BRACKETS.sub("", bare)) not in (bare, ""):
         bare = shorter
+    return bare
+
+
+def _names_of_bare(bare: str) -> set[str]:
     names = {_name(bare)}
     first_part, *others = _TITLE_PARTS.split(bare)
     if others:
@@ -219,6 +261,30 @@ def names_of(title: str) -> set[str]:
         # A subtitle is a name where it can hardly be a platform, an edition or a volume.
         names.update(name for name in map(_name, others) if _num_telling(name) >= _MIN_TELLING_WORDS_OF_SUBTITLE)
     return {name for name in names if name and not all(word in FUNCTION_WORDS for word in name.split())} | _own_name(bare)
+
+
+def _as_written(title: str) -> str:
+    return " ".join(title.casefold().split())
+
+
+def _index_by_title(item_ids: Sequence[str], titles: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    index: dict[str, list[str]] = defaultdict(list)
+    for item_id, title in zip(item_ids, titles, strict=True):
+        index[_as_written(title)].append(item_id)
+    return {title: tuple(sorted(found)) for title, found in index.items()}
+
+
+def _common_parts(titles: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a name is a short part of titles and of words that many share, such as a platform: it singles out nothing."""
+    wholes = {_name(_bare(title)) for title in titles}
+    counts = Counter(word for whole in wholes for word in set(whole.split()))
+
+    def is_common(name: str) -> bool:
+        words = name.split()
+        is_short = len(words) <= _MAX_WORDS_OF_COMMON_PART and name not in wholes
+        return is_short and all(counts[word] > MAX_NAMES_PER_WORD for word in words)
+
+    return is_common
 
 
 def _index_by_word(names: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from cesrec_core.feedback import phrases
 from cesrec_core.feedback.leaks import LeakCheck
 from cesrec_core.feedback.personas import Mood, Persona
 from cesrec_core.feedback.simulated_users import GuardedSimulator, Past, Situation, TemplateSimulator, blind_situation
@@ -21,6 +22,23 @@ from cesrec_core.feedback.vocabulary import words_of
 from cesrec_core.hashing import short_hash
 from cesrec_core.prompts import MAX_TITLE_CHARACTERS, attribute_words, clean_text
 
+# Of an item alone, with no attribute in it.
+REJECT_ITEM = (
+    "not {item}",
+    "{item} is not for me",
+    "I did not care for {item}",
+    "no more things like {item}, please",
+    "I would skip {item}",
+    "{item} was boring",
+)
+LIKE_ITEM = (
+    "something like {item}",
+    "more like {item}, please",
+    "I loved {item}, have you got more of that?",
+    "similar to {item}",
+    "{item} was great",
+    "I'd like something close to {item}",
+)
 SLOTS = Path(__file__).parents[1] / "data" / "phrasings.json"
 _HASH_DIGITS = 16
 
@@ -145,6 +163,51 @@ class HumanVoice:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """Feedback of one kind, as templates of `cesrec_core.feedback.phrases`; `title` is whose `{item}` stands for."""
+
+    templates: tuple[str, ...]
+    title: Slot = Slot(0, 0, "shown_title", -1)
+
+
+KINDS = {
+    "rejects an item": Kind(REJECT_ITEM),
+    "turns down an attribute": Kind(phrases.REJECT),
+    "wishes for an attribute": Kind(phrases.WISH + phrases.TERSE_WISH),
+    "compares with what was shown": Kind(phrases.COMPARE_WISH),
+    "compares with an item of their own": Kind(LIKE_ITEM, Slot(0, 0, "other_title", 1)),
+    "does several at once": Kind(phrases.BOTH + phrases.COMPARE_BOTH + phrases.TERSE_BOTH),
+}
+
+
+@dataclass(frozen=True)
+class KindVoice:
+    """Somebody who knows the target, and names one attribute of it, one that is foreign to it, or an item."""
+
+    kind: Kind
+    leaks: LeakCheck
+    seed: int
+
+    def __call__(self, person: Person) -> str:
+        rng = _generator(self.seed, "kind", person.user_id)
+        for place in rng.permutation(len(self.kind.templates)):
+            said = self._filled(self.kind.templates[int(place)], person, rng)
+            if said is not None and self.leaks.leak(said, person.target.item_id) is None:
+                return said
+        return vague_utterance(rng)
+
+    def _filled(self, template: str, person: Person, rng: np.random.Generator) -> str | None:
+        wanted = [name for name in dict.fromkeys(map(attribute_words, person.target.attributes)) if name]
+        named = {
+            "wish": str(rng.choice(wanted)) if wanted else None,
+            "unwanted": draw_unwanted(wanted, [item.attributes for item in person.shown], rng),
+            "item": _title(self.kind.title, person, rng),
+        }
+        used = {name: value for name, value in named.items() if f"{{{name}}}" in template}
+        return None if None in used.values() else template.format(**used)
+
+
+@dataclass(frozen=True)
 class SimulatedVoice:
     """Templates, guarded as in simulate_feedback.
 
@@ -184,6 +247,7 @@ def voices(
         "simulated, knows the target": SimulatedVoice(guarded, "plain", "target", seed),
         **{f"simulated, knows the target, {mood}": SimulatedVoice(guarded, mood, "target", seed) for mood in moods},
         "simulated, knows past ratings": SimulatedVoice(guarded, "plain", "past", seed),
+        **{f"simulated, knows the target, {name}": KindVoice(kind, leaks, seed) for name, kind in KINDS.items()},
     }
 
 

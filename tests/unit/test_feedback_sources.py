@@ -2,10 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from feedback_sources import RE_RANK, Asking, Moments, _base_row, _rows
 from test_ask_clarifications import Favourites
 from tiny_features import ITEM_IDS, tiny_features
@@ -33,7 +35,7 @@ def world() -> tuple[Evaluator, list[Moments], Asking]:
     features = dataclasses.replace(tiny_features(), aligned=np.zeros((8, 1), np.float32))
     scorer = Scorer(Favourites(list(ITEM_IDS), 10, 1), features)
     config = Config.model_validate({"evaluate": {"weight_grid": [0.0, 9.0], "num_bootstrap_samples": 100}})
-    constructor: Any = None
+    constructor: Any = SimpleNamespace(device=torch.device("cpu"))
     evaluator = Evaluator(scorer, constructor, config)
     codes = np.array([4, 5, 6, 3, 7, 4, 5, 6, 1, 2], dtype=np.int32)
     histories = Histories(["ann", "bob"], codes, np.array([0, 5, 10]))

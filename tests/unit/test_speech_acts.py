@@ -41,9 +41,12 @@ TITLES = {
     "alph": "Alphaville (1965)",
     "tower": "Lonely Tower, The (1995)",
     "mort": "Mortal (Mort, La) (1994)",
+    "wait": "Can't Barely Wait (1998)",
+    "told": "I Told You Nothing (1997)",
+    "oak": "Gardener's Oak (1990)",
 }
 VOCABULARY = Vocabulary.from_items(
-    list(TITLES), list(TITLES.values()), [["Crime"], ["Drama"], ["Plush"], ["War"], ["Sci-Fi"], [], []]
+    list(TITLES), list(TITLES.values()), [["Crime"], ["Drama"], ["Plush"], ["War"], ["Sci-Fi"], *[[]] * 5]
 )
 
 
@@ -188,11 +191,34 @@ def test_misspelt_words(word: str, meant: str, expected: bool) -> None:
         ("I liked Lonely Tower, The (1995)", (), "tower"),
         ("I liked Mortal (Mort, La) (1994)", ("mort",), "mort"),
         ("Lonely Tower, The (1996) was fun", (), None),
+        # With a "not" inside, a subject in front, and a possessive without its apostrophe.
+        ("can't barely wait was fun", (), "wait"),
+        ("I liked Can’t Barely Wait (1998)", (), "wait"),
+        ("I liked Cant Barely Wait", (), "wait"),
+        ("I liked I Told You Nothing", (), "told"),
+        ("I liked I Told You Nothing (1997)", (), "told"),
+        ("Gardeners Oak is the kind of film I mean", (), "oak"),
+        ("I liked Don't Blink (2014)", ("heat",), None),
     ],
 )
 def test_titles_are_linked_as_people_write_them(utterance: str, recommended: tuple[str, ...], liked: str | None) -> None:
     (signals,) = RuleListener(VOCABULARY, 1000).read([utterance], [recommended])
     assert signals.wanted_item_ids == (() if liked is None else (liked,))
+
+
+@pytest.mark.parametrize(("title", "item_id"), [("Can't Barely Wait", "wait"), ("I Told You Nothing (1997)", "told")])
+def test_titles_with_words_of_rejection_or_subjects_are_turned_down_whole(title: str, item_id: str) -> None:
+    (signals,) = RuleListener(VOCABULARY, 1000).read([f"I did not like {title}"], [()])
+    assert (signals.wanted_item_ids, signals.unwanted_item_ids) == ((), (item_id,))
+
+
+def test_titles_as_they_stand_in_the_catalogue_are_their_items() -> None:
+    shop = Vocabulary.from_items(
+        ["a", "b", "c"], ["Farmland 2 - Handheld", "Farmland 2 - Desktop", "Farmland 2 [Online Code]"], [()] * 3
+    )
+    assert [shop.items_titled(title) for title in ("Farmland 2 - Handheld", "farmland 2 -  desktop")] == [("a",), ("b",)]
+    assert shop.items_titled("Farmland 2 [Online Code]") == ("c",)
+    assert shop.items_titled("Farmland 2 - Console") == ()
 
 
 def test_titles_written_out_are_found_by_year() -> None:
@@ -252,7 +278,7 @@ def files(tmp_path: Path) -> Path:
             {
                 "item_id": list(TITLES),
                 "title": list(TITLES.values()),
-                "attributes": [["Crime"], ["Drama"], ["Plush"], [], [], [], []],
+                "attributes": [["Crime"], ["Drama"], ["Plush"], *[[]] * 7],
             }
         ),
         tmp_path / "items.parquet",

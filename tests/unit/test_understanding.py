@@ -332,6 +332,46 @@ def catalogue(name: str) -> Vocabulary:
         ("toys", "so much plush. outdoor?", {"Outdoor"}, {"Plush"}),
         ("toys", "not plush again", set(), {"Plush"}),
         ("films", "<b>comedy</b> and <i>romance</i>", {"Comedy", "Romance"}, set()),
+        # "Anything" behind a rejection belongs to it.
+        ("films", "comedy is great, just leave out anything romantic", {"Comedy"}, {"Romance"}),
+        ("films", "I hate anything musical", set(), {"Musical"}),
+        ("games", "please avoid anything with puzzles", set(), {"Puzzle"}),
+        ("films", "stop, anything with comedy would be better", {"Comedy"}, set()),
+        ("films", "don't watch anything but war films", {"War"}, set()),
+        # What bores, lets down, and sends people to sleep.
+        ("films", "war films put me to sleep. got a comedy?", {"Comedy"}, {"War"}),
+        ("games", "racing bored me, strategy would suit me", {"Strategy"}, {"Racing"}),
+        ("toys", "dolls are a waste of money", set(), {"Dolls"}),
+        ("films", "horror is right up my alley", {"Horror"}, set()),
+        ("films", "musicals are not up my alley", set(), {"Musical"}),
+        ("films", "I never said I hated comedies, I just don't want musicals", {"Comedy"}, {"Musical"}),
+        ("films", "I would watch a drama if it weren't also a musical", {"Drama"}, {"Musical"}),
+        ("films", "I would not watch a drama", set(), {"Drama"}),
+        # "Them" is the kind of things that was named last, not what was shown.
+        ("films", "it isn't that musicals are bad, I am just fed up with them", set(), {"Musical"}),
+        ("toys", "dolls? she loves them", {"Dolls"}, set()),
+        # Refusals that stand between others, behind a word of emphasis, or in a turn of phrase.
+        ("films", "drama no, comedy yes", {"Comedy"}, {"Drama"}),
+        ("toys", "dolls no, plush no, wooden yes", {"Wooden"}, {"Dolls", "Plush"}),
+        ("films", "only musicals please, nothing else", {"Musical"}, set()),
+        ("films", "never ever show me horror again", set(), {"Horror"}),
+        ("films", "don't even show me horror", set(), {"Horror"}),
+        ("toys", "we have had it with plush", set(), {"Plush"}),
+        ("toys", "he would rather build something than cuddle something plush", set(), {"Plush"}),
+        ("toys", "I'm not saying I hate dolls, but board games are more her thing", {"Dolls", "Board Games"}, set()),
+        ("films", "romance makes me cringe", set(), {"Romance"}),
+        ("films", "not a fan of war films unless they're comedies", {"Comedy"}, {"War"}),
+        ("films", "sci-fi would be a welcome change from all this drama", {"Sci-Fi"}, {"Drama"}),
+        ("games", "racing is not for me and neither is puzzle", set(), {"Racing", "Puzzle"}),
+        ("games", "I suck at shooters", set(), {"Shooter"}),
+        ("games", "I can't stop playing strategy games", {"Strategy"}, set()),
+        ("films", "the last thing I need is drama", set(), {"Drama"}),
+        ("films", "musicals are the last thing I want", set(), {"Musical"}),
+        ("films", "I'm drowning in dramas", set(), {"Drama"}),
+        ("films", "if I see one more musical I'll scream", set(), {"Musical"}),
+        ("films", "besides horror I watch anything", set(), {"Horror"}),
+        # Thanks are no surfeit.
+        ("films", "thank you so much, a comedy is exactly what I wanted", {"Comedy"}, set()),
     ],
 )
 def test_contrast(name: str, utterance: str, wanted: set[str], unwanted: set[str], recommended: tuple[str, ...]) -> None:
@@ -397,6 +437,24 @@ def test_what_is_only_hinted_at_is_trusted_less(utterance: str, confidence: floa
         ("not interested, thank you", ("titanic",), set(), {"titanic"}),
         ("Enemy at the Gates (2001) was good", (), set(), set()),
         ("Toy Story 2 was good", (), set(), set()),
+        ("I've seen the Matrix a dozen times and loved it every time", THREE, {"matrix"}, set()),
+        ("I'd like it to be funny", ("it",), set(), set()),
+        ("The Matrix bored me to tears", THREE, set(), {"matrix"}),
+        # What is said of something that was named holds, whatever follows.
+        ("The Matrix was pretty boring from start to finish", THREE, set(), {"matrix"}),
+        ("The Matrix was not very good after half an hour", THREE, set(), {"matrix"}),
+        ("The Matrix is great for long evenings", THREE, {"matrix"}, set()),
+        ("The Matrix was worse than Toy Story", THREE, set(), {"matrix"}),
+        ("The Matrix was better than Toy Story", THREE, {"matrix"}, set()),
+        ("give me the opposite of The Matrix", THREE, set(), {"matrix"}),
+        ("Alien 3 was the last one I enjoyed", THREE, {"alien3"}, set()),
+        ("The Matrix had a boring neighbour", THREE, {"matrix"}, set()),
+        ("thank you so much, have a nice evening", ("it",), set(), set()),
+        ("that's exactly what I needed", ("it",), {"it"}, set()),
+        ("that's not exactly what I needed", ("it",), set(), {"it"}),
+        ("she already owns Titanic, something wooden", THREE, set(), set()),
+        ("swap Titanic for something cheerful", THREE, set(), {"titanic"}),
+        ("I would swap Titanic for a tenner", THREE, {"titanic"}, set()),
         # "that" behind what it tells more of speaks of nothing that was shown; behind a verb it does.
         ("I'd like something that is not a sequel", ("toys",), set(), set()),
         ("one that looks different please", ("toys",), set(), set()),
@@ -521,5 +579,5 @@ def test_a_hundred_kilobytes_are_read_to_the_end(piece: str) -> None:
 
 def test_model_id_names_parser_and_catalogue() -> None:
     other = Vocabulary.from_items(["1"], ["A"], [["x"]])
-    assert model_id(VOCABULARY) == f"rules-4-{VOCABULARY.fingerprint}"
+    assert model_id(VOCABULARY) == f"rules-5-{VOCABULARY.fingerprint}"
     assert model_id(other) != model_id(VOCABULARY)

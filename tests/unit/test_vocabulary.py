@@ -66,6 +66,8 @@ def test_longest_phrase_wins() -> None:
         ("Shanghai Triad (Yao a yao yao dao waipo qiao) (1995)", {"shanghai triad"}),
         ("It (2017)", {"it"}),
         ("Amélie (2001)", {"amelie"}),
+        ("Can't Wait (1998)", {"cant wait", "ca not wait"}),
+        ("Oscar's List (1993)", {"oscar list", "oscars list"}),
         ("", set()),
         ("(1999)", {"1999"}),
     ],
@@ -79,6 +81,15 @@ def test_name_shared_by_many_items_singles_out_none() -> None:
     vocabulary = Vocabulary.from_items(ids, [f"Saga: Part {number}" for number in ids], [()] * 6)
     assert "saga" not in vocabulary.names
     assert vocabulary.names["saga part 3"] == ("3",)
+
+
+def test_a_part_of_words_that_many_titles_share_is_no_name() -> None:
+    titles = [f"Story{number} - Handheld" for number in range(51)] + ["Handheld - Charger", "Charger"]
+    vocabulary = Vocabulary.from_items([str(number) for number in range(53)], titles, [()] * 53)
+    assert "handheld" not in vocabulary.names
+    assert vocabulary.names["story7"] == ("7",)
+    fewer = Vocabulary.from_items(["50", "51"], titles[50:52], [()] * 2)
+    assert fewer.names["handheld"] == ("51",)
 
 
 @pytest.mark.parametrize(("one", "many"), [("comedy", "comedies"), ("box", "boxes"), ("hero", "heroes"), ("wish", "wishes")])

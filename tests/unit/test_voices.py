@@ -7,9 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from voices import HumanVoice, Item, Person, Phrasing, Slot, Voice, answer, filled, read_phrasings, voices
+from voices import (
+    KINDS,
+    HumanVoice,
+    Item,
+    KindVoice,
+    Person,
+    Phrasing,
+    Slot,
+    Voice,
+    answer,
+    filled,
+    read_phrasings,
+    voices,
+)
 
 from cesrec_core.feedback.leaks import LeakCheck
+from cesrec_core.feedback.phrases import VAGUE
 from cesrec_core.feedback.simulated_users import Past
 from cesrec_core.feedback.vocabulary import words_of
 
@@ -70,6 +84,32 @@ def test_the_target_is_never_named_even_where_it_was_shown() -> None:
     ]
     heard = {HumanVoice(said, LEAKS, seed)(shown) for seed in range(30)}
     assert heard == {"again Lady Mirabel"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        # What was shown and is least like the target, what is foreign to it, its own, and the likest of the history.
+        ("rejects an item", {"Lady Mirabel"}),
+        ("turns down an attribute", {"dolls"}),
+        ("wishes for an attribute", {"racing", "wooden"}),
+        ("compares with what was shown", {"racing", "wooden"}),
+        ("compares with an item of their own", {"Cart of Oak"}),
+        ("does several at once", {"dolls", "racing", "wooden"}),
+    ],
+)
+def test_feedback_of_a_kind_names_what_that_kind_does(kind: str, named: set[str]) -> None:
+    words = {"Lady Mirabel", "Cart of Oak", "dolls", "racing", "wooden", "Zorka"}
+    people = [dataclasses.replace(PERSON, user_id=f"user {number}") for number in range(60)]
+    said = [KindVoice(KINDS[kind], LEAKS, seed=1)(person) for person in people]
+    assert {word for utterance in said for word in words if word in utterance} == named
+    assert len(set(said)) >= 6
+
+
+def test_who_has_nothing_to_name_says_too_little() -> None:
+    nothing = dataclasses.replace(PERSON, target=TARGET._replace(attributes=()), shown=(), history=())
+    for kind in KINDS.values():
+        assert KindVoice(kind, LEAKS, seed=1)(nothing) in VAGUE
 
 
 def test_what_a_person_says_does_not_hang_on_who_else_speaks() -> None:
