@@ -1,9 +1,7 @@
 """How vectors and masks of a night compare with what they should be: numbers that are watched from night to night."""
 
 import numpy as np
-import torch
 
-from cesrec_core.adapter import alignment_metrics
 from cesrec_core.catalogue import CatalogueFeatures
 
 
@@ -29,6 +27,10 @@ def vector_health(features: CatalogueFeatures) -> dict[str, float]:
         result[f"{space}_norm"] = float(np.linalg.norm(vectors, axis=1).mean()) if len(vectors) else 0.0
     both = has["aligned"] & has["collaborative"]
     if both.any():
+        import torch
+
+        from cesrec_core.adapter import alignment_metrics
+
         aligned, collaborative = torch.from_numpy(features.aligned[both]), torch.from_numpy(features.collaborative[both])
         measured = alignment_metrics(aligned, collaborative, torch.arange(len(aligned)))
         result |= {f"alignment_{name}": value for name, value in measured.items()}

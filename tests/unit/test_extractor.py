@@ -20,11 +20,11 @@ from cesrec_core.extractor import (
     Extractor,
     _enough_tokens_of,
     _refuse_more_than_is_read,
-    extractor_id,
     padded,
     token_batches,
     tokenise,
 )
+from cesrec_core.extractor_id import extractor_id
 from cesrec_core.pooling import pool
 from cesrec_core.token_counts import counted_tokens
 
