@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pyspark
 
 from cesrec_core.errors import CesrecError
-from cesrec_core.local_java import java_banner
+from cesrec_core.local_java import java_banner, java_program
 from cesrec_core.shipped import library_root
 
 PYSPARK = Path(pyspark.__file__).parent
@@ -44,7 +44,7 @@ DELTA_GROUPS = ("io.delta_", "io.unitycatalog_")
 # compiled code, which Spark's generated classes fill within minutes; from then on it throws code away and compiles again.
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 # An archive that does not fit, of another Java or other JARs, is left aside; Java would say so on standard output.
-WITH_ARCHIVE = "-XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off"
+WITH_ARCHIVE = '-XX:SharedArchiveFile="{archive}" -Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off'
 # The JARs are named in front of what spark-submit puts first, the folder of these files: an archive covers what was loaded
 # from a class path up to there, and no folder may stand in that which holds anything.
 SPARK_CONF = {
@@ -144,15 +144,21 @@ def archive_classes(result: Path) -> None:
         older.unlink()
 
     def run_a_stage(archive: Path) -> None:
-        options = f"{JAVA_OPTIONS} -XX:ArchiveClassesAtExit={archive} -Xlog:cds=off -Xlog:cds+dynamic=off"
+        options = f'{JAVA_OPTIONS} -XX:ArchiveClassesAtExit="{archive}" -Xlog:cds=off -Xlog:cds+dynamic=off'
         with tempfile.TemporaryDirectory() as folder:
             _write_few_rows(Path(folder))
             submit = [PYSPARK / "bin" / "spark-submit", "--driver-java-options", options, library_root() / "jobs" / "ingest.py"]
             _run([*submit, "--set", f"dataset.path={folder}", "--set", f"warehouse.path={folder}/warehouse"])
-        if not archive.exists():
-            raise CesrecError(f"{java_banner()} wrote none.")
+        if not fits(archive, PYSPARK / "jars"):
+            raise CesrecError("Java cannot use what it wrote. Is the disk full?")
 
     _place(result, run_a_stage)
+
+
+def fits(archive: Path, jars: Path) -> bool:
+    """Whether Java can use the archive with these JARs, and will: one that was cut off makes it crash."""
+    command = [java_program() or "java", "-Xshare:on", f"-XX:SharedArchiveFile={archive}", "-cp", f"{jars}/*", "-version"]
+    return subprocess.run(command, capture_output=True, check=False, cwd=archive.parent).returncode == 0
 
 
 def _write_few_rows(folder: Path) -> None:
