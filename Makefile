@@ -12,7 +12,8 @@ STAMP := $(VENV)/.set-up
 RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evaluate test lint check format wheel stages browser-check notebooks standalone newcomer airflow ways-in clean
+.PHONY: help setup demo evaluate test lint check format wheel stages browser-check notebooks standalone newcomer airflow ways-in \
+  bundle-schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,6 +77,9 @@ ways-in: $(STAMP) $(AIRFLOW)/.set-up ## notebooks and airflow side by side, then
 	@rm -rf $(WAYS_IN)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target airflow notebooks OUT=$(WAYS_IN)
 	@$(MAKE) --no-print-directory browser-check PAGE=$(WAYS_IN)/second_night.html
+
+bundle-schema: $(STAMP) ## databricks.yml against what the Databricks CLI prints as `bundle schema`; SCHEMA=FILE where it was fetched
+	@$(RUN) python tests/orchestration/bundle_schema.py $(if $(SCHEMA),--schema $(SCHEMA))
 
 $(AIRFLOW)/.set-up: conf/airflow/requirements.txt
 	@$(PYTHON) -m venv --clear $(AIRFLOW)

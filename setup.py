@@ -53,6 +53,8 @@ EXTRAS = {
         "import-linter>=2.1",
         # Databricks' own model of what resources/*.yml may hold; no dependencies.
         "databricks-bundles>=1.0",
+        # `make bundle-schema`.
+        "jsonschema>=4.18",
         "pytrec-eval-terrier>=0.5.7",
         "mypy>=1.11",
         "ruff>=0.6",

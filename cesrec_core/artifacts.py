@@ -11,18 +11,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from cesrec_core.errors import ArtifactError, ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KINDS = ("recommender", "adapter", "constructor")
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 SUFFIXES = (".json", ".safetensors", ".png")
+# Raised when recommenders from before cannot be read any more, so that they are trained again.
+RECOMMENDER_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -142,17 +145,21 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
     return manifest
 
 
-def save_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def save_tensors(folder: Path, tensors: "Mapping[str, Tensor]") -> None:
     """Write named tensors; shared storage is cloned, since safetensors refuses it."""
+    from safetensors.torch import save_file
+
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, folder / TENSORS)
 
 
-def load_tensors(folder: Path) -> dict[str, torch.Tensor]:
+def load_tensors(folder: Path) -> "dict[str, Tensor]":
     """Read what `save_tensors` wrote, onto the CPU.
 
     Raises:
         ArtifactError: the file is missing or damaged.
     """
+    from safetensors.torch import load_file
+
     path = folder / TENSORS
     if not path.is_file():
         raise ArtifactError(f"{folder} has no weights: {TENSORS} is missing. Train the artifact again.")

@@ -8,19 +8,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save_file
 
 from cesrec_core import columns as c
 from cesrec_core.arrow import places_in
-from cesrec_core.constructor.model import ItemFeatures
 from cesrec_core.datasets import Catalogue, read_catalogue
 from cesrec_core.item_lists import ItemLists
+
+if TYPE_CHECKING:
+    from cesrec_core.constructor.model import ItemFeatures
 
 Space = Literal["aligned", "semantic", "collaborative"]
 
@@ -88,8 +89,12 @@ class CatalogueFeatures:
         code_of = self.catalogue.code_of
         return np.array([code_of[item_id] for item_id in item_ids if item_id in code_of], dtype=np.int64)
 
-    def for_constructor(self) -> ItemFeatures:
+    def for_constructor(self) -> "ItemFeatures":
         """What the Constructor reads of the catalogue."""
+        import torch
+
+        from cesrec_core.constructor.model import ItemFeatures
+
         semantic, collaborative = torch.from_numpy(self.semantic), torch.from_numpy(self.collaborative)
         return ItemFeatures(self.catalogue.titles, self.catalogue.attributes, semantic, collaborative)
 
@@ -106,13 +111,11 @@ class CatalogueFeatures:
         pq.write_table(table, folder / ITEMS_FILE)
         names = ("semantic", "aligned", "collaborative", "has_collaborative", "residual_covariance")
         arrays = {name: getattr(self, name) for name in names}
-        save_file(
-            {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}, folder / FEATURES_FILE
-        )
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / FEATURES_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> "CatalogueFeatures":
         catalogue = read_catalogue(folder)
         is_active = pq.read_table(folder / ITEMS_FILE, columns=[c.ITEM_ID, c.IS_ACTIVE]).sort_by(c.ITEM_ID)[c.IS_ACTIVE]
-        tensors = {name: tensor.numpy() for name, tensor in load_file(folder / FEATURES_FILE).items()}
-        return cls(catalogue, np.asarray(is_active.to_pylist(), dtype=bool), **tensors)
+        arrays = load_file(folder / FEATURES_FILE)
+        return cls(catalogue, np.asarray(is_active.to_pylist(), dtype=bool), **arrays)

@@ -3,9 +3,7 @@
 from collections.abc import Collection, Mapping
 
 import numpy as np
-import torch
 
-from cesrec_core.adapter import alignment_metrics
 from cesrec_core.catalogue import CatalogueFeatures
 
 # Of these it is measured by which share they have changed.
@@ -34,6 +32,10 @@ def vector_health(features: CatalogueFeatures) -> dict[str, float]:
         result[f"{space}_norm"] = float(np.linalg.norm(vectors, axis=1).mean()) if len(vectors) else 0.0
     both = has["aligned"] & has["collaborative"]
     if both.any():
+        import torch
+
+        from cesrec_core.adapter import alignment_metrics
+
         aligned, collaborative = torch.from_numpy(features.aligned[both]), torch.from_numpy(features.collaborative[both])
         measured = alignment_metrics(aligned, collaborative, torch.arange(len(aligned)))
         result |= {f"alignment_{name}": value for name, value in measured.items()}

@@ -1,7 +1,5 @@
 """The Extractor: an LLM's last hidden states over an item's text, pooled to one semantic embedding (METHOD: `e_llm(i)`)."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer
 
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
-from cesrec_core.language_models import ModelSource, locate_model
+from cesrec_core.extractor_id import locate_extractor
+from cesrec_core.language_models import ModelSource
 from cesrec_core.pooling import pool
 from cesrec_core.token_counts import watch
 
 # Of the processor's allocator, of the driver, and of the library of matrix products.
 SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-# Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
-EXTRACTOR_VERSION = 2
 # Weights that no hidden state depends on; models are often saved without them.
 UNUSED_WEIGHTS = ("pooler.", "lm_head.")
 # Of a forward pass on a CPU: with more of them it takes hardly less time for each.
@@ -34,34 +30,9 @@ ENOUGH_TOKENS_FOR_CORES = 4096
 TEXTS_PER_CHUNK = 8192
 
 
-def locate_extractor(section: EmbedItemsSection) -> ModelSource:
-    """The extractor's model on this machine; see `locate_model` for what is refused."""
-    return locate_model(section.model_path, section.revision, "embed_items.model_path")
-
-
-def extractor_id(section: EmbedItemsSection) -> str:
-    """Name of everything that an embedding depends on besides the text.
-
-    Raises:
-        ConfigError: embed_items.model_path names no usable model.
-    """
-    source = locate_extractor(section)
-    settings: dict[str, str | int] = {
-        "pooling": section.pooling,
-        "max_tokens": section.max_tokens,
-        "dtype": section.dtype,
-        "version": EXTRACTOR_VERSION,
-    }
-    # Named only where there is one, so that caches from before there was such a setting stay valid.
-    if section.instruction:
-        settings["instruction"] = section.instruction
-    if section.engine != "transformers":
-        settings["engine"] = section.engine
-    digest = hashlib.sha256(json.dumps([source.identity(), settings], sort_keys=True).encode()).hexdigest()[:8]
-    return f"{source.name}-{section.pooling}-{section.dtype}-{digest}"
-
-
 def load_tokenizer(source: ModelSource) -> Any:
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(source.folder, **source.loading)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -121,6 +92,8 @@ class Extractor:
     """Embeds texts in batches of similar length, on the device it is given."""
 
     def __init__(self, section: EmbedItemsSection, device: str) -> None:
+        from transformers import AutoModel
+
         source = locate_extractor(section)
         self.section = section
         self.device = device

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
 from cesrec_core.errors import ConfigError
 
 GGUF_MAGIC = b"GGUF"
@@ -145,6 +142,9 @@ def _check_gguf(file: Path, setting: str) -> None:
 
 
 def _from_hub(hub_id: str, revision: str | None, setting: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     section = setting.rsplit(".", 1)[0]
     if revision is None or not _COMMIT.fullmatch(revision):
         raise ConfigError(

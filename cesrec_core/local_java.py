@@ -38,13 +38,21 @@ def main() -> int:
 
 
 def java_version() -> int | None:
-    """Major version of the Java that Spark would start: JAVA_HOME's where that is set, else the one on the path."""
+    """Major version of the Java that Spark would start."""
+    return parse_version(java_banner())
+
+
+def java_banner() -> str:
+    """What that Java says of itself; nothing where there is none."""
+    java = java_program()
+    return subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr if java else ""
+
+
+def java_program() -> str | None:
+    """The one that Spark would start: JAVA_HOME's where that is set, else the one on the path."""
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
-    if not java or not os.access(java, os.X_OK):
-        return None
-    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    return parse_version(shown)
+    return java if java and os.access(java, os.X_OK) else None
 
 
 def parse_version(shown: str) -> int | None:

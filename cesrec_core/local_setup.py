@@ -5,6 +5,7 @@ Databricks runtime needs none of this.
 """
 
 import functools
+import hashlib
 import importlib.metadata
 import shutil
 import subprocess
@@ -12,12 +13,18 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyspark
 
 from cesrec_core.errors import CesrecError
+from cesrec_core.local_java import java_banner, java_program
+from cesrec_core.shipped import library_root
 
+PYSPARK = Path(pyspark.__file__).parent
 SHARE = Path(sys.prefix) / "share" / "cesrec"
 DATASET = SHARE / "datasets" / "ml-100k"
 SENTENCE_MODEL = SHARE / "models" / "all-minilm-l6-v2"
@@ -35,10 +42,16 @@ DELTA_GROUPS = ("io.delta_", "io.unitycatalog_")
 # logged before the job's own code runs can be set later. The JVM's second compiler pays off after minutes of the same
 # work; in jobs this short its threads only take the cores from the work itself. Without it the JVM keeps but 48 MiB of
 # compiled code, which Spark's generated classes fill within minutes; from then on it throws code away and compiles again.
+JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+# An archive that does not fit, of another Java or other JARs, is left aside; Java would say so on standard output.
+WITH_ARCHIVE = '-XX:SharedArchiveFile="{archive}" -Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off'
+# The JARs are named in front of what spark-submit puts first, the folder of these files: an archive covers what was loaded
+# from a class path up to there, and no folder may stand in that which holds anything.
 SPARK_CONF = {
-    "spark-defaults.conf": """\
+    "spark-defaults.conf": f"""\
 spark.driver.memory 2g
-spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m
+spark.driver.extraClassPath {{jars}}/*
+spark.driver.extraJavaOptions {JAVA_OPTIONS} {WITH_ARCHIVE}
 spark.ui.showConsoleProgress false
 """,
     "log4j2.properties": """\
@@ -54,25 +67,34 @@ appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n
 
 
 def main() -> int:
-    parts: dict[str, tuple[Path, Callable[[Path], None]]] = {
-        "Delta for Spark": (Path(pyspark.__file__).parent / "jars" / delta_jar_name(), place_delta_jars),
-        "MovieLens-100K": (DATASET, extract_dataset),
-        "all-MiniLM-L6-v2": (SENTENCE_MODEL, extract_sentence_model),
-        "SmolLM2-135M-Instruct": (LANGUAGE_MODEL, convert_language_model),
-    }
-    write_spark_conf(Path(pyspark.__file__).parent / "conf")
-    for name, (result, make) in parts.items():
-        if result.exists():
-            print(f"{name}: already in place")
-            continue
-        print(f"{name}: setting up ...", flush=True)
-        result.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            make(result)
-        except (CesrecError, subprocess.CalledProcessError) as error:
-            print(f"Could not set up {name}: {error}", file=sys.stderr)
-            return 1
-    return 0
+    jars = PYSPARK / "jars"
+    if not _set_up("Delta for Spark", jars / delta_jar_name(), place_delta_jars):
+        return 1
+    write_spark_conf(PYSPARK / "conf")
+    parts: tuple[tuple[str, Path, Callable[[Path], None]], ...] = (
+        ("MovieLens-100K", DATASET, extract_dataset),
+        ("all-MiniLM-L6-v2", SENTENCE_MODEL, extract_sentence_model),
+        ("SmolLM2-135M-Instruct", LANGUAGE_MODEL, convert_language_model),
+    )
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        # All JARs are there by now. Without it jobs start later, and that is all.
+        beside.submit(_set_up, "Java's archive of Spark's classes", class_archive(jars), archive_classes)
+        return 0 if all(_set_up(*part) for part in parts) else 1
+
+
+def _set_up(name: str, result: Path, make: Callable[[Path], None]) -> bool:
+    """Make one part, unless it is there; tells whether it is."""
+    if result.exists():
+        print(f"{name}: already in place")
+        return True
+    print(f"{name}: setting up ...", flush=True)
+    result.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        make(result)
+    except (CesrecError, subprocess.CalledProcessError) as error:
+        print(f"Could not set up {name}: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def delta_jar_name() -> str:
@@ -88,7 +110,7 @@ def place_delta_jars(result: Path) -> None:
         nothing = Path(ivy) / "nothing.py"
         nothing.touch()
         command: list[str | Path] = [
-            Path(pyspark.__file__).parent / "bin" / "spark-submit",
+            PYSPARK / "bin" / "spark-submit",
             *("--master", "local[1]", "--packages", f"{group}:{artifact}:{version}", "--conf", f"spark.jars.ivy={ivy}"),
             nothing,
         ]
@@ -100,9 +122,51 @@ def place_delta_jars(result: Path) -> None:
 
 
 def write_spark_conf(folder: Path) -> None:
+    jars = folder.parent / "jars"
     folder.mkdir(exist_ok=True)
     for name, text in SPARK_CONF.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        whole = text.format(jars=jars, archive=class_archive(jars)) if name == "spark-defaults.conf" else text
+        (folder / name).write_text(whole, encoding="utf-8")
+
+
+def class_archive(jars: Path) -> Path:
+    """Where the archive for these JARs and this Java lies: other ones have other archives."""
+    known = [java_banner(), *sorted(f"{jar.name} {jar.stat().st_size}" for jar in jars.glob("*.jar"))]
+    return jars.parent / "archives" / f"{hashlib.sha256(repr(known).encode()).hexdigest()[:12]}.jsa"
+
+
+def archive_classes(result: Path) -> None:
+    """Keep the classes that a stage loads as Java has them in memory.
+
+    To read them from 300 JARs, to check and to link them is a quarter of what Java does until a stage is at work.
+    """
+    for older in result.parent.iterdir():
+        older.unlink()
+
+    def run_a_stage(archive: Path) -> None:
+        options = f'{JAVA_OPTIONS} -XX:ArchiveClassesAtExit="{archive}" -Xlog:cds=off -Xlog:cds+dynamic=off'
+        with tempfile.TemporaryDirectory() as folder:
+            _write_few_rows(Path(folder))
+            submit = [PYSPARK / "bin" / "spark-submit", "--driver-java-options", options, library_root() / "jobs" / "ingest.py"]
+            _run([*submit, "--set", f"dataset.path={folder}", "--set", f"warehouse.path={folder}/warehouse"])
+        if not fits(archive, PYSPARK / "jars"):
+            raise CesrecError("Java cannot use what it wrote. Is the disk full?")
+
+    _place(result, run_a_stage)
+
+
+def fits(archive: Path, jars: Path) -> bool:
+    """Whether Java can use the archive with these JARs, and will: one that was cut off makes it crash."""
+    command = [java_program() or "java", "-Xshare:on", f"-XX:SharedArchiveFile={archive}", "-cp", f"{jars}/*", "-version"]
+    return subprocess.run(command, capture_output=True, check=False, cwd=archive.parent).returncode == 0
+
+
+def _write_few_rows(folder: Path) -> None:
+    """A dataset folder."""
+    items = [{"item_id": item, "title": f"Title {item}", "attributes": ["a", "b"]} for item in "xyz"]
+    interactions = [{"user_id": user, "item_id": item, "timestamp": 1_700_000_000} for user in "uv" for item in "xy"]
+    for name, rows in (("items", items), ("interactions", interactions)):
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
 
 
 def extract_dataset(result: Path) -> None:

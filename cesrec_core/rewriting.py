@@ -12,6 +12,7 @@ from cesrec_core.config import ConstructSection
 from cesrec_core.constructor.construction import Construction, Decoder, ItemDecoder, validate_rewrite
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ItemConstructor
+from cesrec_core.fallbacks import DRIFT, INVALID_REWRITE, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.feedback.clarity import reason_not_to_act
 from cesrec_core.foresight import ForesightDecoder
 from cesrec_core.hashing import short_hash
@@ -22,11 +23,6 @@ from cesrec_core.pseudo_sequences import apply_rewrite, difference
 from cesrec_core.scoring import Scorer
 
 log = logging.getLogger(__name__)
-
-NOTHING_MASKED = "nothing_masked"
-INVALID_REWRITE = "invalid_rewrite"
-SAME_WORDS = "same_words"
-DRIFT = "drift"
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,12 @@ import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from cesrec_core.config import EndpointSection
-from cesrec_core.constructor.titles import TRUNCATED_ANSWER, Question, Written
+from cesrec_core.constructor.titles import Question, Written
 from cesrec_core.errors import ConfigError
+from cesrec_core.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, TRUNCATED_ANSWER
 from cesrec_core.feedback.prompted_simulator import Message
 
 log = logging.getLogger(__name__)
-
-BUDGET_EXHAUSTED = "budget_exhausted"
-ENDPOINT_FAILED = "endpoint_failed"
-ENDPOINT_REFUSED = "endpoint_refused"
 
 # After so many questions in a row that no attempt got an answer to, the endpoint is taken for gone.
 MAX_FAILURES_IN_A_ROW = 10

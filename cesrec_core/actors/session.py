@@ -8,8 +8,6 @@ import os
 import sys
 from types import SimpleNamespace, TracebackType
 
-import ray
-
 from cesrec_core.config import RaySection
 from cesrec_core.shipped import library_root
 
@@ -33,6 +31,8 @@ class RaySession:
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         try:
             if self._is_started:
+                import ray
+
                 ray.shutdown()
         finally:
             if self._is_on_spark:
@@ -43,6 +43,8 @@ class RaySession:
                 self._is_on_spark = False
 
     def start(self) -> None:
+        import ray
+
         if ray.is_initialized():
             return
         # Usage reports leave the machine; a batch job has no business sending any.

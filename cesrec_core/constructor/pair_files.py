@@ -18,7 +18,6 @@ import pyarrow.dataset as pads
 from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.constructor.pairs import MASKED, MIN_CONTEXT_ITEMS, PairDrawer, PairSettings, TrainingPair
-from cesrec_core.constructor.validation import ValidationSet
 from cesrec_core.errors import InputDataError
 
 TRAINING, MASKED_PLACES, NEXT_PLACE = "training", "masked_places", "next_place"
@@ -99,6 +98,8 @@ class StoredPairs:
     """
 
     def __init__(self, folder: Path, num_items: int) -> None:
+        from cesrec_core.constructor.validation import ValidationSet
+
         # Whatever order its files and their rows were written in.
         table = _read(folder).sort_by([(c.PAIR_KIND, "ascending"), (c.PAIR_ID, "ascending")])
         for name in (c.HISTORY, c.TARGET, c.SEEN):

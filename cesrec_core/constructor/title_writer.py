@@ -11,7 +11,8 @@ from cesrec_core.config import ConstructSection, FinetuneConstructorSection
 from cesrec_core.constructor.layout import token_ids
 from cesrec_core.constructor.model import load_language_model
 from cesrec_core.constructor.title_trie import TitleTrie, TrieProcessor
-from cesrec_core.constructor.titles import TRUNCATED_ANSWER, Question, TitleDecoder, Titles, Written
+from cesrec_core.constructor.titles import Question, TitleDecoder, Titles, Written
+from cesrec_core.fallbacks import TRUNCATED_ANSWER
 from cesrec_core.prompts import Piece
 
 # Stands for the message while a chat template is taken apart; no template holds it.

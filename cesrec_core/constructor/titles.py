@@ -15,13 +15,10 @@ import numpy as np
 
 from cesrec_core.constructor.construction import Construction
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decision, candidates_of, mask_of
+from cesrec_core.fallbacks import NOT_A_CANDIDATE, WRONG_NUMBER_OF_TITLES
 from cesrec_core.prompts import MAX_TITLE_CHARACTERS, UNTITLED, Piece, clean_text, title_prompt
 
 log = logging.getLogger(__name__)
-
-NOT_A_CANDIDATE = "not_a_candidate"
-WRONG_NUMBER_OF_TITLES = "wrong_number_of_titles"
-TRUNCATED_ANSWER = "truncated_answer"
 
 # Longer lists would fill the prompt.
 MAX_LISTED_TITLES = 100

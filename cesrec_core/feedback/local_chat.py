@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cesrec_core.feedback.prompted_simulator import Message
 from cesrec_core.language_models import ModelSource
@@ -15,6 +14,8 @@ class LocalChat:
     """Answers greedily and one conversation at a time: what else is asked, and how it is padded, changes no answer."""
 
     def __init__(self, source: ModelSource, max_new_tokens: int, device: str) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
         self.max_new_tokens = max_new_tokens
         self.device = device
         self._tokenizer: Any = AutoTokenizer.from_pretrained(source.folder, **source.loading)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cesrec_core.feedback.intents import ACTIONABLE, CRITIQUE_ADD, CRITIQUES, INTENTS, OTHER
 from cesrec_core.feedback.mentions import Mention
@@ -67,6 +66,8 @@ class Head:
     @classmethod
     def fit_on(cls, texts: Sequence[str], intents: Sequence[str], embed: Embed, settings: HeadSettings) -> "Head":
         """Softmax regression; `intents`: of each text."""
+        import torch
+
         counts = Counter(word for text in texts for word in _words_and_pairs(text))
         known = sorted(word for word, count in counts.items() if count >= _MIN_EXAMPLES_OF_WORDS)
         head = cls(np.zeros((0, len(INTENTS))), {word: row for row, word in enumerate(known)}, settings.scale_of_words)

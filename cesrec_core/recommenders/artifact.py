@@ -12,8 +12,6 @@ from cesrec_core.recommenders.protocol import TrainableRecommender
 from cesrec_core.recommenders.registry import RECOMMENDERS, build_recommender
 
 KIND = "recommender"
-# Raised when artifacts from before cannot be read any more, so that they are trained again.
-FORMAT = 2
 VOCABULARY = "vocabulary.json"
 
 

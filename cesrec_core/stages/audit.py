@@ -14,11 +14,11 @@ from cesrec_core.delta_io.runs import Run, find_run, latest_published
 from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.drift import WATCHED_NORMS, changes, vector_health
 from cesrec_core.errors import QualityGateError
+from cesrec_core.fallbacks import BUDGET_EXHAUSTED, NOTHING_MASKED
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.frames.item_rules import against_rules
 from cesrec_core.frames.masks import mask_pairs
-from cesrec_core.rewriting import NOTHING_MASKED
 from cesrec_core.schemas import (
     ALIGNED_EMBEDDINGS,
     ITEMS,
@@ -35,7 +35,7 @@ from cesrec_core.stages.understand_feedback import feedback_of_run
 
 NAME = "audit"
 # Reasons for keeping a history that are no fault of the Constructor's.
-EXPECTED_FALLBACKS = (VAGUE_FEEDBACK, CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, NOTHING_MASKED, "budget_exhausted")
+EXPECTED_FALLBACKS = (VAGUE_FEEDBACK, CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, NOTHING_MASKED, BUDGET_EXHAUSTED)
 
 
 def run(context: RunContext) -> StageResult:

@@ -3,26 +3,27 @@
 import shutil
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import torch
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.adapter import load_adapter
 from cesrec_core.arrow import matrix
 from cesrec_core.catalogue import FEATURES_FILE, CatalogueFeatures
 from cesrec_core.datasets import Catalogue
 from cesrec_core.errors import InputDataError
-from cesrec_core.extractor import extractor_id
-from cesrec_core.recommenders.artifact import load_recommender
+from cesrec_core.extractor_id import extractor_id
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.context import RunContext
 from cesrec_core.stages.embed_items import refused_texts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def export_features(context: RunContext) -> Path:
@@ -42,8 +43,10 @@ def export_features_for_adapter(context: RunContext, folder: Path) -> Path:
     return folder / FEATURES_FILE
 
 
-def pairs_of_vectors(context: RunContext) -> tuple[torch.Tensor, torch.Tensor]:
+def pairs_of_vectors(context: RunContext) -> "tuple[Tensor, Tensor]":
     """Semantic [N, H] and collaborative [N, D] vectors, float32, of the items that have both."""
+    import torch
+
     features = assemble_features(context, with_aligned=False)
     has_both = features.has_collaborative
     return torch.from_numpy(features.semantic[has_both]), torch.from_numpy(features.collaborative[has_both])
@@ -51,6 +54,9 @@ def pairs_of_vectors(context: RunContext) -> tuple[torch.Tensor, torch.Tensor]:
 
 def assemble_features(context: RunContext, with_aligned: bool) -> CatalogueFeatures:
     """The catalogue with its vectors, in memory; without aligned ones these are zeros, and items without text do not count."""
+    from cesrec_core.adapter import load_adapter
+    from cesrec_core.recommenders.artifact import load_recommender
+
     recommender, _ = load_recommender(context.artifact("recommender")[0])
     vectors = recommender.item_vectors().numpy()
     row_of = {item_id: row for row, item_id in enumerate(recommender.item_ids, start=1)}

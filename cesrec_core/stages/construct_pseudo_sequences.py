@@ -8,14 +8,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.actors.ask_clarifications import AskClarifications
-from cesrec_core.actors.chat_endpoint import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, api_key, read_usage
-from cesrec_core.actors.construct_pseudo_sequences import ConstructPseudoSequences
 from cesrec_core.catalogue import CatalogueFeatures
-from cesrec_core.constructor.title_analysis import most_frequent
+from cesrec_core.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.histories import feedback_by_user, observed_histories, rejected_by_user, unclear_feedback
-from cesrec_core.rewriting import NOTHING_MASKED, SAME_WORDS
 from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK_SIGNALS, ITEMS, OUTLIER_MASKS, PSEUDO_SEQUENCES, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -45,10 +41,14 @@ def check(context: RunContext) -> None:
     section = context.config.construct_pseudo_sequences
     # Workers of another cluster have an environment of their own.
     if section.decoder == "endpoint" and context.config.ray.address is None:
+        from cesrec_core.actors.chat_endpoint import api_key
+
         api_key(section.endpoint)
 
 
 def run(context: RunContext) -> StageResult:
+    from cesrec_core.actors.construct_pseudo_sequences import ConstructPseudoSequences
+
     active, signals = feedback_of_run(context), signals_of_run(context)
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
     masks = context.warehouse.read_run(OUTLIER_MASKS, context.run_id).select(c.USER_ID, c.MASKED_POSITIONS)
@@ -79,6 +79,8 @@ def run(context: RunContext) -> StageResult:
 
 def _ask(context: RunContext) -> int:
     """Write questions to users whose newest words cannot be acted on; returns their number."""
+    from cesrec_core.actors.ask_clarifications import AskClarifications
+
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
     users = unclear_feedback(feedback_of_run(context), signals_of_run(context))
     rejected = rejected_by_user(rejected_of_run(context))
@@ -116,12 +118,16 @@ def rejected_titles_path(warehouse: Path, run_id: str) -> Path:
 
 
 def _usage(ledger: Path) -> dict[str, float]:
+    from cesrec_core.actors.chat_endpoint import read_usage
+
     usage = read_usage(ledger)
     return {"endpoint_requests": usage.requests, "endpoint_tokens": usage.tokens} if usage.requests else {}
 
 
 def _report_rejected(context: RunContext, rounds: DataFrame, catalogue: Path) -> None:
     """Write the most frequent of the texts that are no candidate's title, and what they come nearest to."""
+    from cesrec_core.constructor.title_analysis import most_frequent
+
     texts = rounds.select(F.explode(c.REJECTED_TITLES).alias("text")).groupBy("text").count()
     rows = texts.orderBy(F.desc("count"), "text").limit(NUM_REPORTED_TITLES).collect()
     if not rows:

@@ -7,10 +7,8 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.actors.embed_items import EmbedItems
-from cesrec_core.actors.pool import drop_damaged
 from cesrec_core.delta_io.shards import import_shards
-from cesrec_core.extractor import extractor_id, locate_extractor
+from cesrec_core.extractor_id import extractor_id, locate_extractor
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS, QUARANTINE
 from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
 from cesrec_core.stages.map_table import map_frame, refused_by
@@ -43,6 +41,8 @@ def missing_texts(context: RunContext, extractor: str) -> DataFrame:
 
 
 def run(context: RunContext) -> StageResult:
+    from cesrec_core.actors.embed_items import EmbedItems
+
     extractor = extractor_id(context.config.embed_items)
     _take_over(context)
     missing = missing_texts(context, extractor)
@@ -60,6 +60,8 @@ def _take_over(context: RunContext) -> None:
 
     Their folders go afterwards, so that such a run, should it go on, asks the table what is left to do.
     """
+    from cesrec_core.actors.pool import drop_damaged
+
     for folder in context.work_path.parent.glob(f"*/{NAME}"):
         # With a record the stage was done, and its answers stand in the table.
         if folder.parent == context.work_path or (folder / "done.json").exists():

@@ -1,14 +1,18 @@
 """Spark -> shards -> Ray actors -> shards -> Spark, with every key accounted for."""
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from cesrec_core.actors.pool import Worker, map_shards, refused_rows
 from cesrec_core.delta_io.shards import export_shards, import_shards
 from cesrec_core.errors import StageError
 from cesrec_core.progress import progress
 from cesrec_core.schemas import Table
 from cesrec_core.stages.context import RunContext
+
+if TYPE_CHECKING:
+    from cesrec_core.actors.pool import Worker
 
 
 def map_frame(
@@ -16,7 +20,7 @@ def map_frame(
     stage: str,
     frame: DataFrame,
     key: str,
-    worker: Worker,
+    worker: "Worker",
     table: Table,
     may_stay_empty: bool = False,
     max_refused_rows: int = 0,
@@ -33,6 +37,8 @@ def map_frame(
     Raises:
         StageError: a shard failed for good, or keys were lost or invented.
     """
+    from cesrec_core.actors.pool import map_shards
+
     folder = context.stage_path(stage)
     section = context.config.ray
     section = section if num_actors is None else section.model_copy(update={"num_actors": num_actors})
@@ -60,4 +66,6 @@ def map_frame(
 
 def refused_by(context: RunContext, stage: str) -> pa.Table | None:
     """Rows of the stage's frame that its worker failed on in this run; None where there are none."""
+    from cesrec_core.actors.pool import refused_rows
+
     return refused_rows(context.stage_path(stage) / "out")

@@ -3,9 +3,7 @@
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.actors.mask_outliers import MaskOutliers
 from cesrec_core.frames.histories import observed_histories
-from cesrec_core.outliers import OutlierRule
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEMS, OUTLIER_MASKS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -15,6 +13,9 @@ NAME = "mask_outliers"
 
 
 def run(context: RunContext) -> StageResult:
+    from cesrec_core.actors.mask_outliers import MaskOutliers
+    from cesrec_core.outliers import OutlierRule
+
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
     constants = {
         c.RUN_ID: context.run_id,

@@ -4,8 +4,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.actors.project_items import ProjectItems
-from cesrec_core.extractor import extractor_id
+from cesrec_core.extractor_id import extractor_id
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEM_EMBEDDINGS
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
@@ -28,6 +27,8 @@ def missing_projections(context: RunContext, extractor: str, adapter: str) -> Da
 
 
 def run(context: RunContext) -> StageResult:
+    from cesrec_core.actors.project_items import ProjectItems
+
     extractor = extractor_id(context.config.embed_items)
     folder, manifest = context.artifact("adapter")
     missing = missing_projections(context, extractor, manifest.artifact_id)

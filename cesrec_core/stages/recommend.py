@@ -2,13 +2,13 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.actors.recommend import Recommend
 from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.errors import InputDataError
 from cesrec_core.frames.empty import empty_frame
@@ -27,6 +27,9 @@ from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.ingest import read_pinned
 from cesrec_core.stages.map_table import map_frame
 from cesrec_core.stages.understand_feedback import feedback_of_run, heard_of_run, signals_of_run
+
+if TYPE_CHECKING:
+    from cesrec_core.actors.recommend import Recommend
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +57,10 @@ def users_of_run(context: RunContext) -> DataFrame:
     return users
 
 
-def worker_of_run(context: RunContext) -> Recommend:
+def worker_of_run(context: RunContext) -> "Recommend":
     """What scores the items by the artifacts in force."""
+    from cesrec_core.actors.recommend import Recommend
+
     recommender_folder, _ = context.artifact("recommender")
     constructor_folder, _ = context.artifact("constructor")
     folders = (recommender_folder, constructor_folder, export_features(context), export_rules(context))

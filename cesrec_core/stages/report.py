@@ -11,7 +11,6 @@ from cesrec_core.delta_io.runs import find_run, newest_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError
-from cesrec_core.report.page import render
 from cesrec_core.schemas import RUNS
 from cesrec_core.stages.report_contents import RunReader
 
@@ -41,6 +40,8 @@ def report_path(warehouse: Path, run_id: str) -> Path:
 
 def write_report(warehouse: Warehouse, config: Config, run_id: str) -> Path:
     """Write the page, whole or not at all; returns its path."""
+    from cesrec_core.report.page import render
+
     path = report_path(warehouse.path, run_id)
     page = render(RunReader(warehouse, config, run_id).contents())
     path.parent.mkdir(parents=True, exist_ok=True)

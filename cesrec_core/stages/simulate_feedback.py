@@ -6,8 +6,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.actors.chat_endpoint import api_key
-from cesrec_core.actors.simulate_feedback import SIMULATED_FEEDBACK, SimulateFeedback
 from cesrec_core.frames.histories import drawn_users, observed_histories, past_opinions, speakers
 from cesrec_core.language_models import locate_model
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, FEEDBACK, INTERACTIONS, ITEMS, USER_SEQUENCES
@@ -21,6 +19,8 @@ SIMULATED = "simulated feedback"
 
 
 def run(context: RunContext) -> StageResult:
+    from cesrec_core.actors.simulate_feedback import SIMULATED_FEEDBACK, SimulateFeedback
+
     section = context.config.simulate_feedback
     if section.num_users == 0:
         return StageResult({"simulated": 0})
@@ -68,6 +68,8 @@ def check(context: RunContext) -> None:
         locate_model(section.model_path, section.revision, "simulate_feedback.model_path")
     # Workers of another cluster have an environment of their own.
     if section.num_users and section.engine == "endpoint" and context.config.ray.address is None:
+        from cesrec_core.actors.chat_endpoint import api_key
+
         api_key(section.endpoint, "simulate_feedback.endpoint")
 
 

@@ -1,10 +1,7 @@
 """train_adapter: semantic and collaborative vectors -> adapter; again where changed texts have drifted away from it."""
 
-import torch
-
-from cesrec_core.adapter import alignment_errors, load_adapter
 from cesrec_core.errors import ArtifactError, InputDataError
-from cesrec_core.extractor import extractor_id
+from cesrec_core.extractor_id import extractor_id
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.catalogue_features import export_features_for_adapter, pairs_of_vectors
@@ -48,6 +45,10 @@ def good_enough(context: RunContext) -> str | None:
 
 def alignment_now(context: RunContext) -> float:
     """Squared error over variance of the Adapter in force, over all items with both vectors as they are now."""
+    import torch
+
+    from cesrec_core.adapter import alignment_errors, load_adapter
+
     model, _ = load_adapter(context.artifact("adapter")[0])
     semantic, collaborative = pairs_of_vectors(context)
     return alignment_errors(model(semantic), collaborative, torch.arange(len(semantic)))["normalised_mse"]

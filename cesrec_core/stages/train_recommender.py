@@ -1,7 +1,7 @@
 """train_recommender: user_sequences -> recommender, in a process of its own, when there is reason to."""
 
+from cesrec_core.artifacts import RECOMMENDER_FORMAT
 from cesrec_core.hashing import short_hash
-from cesrec_core.recommenders.artifact import FORMAT
 from cesrec_core.schemas import ITEMS, USER_SEQUENCES
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.training_process import export_dataset, keep_reason, run_training, training_notes
@@ -17,7 +17,7 @@ def settings(context: RunContext) -> dict[str, str]:
     """Everything whose change alone asks for training, whatever the data did."""
     section = context.config.train_recommender.model_dump(exclude={*POLICY, *MEANS})
     return {
-        "artifact format": str(FORMAT),
+        "artifact format": str(RECOMMENDER_FORMAT),
         "train_recommender settings": short_hash(section),
         "split": context.config.dataset.split,
         "seed": str(context.config.run.seed),

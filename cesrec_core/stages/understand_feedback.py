@@ -5,7 +5,6 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, IntegerType, StringType, StructField, StructType
 
 from cesrec_core import columns as c
-from cesrec_core.actors.understand_feedback import UnderstandFeedback
 from cesrec_core.datasets import read_catalogue
 from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.delta_io.warehouse import spark_schema
@@ -76,6 +75,8 @@ def check(context: RunContext) -> None:
 
 
 def run(context: RunContext) -> StageResult:
+    from cesrec_core.actors.understand_feedback import UnderstandFeedback
+
     # Null fields leave no trace in JSON: words that answer no question keep their hash.
     said = F.sha2(F.to_json(F.struct(c.UTTERANCE, c.RECOMMENDED_ITEM_IDS, c.QUESTION_ATTRIBUTES)), 256)
     heard = heard_of_run(context).withColumn(c.UTTERANCE_HASH, said)

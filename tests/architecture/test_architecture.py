@@ -36,6 +36,7 @@ JOBS_OF_NO_STAGE = {
     "report",
     "export_recommendations",
 }
+SLOW_TO_IMPORT = {"torch", "transformers", "ray", "scipy", "matplotlib", "huggingface_hub", "requests", "jinja2"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 
@@ -54,6 +55,14 @@ def test_the_globs_find_something() -> None:
     assert len(JOBS) >= len(NIGHTLY)
     assert len(TRAINING) == 3
     assert len(LIBRARY) > 50
+
+
+def test_a_job_starts_without_what_takes_seconds_to_import() -> None:
+    """A night of single stages is fourteen starts; stages import such things where they use them."""
+    command = "import sys, cesrec_core.stages.command_line; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", command], check=True, capture_output=True, text=True).stdout.split()
+    assert "pyspark" in loaded
+    assert SLOW_TO_IMPORT & set(loaded) == set()
 
 
 def test_import_contracts_hold() -> None:

@@ -15,9 +15,6 @@ import numpy as np
 import pytest
 
 from cesrec_core.actors.chat_endpoint import (
-    BUDGET_EXHAUSTED,
-    ENDPOINT_FAILED,
-    ENDPOINT_REFUSED,
     MAX_ANSWER_BYTES,
     MAX_FAILURES_IN_A_ROW,
     ChatEndpoint,
@@ -29,8 +26,9 @@ from cesrec_core.actors.chat_endpoint import (
 from cesrec_core.config import EndpointSection, load_config
 from cesrec_core.constructor.construction import Construction
 from cesrec_core.constructor.decoding import ConstructionRequest
-from cesrec_core.constructor.titles import NOT_A_CANDIDATE, TRUNCATED_ANSWER, TitleDecoder, Titles
+from cesrec_core.constructor.titles import TitleDecoder, Titles
 from cesrec_core.errors import ConfigError
+from cesrec_core.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, NOT_A_CANDIDATE, TRUNCATED_ANSWER
 from cesrec_core.feedback.personas import Persona
 from cesrec_core.feedback.prompted_simulator import PromptedSimulator
 from cesrec_core.feedback.simulated_users import Situation

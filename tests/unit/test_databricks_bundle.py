@@ -1,11 +1,15 @@
 """databricks.yml and resources/: checked against Databricks' own model of a job, since no workspace is at hand."""
 
+import copy
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from bundle_schema import CLI, faults, schema_of_cli, whole_bundle
 from databricks.bundles.jobs import Job
 from databricks.bundles.schemas import Schema
 from databricks.bundles.volumes import Volume
@@ -56,7 +60,52 @@ def test_jobs_schemas_and_volumes_are_what_databricks_knows(resources: dict[str,
         Job.from_dict({**resources["jobs"]["cesrec_nightly"], "unheard_of_parameter": 1})
 
 
-# Of https://docs.databricks.com/aws/en/dev-tools/bundles/settings and .../jobs/dynamic-value-references, what is used here.
+@pytest.mark.skipif(shutil.which(CLI) is None, reason="the Databricks CLI, which prints the schema, is not installed")
+def test_the_whole_is_as_the_schema_of_the_cli_says() -> None:
+    assert list(faults(whole_bundle(ROOT), schema_of_cli())) == []
+
+
+# As the published one is built: closed objects, and a reference to a variable in the stead of any of them.
+LIKE_THE_PUBLISHED = {
+    "$defs": {
+        "target": {
+            "oneOf": [
+                {"type": "object", "properties": {"mode": {"type": "string"}}, "additionalProperties": False},
+                {"type": "string", "pattern": r"^\$\{var\."},
+            ]
+        }
+    },
+    "properties": {
+        "bundle": {"required": ["name"]},
+        "targets": {"type": "object", "additionalProperties": {"$ref": "#/$defs/target"}},
+        "resources": {"properties": {"jobs": {"type": "object"}}, "additionalProperties": False},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda bundle: bundle["targets"].update(dev={"modus": "x"}), r"^targets\.dev: .*'modus' was unexpected"),
+        (lambda bundle: bundle["bundle"].clear(), r"^bundle: 'name' is a required property"),
+        (lambda bundle: bundle["resources"].update(job={}), r"^resources: .*'job' was unexpected"),
+    ],
+)
+def test_what_the_schema_does_not_know_is_told_with_its_place(spoil: Callable[[dict[str, Any]], None], told: str) -> None:
+    bundle = {"bundle": {"name": "a"}, "targets": {"dev": {"mode": "x"}, "prod": "${var.prod}"}, "resources": {"jobs": {}}}
+    assert list(faults(bundle, LIKE_THE_PUBLISHED)) == []
+    spoiled = copy.deepcopy(bundle)
+    spoil(spoiled)
+    (fault,) = faults(spoiled, LIKE_THE_PUBLISHED)
+    assert re.search(told, fault)
+
+
+def test_the_schema_is_asked_of_what_is_included_too(resources: dict[str, Any]) -> None:
+    assert whole_bundle(ROOT)["resources"] == resources
+
+
+# Of https://docs.databricks.com/aws/en/dev-tools/bundles/settings and .../jobs/dynamic-value-references, what is used here. The
+# published schema lets any key stand at the top.
 BUNDLE_KEYS = {
     "": {"bundle", "include", "artifacts", "sync", "variables", "targets"},
     "bundle": {"name"},

@@ -23,10 +23,10 @@ from cesrec_core.extractor import (
     TokenLists,
     _enough_tokens_of,
     _refuse_more_than_is_read,
-    extractor_id,
     token_batches,
     tokenise,
 )
+from cesrec_core.extractor_id import extractor_id
 from cesrec_core.pooling import pool
 from cesrec_core.token_counts import counted_tokens
 

@@ -135,7 +135,7 @@ def test_a_download_that_was_interrupted_is_completed(cache: Path, tmp_path: Pat
             shutil.copy(shard, snapshot)
         return str(snapshot)
 
-    monkeypatch.setattr(language_models, "snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert locate_model("toys/tiny", COMMIT, SETTING).folder == snapshot
     assert (snapshot / SHARDS[1]).is_file()
 

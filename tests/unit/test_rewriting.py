@@ -13,13 +13,14 @@ from cesrec_core.config import ConstructSection
 from cesrec_core.constructor.construction import ItemDecoder, construct, next_place_scores
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor
+from cesrec_core.fallbacks import DRIFT, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.feedback.clarity import VAGUE_FEEDBACK
 from cesrec_core.foresight import Expectation
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.likelihood import likelihood_drops
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.recommenders import TrainableRecommender
-from cesrec_core.rewriting import DRIFT, NOTHING_MASKED, SAME_WORDS, Remark, Rewriter, RewriteRequest, item_decoder
+from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest, item_decoder
 from cesrec_core.scoring import Scorer
 
 RULE = OutlierRule(num_masked=1, min_kept_items=2, max_history_items=4)

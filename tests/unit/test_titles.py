@@ -19,14 +19,12 @@ from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest
 from cesrec_core.constructor.title_analysis import TitleIndex, most_frequent
 from cesrec_core.constructor.title_writer import PromptTokens, local_title_decoder
 from cesrec_core.constructor.titles import (
-    NOT_A_CANDIDATE,
-    TRUNCATED_ANSWER,
-    WRONG_NUMBER_OF_TITLES,
     Question,
     TitleDecoder,
     Titles,
     Written,
 )
+from cesrec_core.fallbacks import NOT_A_CANDIDATE, TRUNCATED_ANSWER, WRONG_NUMBER_OF_TITLES
 from cesrec_core.outliers import OutlierRule
 from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest
 

@@ -1,0 +1,40 @@
+"""Which extractor it is: where its model lies, and the name of all that an embedding depends on besides the text.
+
+Apart from the extractor, since plans ask for its name, and what the extractor imports takes seconds.
+"""
+
+import hashlib
+import json
+
+from cesrec_core.config import EmbedItemsSection
+from cesrec_core.language_models import ModelSource, locate_model
+
+# Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
+EXTRACTOR_VERSION = 2
+
+
+def locate_extractor(section: EmbedItemsSection) -> ModelSource:
+    """The extractor's model on this machine; see `locate_model` for what is refused."""
+    return locate_model(section.model_path, section.revision, "embed_items.model_path")
+
+
+def extractor_id(section: EmbedItemsSection) -> str:
+    """Name of everything that an embedding depends on besides the text.
+
+    Raises:
+        ConfigError: embed_items.model_path names no usable model.
+    """
+    source = locate_extractor(section)
+    settings: dict[str, str | int] = {
+        "pooling": section.pooling,
+        "max_tokens": section.max_tokens,
+        "dtype": section.dtype,
+        "version": EXTRACTOR_VERSION,
+    }
+    # Named only where there is one, so that caches from before there was such a setting stay valid.
+    if section.instruction:
+        settings["instruction"] = section.instruction
+    if section.engine != "transformers":
+        settings["engine"] = section.engine
+    digest = hashlib.sha256(json.dumps([source.identity(), settings], sort_keys=True).encode()).hexdigest()[:8]
+    return f"{source.name}-{section.pooling}-{section.dtype}-{digest}"
