@@ -7,6 +7,7 @@ Databricks runtime needs none of this.
 import functools
 import hashlib
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -249,10 +250,11 @@ def _place(result: Path, make: Callable[[Path], object]) -> None:
 
 
 def _run(command: Sequence[str | Path]) -> None:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise CesrecError(
-            f"{' '.join(str(part) for part in command[:4])} ... ended with {done.returncode}:\n{done.stderr[-2000:]}"
+            f"{' '.join(str(part) for part in command[:4])} ... ended with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}"
         )
 
 
