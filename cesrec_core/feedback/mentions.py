@@ -221,6 +221,12 @@ class _TitleFinder:
         of_year = [item_id for item_id in candidates if year is not None and self._vocabulary.years.get(item_id) == year]
         if of_year:
             return Mention(start, end + 1, item_ids=tuple(dict.fromkeys(of_year)), is_title=True)
+        before = self._words[start - 1] if start > 0 and not self._words[start - 1].after else None
+        of_year = [
+            item_id for item_id in candidates if before is not None and self._vocabulary.years.get(item_id) == before.text
+        ]
+        if of_year:  # "the 1954 Sabrina"
+            return Mention(start, end, item_ids=tuple(dict.fromkeys(of_year)), is_title=True)
         follows = not self._words[end - 1].after and _SEQUEL.fullmatch(_text_at(self._words, end))
         if follows or _YEAR.fullmatch(name):
             return None

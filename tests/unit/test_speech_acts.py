@@ -226,6 +226,11 @@ def test_titles_written_out_are_found_by_year() -> None:
     assert remade.items_titled("Heat  (1972)") == ("b",)
     assert remade.items_titled("Heat (2013)") == ()
     assert remade.items_titled("Heat") == ()
+    read = RuleListener(remade, 1000).read
+    assert [one.wanted_item_ids for one in read(["I liked the 1972 Heat", "I liked Heat (1995)"], [("a",)] * 2)] == [
+        ("b",),
+        ("a",),
+    ]
     assert VOCABULARY.items_titled("The Wobbly Bear") == ("bear",)
 
 
