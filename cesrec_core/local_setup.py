@@ -86,9 +86,9 @@ def main() -> int:
 def _set_up(name: str, result: Path, make: Callable[[Path], None]) -> bool:
     """Make one part, unless it is there; tells whether it is."""
     if result.exists():
-        print(f"{name}: already in place")
+        print(f"{name}: already in place\n", end="")
         return True
-    print(f"{name}: setting up ...", flush=True)
+    print(f"{name}: setting up ...\n", end="", flush=True)
     result.parent.mkdir(parents=True, exist_ok=True)
     try:
         make(result)
@@ -148,7 +148,8 @@ def archive_classes(result: Path) -> None:
         options = f'{JAVA_OPTIONS} -XX:ArchiveClassesAtExit="{archive}" -Xlog:cds=off -Xlog:cds+dynamic=off'
         with tempfile.TemporaryDirectory() as folder:
             _write_few_rows(Path(folder))
-            submit = [PYSPARK / "bin" / "spark-submit", "--driver-java-options", options, library_root() / "jobs" / "ingest.py"]
+            job = library_root() / "jobs" / "ingest.py"
+            submit: list[str | Path] = [PYSPARK / "bin" / "spark-submit", "--driver-java-options", options, job]
             _run([*submit, "--set", f"dataset.path={folder}", "--set", f"warehouse.path={folder}/warehouse"])
         if not fits(archive, PYSPARK / "jars"):
             raise CesrecError("Java cannot use what it wrote. Is the disk full?")
