@@ -254,9 +254,8 @@ def _run(command: Sequence[str | Path]) -> None:
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise CesrecError(
-            f"{' '.join(str(part) for part in command[:4])} ... ended with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}"
-        )
+        said = (done.stdout + done.stderr)[-2000:]
+        raise CesrecError(f"{' '.join(str(part) for part in command[:4])} ... ended with {done.returncode}:\n{said}")
 
 
 if __name__ == "__main__":
