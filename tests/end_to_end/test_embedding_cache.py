@@ -17,7 +17,7 @@ from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.columns import ITEM_TEXT
 from cesrec_core.errors import BusyError
-from cesrec_core.stages import embed_items, map_table
+from cesrec_core.stages import map_table
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import writing_to
 from cesrec_core.stages.nightly import NIGHTLY
@@ -77,7 +77,7 @@ def test_another_extractor_leaves_the_cache_of_the_first(copied_world: World, da
 def test_a_text_that_the_model_fails_on_is_quarantined_and_its_item_has_no_vector(
     copied_world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(embed_items, "EmbedItems", EmbedItemsUnlessPoisoned)
+    monkeypatch.setattr("cesrec_core.actors.embed_items.EmbedItems", EmbedItemsUnlessPoisoned)
     append_items(copied_world.folder, [item_row(40), {**item_row(41), "title": POISON}, item_row(42)])
     summary = copied_world.run(*night(3, dataset), stages=MASKING)
     assert summary["counts"]["embed_items"] == {"items": NUM_ITEMS + 3, "embedded": 2, "refused": 1}

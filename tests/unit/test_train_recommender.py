@@ -351,12 +351,16 @@ def every_item_once(sampler: NegativeSampler, num_positions: int, generator: tor
 
 TRAINED_BY_TWO = f"""
 import json, runpy, sys, torch
+from torch import distributed
 from cesrec_core.recommenders.losses import NegativeSampler
+# One group for all trainings: one that was left may still hold the ports of the next.
+leave, distributed.destroy_process_group = distributed.destroy_process_group, lambda: None
 {inspect.getsource(every_item_once)}
 draw = NegativeSampler.draw
 for is_drawn, arguments in json.loads(sys.argv[1]):
     NegativeSampler.draw = draw if is_drawn else every_item_once
     assert runpy.run_path({str(COMMAND)!r})["main"](arguments) == 0
+leave()
 """
 
 
