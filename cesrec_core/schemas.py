@@ -357,6 +357,20 @@ RUNS = Table(
     checks=(Check("status_is_known", "status IN ('" + "', '".join(RUN_STATUSES) + "')"),),
 )
 
+SERVED_RECOMMENDATIONS = Table(
+    "served_recommendations",
+    "What a serving store is to hold: the lists of the run exported last; the change feed is what it has to load",
+    (c.USER_ID,),
+    (
+        _USER,
+        Column(c.ROUND, "int", "Rounds of feedback behind the list; 0 = the user's own history"),
+        Column(c.ITEM_IDS, "array<string>", "What is recommended, best first"),
+        Column(c.SCORES, "array<float>", "Of the same items; higher is better"),
+    ),
+    has_change_feed=True,
+)
+
+# What the nightly job writes. SERVED_RECOMMENDATIONS belongs to exports, which create it.
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
@@ -21,6 +23,8 @@ from cesrec_core.schemas import PUBLISHED_VIEWS, TABLES, Column, Table, table_na
 
 # Every commit of this project carries it, so that commits by others (people's feedback) can be told apart.
 COMMIT_METADATA = "cesrec"
+# Before the name of the run whose rows a table of no run holds from that commit on.
+HOLDS_RUN = f"{COMMIT_METADATA} holds run "
 COMMIT_METADATA_SETTING = "spark.databricks.delta.commitInfo.userMetadata"
 
 WRITE_OPERATIONS = ("WRITE", "MERGE", "UPDATE", "DELETE", "STREAMING UPDATE", "CREATE TABLE AS SELECT", "RESTORE")
@@ -52,9 +56,9 @@ class Warehouse:
         self.schema_name = section.schema_name
 
     @contextmanager
-    def _marked(self) -> Iterator[None]:
+    def _marked(self, mark: str = COMMIT_METADATA) -> Iterator[None]:
         """What is committed inside is marked as this project's; the session is its user's otherwise."""
-        self.spark.conf.set(COMMIT_METADATA_SETTING, COMMIT_METADATA)
+        self.spark.conf.set(COMMIT_METADATA_SETTING, mark)
         try:
             yield
         finally:
@@ -79,22 +83,26 @@ class Warehouse:
         for table in TABLES.values():
             if self.exists(table):
                 self._add_new_columns(table)
-                continue
-            builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
-            if self.schema_name is None:
-                builder = builder.location(str(self.path / "tables" / table.name))
             else:
-                builder = builder.tableName(f"{self.schema_name}.{table.name}")
-            for column in table.columns:
-                builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
-            for check in table.checks:
-                builder = builder.property(f"delta.constraints.{check.name}", check.expression)
-            if table.has_change_feed:
-                builder = builder.property("delta.enableChangeDataFeed", "true")
-            if table.partition_by:
-                builder = builder.partitionedBy(*table.partition_by)
-            with self._marked():
-                builder.execute()
+                self.create(table)
+
+    def create(self, table: Table) -> None:
+        """Create the table, unless it is there."""
+        builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
+        if self.schema_name is None:
+            builder = builder.location(str(self.path / "tables" / table.name))
+        else:
+            builder = builder.tableName(f"{self.schema_name}.{table.name}")
+        for column in table.columns:
+            builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
+        for check in table.checks:
+            builder = builder.property(f"delta.constraints.{check.name}", check.expression)
+        if table.has_change_feed:
+            builder = builder.property("delta.enableChangeDataFeed", "true")
+        if table.partition_by:
+            builder = builder.partitionedBy(*table.partition_by)
+        with self._marked():
+            builder.execute()
 
     def _add_new_columns(self, table: Table) -> None:
         found = set(self.spark.table(self.location(table)).columns)
@@ -106,6 +114,15 @@ class Warehouse:
     def version(self, table: Table) -> int:
         """The table's newest version."""
         return int(self._delta_table(table).history(1).select("version").collect()[0][0])
+
+    def versions_holding(self, table: Table) -> dict[str, int]:
+        """By run that `merge` named: the newest version since which the table held that run's rows. Newest version first."""
+        history = self._delta_table(table).history().where(F.col("userMetadata").startswith(HOLDS_RUN))
+        commits = history.orderBy(F.col("version").desc()).select("version", "userMetadata").collect()
+        versions: dict[str, int] = {}
+        for version, mark in commits:
+            versions.setdefault(mark.removeprefix(HOLDS_RUN), int(version))
+        return versions
 
     def version_by_others(self, table: Table) -> int:
         """The newest version that somebody other than this project wrote; 0 where there is none."""
@@ -141,15 +158,24 @@ class Warehouse:
     def read_run(self, table: Table, run_id: str) -> DataFrame:
         return self.read(table).where(F.col(c.RUN_ID) == run_id)
 
-    def read_changes(self, table: Table, after_version: int, version: int) -> DataFrame:
-        """Rows inserted, updated or deleted in versions after_version + 1 .. version, with Delta's `_change_type`."""
+    def read_changes(self, table: Table, after_version: int, version: int) -> DataFrame | None:
+        """Rows inserted, updated or deleted in versions after_version + 1 .. version, with Delta's `_change_type`.
+
+        None where the feed is gone: VACUUM deletes its files, while the table's own are still whole.
+        """
         reader = self.spark.read.format("delta").option("readChangeFeed", "true")
         reader = reader.option("startingVersion", after_version + 1).option("endingVersion", version)
-        return (
-            reader.load(str(self.path / "tables" / table.name))
-            if self.schema_name is None
-            else reader.table(self.location(table))
-        )
+        try:
+            feed = (
+                reader.load(str(self.path / "tables" / table.name))
+                if self.schema_name is None
+                else reader.table(self.location(table))
+            )
+            # Opens every file, where a first row would need only one.
+            feed.write.format("noop").mode("overwrite").save()
+        except (PySparkException, Py4JJavaError):
+            return None
+        return feed
 
     def replace_run(self, table: Table, frame: DataFrame, run_id: str) -> int:
         """Replace the slice of one run; returns the number of rows. Writing the same run again leaves one copy."""
@@ -164,11 +190,21 @@ class Warehouse:
         self._save(self._in_order(frame, table).write.format("delta").mode("overwrite"), table)
         return num_rows
 
-    def merge(self, table: Table, frame: DataFrame, delete_missing: bool = False, update_matched: bool = True) -> int:
+    def merge(
+        self,
+        table: Table,
+        frame: DataFrame,
+        delete_missing: bool = False,
+        update_matched: bool = True,
+        holds_run: str | None = None,
+    ) -> int:
         """Upsert by the table's key in one commit; returns the number of source rows.
 
-        Unchanged rows are not rewritten, so the change feed holds true changes only. `delete_missing` also removes
-        rows whose key the source lacks.
+        Unchanged rows are not rewritten, so the change feed holds true changes only.
+
+        Args:
+            delete_missing: also remove rows whose key the source lacks.
+            holds_run: the run whose rows the table then holds, for `versions_holding`.
         """
         num_rows = self._check_rows(frame, table)
         same_key = " AND ".join(f"t.`{name}` <=> s.`{name}`" for name in table.key)
@@ -180,7 +216,7 @@ class Warehouse:
         merge = merge.whenNotMatchedInsertAll()
         if delete_missing:
             merge = merge.whenNotMatchedBySourceDelete()
-        with self._marked():
+        with self._marked(COMMIT_METADATA if holds_run is None else HOLDS_RUN + holds_run):
             merge.execute()
         return num_rows
 

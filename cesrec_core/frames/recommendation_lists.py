@@ -1,6 +1,6 @@
 """Recommendations as one row per user, and how the lists of two runs differ."""
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
@@ -23,6 +23,23 @@ def ranked_lists(recommendations: DataFrame) -> DataFrame:
         F.col(f"ranked.{c.ITEM_ID}").alias(c.ITEM_IDS),
         F.col(f"ranked.{c.SCORE}").alias(c.SCORES),
     )
+
+
+def lists_around(feed: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """The lists before and after what a change feed tells, of its users only: for `changed_lists`.
+
+    Args:
+        feed: columns of `ranked_lists`, `_change_type` and `_commit_version`, as Delta writes them.
+    """
+    versions = Window.partitionBy(c.USER_ID)
+    marked = feed.withColumn("first", F.min("_commit_version").over(versions)).withColumn(
+        "last", F.max("_commit_version").over(versions)
+    )
+    is_first, is_last = (F.col("_commit_version") == F.col(name) for name in ("first", "last"))
+    before = marked.where(is_first & F.col("_change_type").isin("update_preimage", "delete"))
+    after = marked.where(is_last & F.col("_change_type").isin("update_postimage", "insert"))
+    wanted = (c.USER_ID, c.ROUND, c.ITEM_IDS, c.SCORES)
+    return before.select(*wanted), after.select(*wanted)
 
 
 def changed_lists(now: DataFrame, before: DataFrame) -> DataFrame:

@@ -1,6 +1,7 @@
-"""export_recommendations: the published lists, and what changed since an earlier run, as files for a serving store.
+"""export_recommendations: the published lists, and what changed since an earlier run, for a serving store.
 
-Not part of the nightly run; jobs/export_recommendations.py calls it. Tables are read, and files are written.
+Not part of the nightly run; jobs/export_recommendations.py calls it. The table `served_recommendations` is brought to the
+published run by one commit, whose change feed says what changed; lists and changes are written to files as well.
 """
 
 import dataclasses
@@ -22,8 +23,9 @@ from cesrec_core.delta_io.runs import all_runs, latest_published
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError, InputDataError, StageError
-from cesrec_core.frames.recommendation_lists import CHANGES, changed_lists, ranked_lists
-from cesrec_core.schemas import RECOMMENDATIONS, RUNS
+from cesrec_core.frames.recommendation_lists import CHANGES, changed_lists, lists_around, ranked_lists
+from cesrec_core.locks import take_lock
+from cesrec_core.schemas import RECOMMENDATIONS, RUNS, SERVED_RECOMMENDATIONS
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ FORMATS = ("parquet", "jsonl")
 MANIFEST = "manifest.json"
 CONTENTS = "published recommendations"
 LISTS, CHANGED = "recommendations", "changes"
+EXPORT_LOCK = "export.lock"
 # People in one file; small enough to be loaded again alone.
 ROWS_PER_FILE = 500_000
 
@@ -60,7 +63,8 @@ def run_export(config: Config, since: str | None, formats: Sequence[str], out: P
 
     Raises:
         InputDataError: nothing has been published yet.
-        ConfigError: there is no run `since`, its rows are gone, or `out` holds something else.
+        ConfigError: there is no run `since`, what it recommended is gone, or `out` holds something else.
+        BusyError: another export of this warehouse is being made.
     """
     warehouse = Warehouse(spark_session(config.spark, "cesrec export_recommendations"), config.warehouse)
     return export_recommendations(warehouse, since, formats, out or warehouse.path / "exports" / "recommendations")
@@ -79,14 +83,47 @@ def export_recommendations(warehouse: Warehouse, since: str | None, formats: Seq
     if before is not None and dataclasses.replace(before, counts={}) == wanted and _is_whole(out, before):
         log.info("%s holds this export already. Nothing to do.", out)
         return {**where, "status": "nothing_to_do", "counts": before.counts}
-    now = ranked_lists(warehouse.read_run(RECOMMENDATIONS, run_id)).persist()
-    changes = changed_lists(now, ranked_lists(_rows_since(warehouse, since))).persist()
-    try:
-        counts = _write(now, changes, wanted, out)
-    finally:
-        changes.unpersist()
-        now.unpersist()
+    with take_lock(warehouse.path / EXPORT_LOCK, f"an export of {warehouse.path} is being made"):
+        now = ranked_lists(warehouse.read_run(RECOMMENDATIONS, run_id)).persist()
+        changes = _changes_since(warehouse, since, run_id, now).persist()
+        try:
+            counts = _write(now, changes, wanted, out)
+        finally:
+            changes.unpersist()
+            now.unpersist()
     return {**where, "status": "done", "counts": counts}
+
+
+def _changes_since(warehouse: Warehouse, since: str | None, run_id: str, now: DataFrame) -> DataFrame:
+    """See `changed_lists`. Afterwards `served_recommendations` holds `run_id`.
+
+    Its change feed tells what changed; where it does not reach back to `since`, the two runs are compared.
+    """
+    warehouse.create(SERVED_RECOMMENDATIONS)
+    served = warehouse.versions_holding(SERVED_RECOMMENDATIONS)
+    if since is not None and since not in served:
+        _rows_of(warehouse, since)
+    if next(iter(served), None) != run_id:
+        warehouse.merge(SERVED_RECOMMENDATIONS, now, delete_missing=True, holds_run=run_id)
+    if since is None:
+        return changed_lists(now, now.limit(0))
+    feed = _feed_since(warehouse, served[since]) if since in served else None
+    if feed is None:
+        log.info(
+            "The change feed of %s does not reach back to run %s; the runs are compared.", SERVED_RECOMMENDATIONS.name, since
+        )
+        return changed_lists(now, ranked_lists(_rows_of(warehouse, since)))
+    before, after = lists_around(feed)
+    return changed_lists(after, before)
+
+
+def _feed_since(warehouse: Warehouse, version: int) -> DataFrame | None:
+    """What changed in `served_recommendations` after a version; None where VACUUM has taken that."""
+    newest = warehouse.version(SERVED_RECOMMENDATIONS)
+    if version < newest:
+        return warehouse.read_changes(SERVED_RECOMMENDATIONS, version, newest)
+    itself = warehouse.read_changes(SERVED_RECOMMENDATIONS, version - 1, version)
+    return None if itself is None else itself.limit(0)
 
 
 def _is_whole(out: Path, manifest: ExportManifest) -> bool:
@@ -96,16 +133,16 @@ def _is_whole(out: Path, manifest: ExportManifest) -> bool:
 
 
 def _published_before(warehouse: Warehouse, run_id: str) -> str | None:
-    """Of the runs that consumers have read, the last one before this that still has rows."""
+    """Of the runs that consumers have read, the last one before this whose lists are still known."""
     read = [run for run in all_runs(warehouse) if run.published_at is not None and run.run_id != run_id]
-    with_rows = {row[0] for row in warehouse.read(RECOMMENDATIONS).select(c.RUN_ID).distinct().collect()}
+    known = {row[0] for row in warehouse.read(RECOMMENDATIONS).select(c.RUN_ID).distinct().collect()}
+    if warehouse.exists(SERVED_RECOMMENDATIONS):
+        known |= warehouse.versions_holding(SERVED_RECOMMENDATIONS).keys()
     newest_first = sorted(read, key=lambda run: (str(run.published_at), run.run_id), reverse=True)
-    return next((run.run_id for run in newest_first if run.run_id in with_rows), None)
+    return next((run.run_id for run in newest_first if run.run_id in known), None)
 
 
-def _rows_since(warehouse: Warehouse, since: str | None) -> DataFrame:
-    if since is None:
-        return warehouse.read(RECOMMENDATIONS).limit(0)
+def _rows_of(warehouse: Warehouse, since: str) -> DataFrame:
     rows = warehouse.read_run(RECOMMENDATIONS, since)
     if rows.isEmpty():
         raise ConfigError(

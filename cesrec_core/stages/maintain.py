@@ -14,7 +14,7 @@ from cesrec_core.delta_io.runs import find_run, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError
-from cesrec_core.schemas import RUNS, TABLES
+from cesrec_core.schemas import RUNS, SERVED_RECOMMENDATIONS, TABLES, Table
 from cesrec_core.stages.context import writing_to
 from cesrec_core.stages.report import report_path
 
@@ -43,14 +43,20 @@ def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
         if table.is_per_run and dropped:
             quoted = ", ".join(f"'{run_id}'" for run_id in dropped)
             warehouse.delete_where(table, f"{c.RUN_ID} IN ({quoted})")
-        warehouse.optimize(table)
-        warehouse.vacuum(table, section.retention_hours)
-        log.info("%s: compacted", table.name)
+        _compact(warehouse, table, section)
+    if warehouse.exists(SERVED_RECOMMENDATIONS):
+        _compact(warehouse, SERVED_RECOMMENDATIONS, section)
     for run_id in dropped:
         shutil.rmtree(warehouse.path / "work" / run_id, ignore_errors=True)
         # Pages quote people, whose words go with the rows.
         report_path(warehouse.path, run_id).unlink(missing_ok=True)
     return {"status": "done", "runs_kept": len(runs) - len(dropped), "runs_dropped": len(dropped)}
+
+
+def _compact(warehouse: Warehouse, table: Table, section: MaintainSection) -> None:
+    warehouse.optimize(table)
+    warehouse.vacuum(table, section.retention_hours)
+    log.info("%s: compacted", table.name)
 
 
 def roll_back(config: Config, run_id: str) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from tiny_world import NUM_USERS
 
 from cesrec_core.config import load_config
 from cesrec_core.delta_io.runs import find_run, write_run
-from cesrec_core.errors import ConfigError, InputDataError, QualityGateError, StageError
-from cesrec_core.schemas import TABLES
+from cesrec_core.errors import BusyError, ConfigError, InputDataError, QualityGateError, StageError
+from cesrec_core.locks import take_lock
+from cesrec_core.schemas import SERVED_RECOMMENDATIONS, TABLES
 from cesrec_core.stages import export_recommendations as export_module
 from cesrec_core.stages import report, runner
 from cesrec_core.stages.context import StageResult
@@ -249,6 +250,67 @@ def test_an_export_brings_a_store_from_one_run_to_the_next(two_runs: tuple[World
         if row["change"] != "removed":
             store[row["user_id"]] = (row["item_ids"], row["scores"])
     assert store == wanted
+
+
+def publish_again(world: World, run_id: str, year: int) -> None:
+    run = find_run(world.warehouse, run_id)
+    write_run(world.warehouse, dataclasses.replace(run, published_at=run.published_at.replace(year=year)))
+
+
+def test_the_change_feed_of_what_is_served_tells_what_changed(
+    two_runs: tuple[World, str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, first, second = two_runs
+    warehouse, out = world.warehouse, tmp_path / "out"
+    caplog.set_level("INFO", logger=export_module.log.name)
+    publish_again(world, first, 2028)
+    told = export_recommendations(warehouse, None, ["parquet"], out)
+    assert (told["run_id"], told["since_run_id"], "are compared" in caplog.text) == (first, second, True)
+    held = warehouse.version(SERVED_RECOMMENDATIONS)
+
+    # The rows of the run before may be gone: the feed is enough.
+    caplog.clear()
+    publish_again(world, second, 2029)
+    warehouse.delete_where(TABLES["recommendations"], f"run_id = '{first}'")
+    for since, format_ in ((None, "parquet"), (first, "jsonl")):
+        told = export_recommendations(warehouse, since, [format_], out)
+        assert told["since_run_id"] == first
+        assert told["counts"] == {"users": 59, "items": 590, "added": 1, "changed": 1, "rescored": 1, "removed": 2}
+    assert "are compared" not in caplog.text
+    lists = {
+        row["user_id"]: (row["change"], row["item_ids"])
+        for row in map(json.loads, (out / "changes.jsonl" / "part-00000.jsonl").read_text().splitlines())
+    }
+    served = {row["user_id"]: row["item_ids"] for row in warehouse.read(SERVED_RECOMMENDATIONS).collect()}
+    assert lists["person-00"] == ("removed", None) and "person-00" not in served and len(served) == 59
+    assert lists["person-02"] == ("changed", served["person-02"]) and lists["newcomer"] == ("added", served["newcomer"])
+
+    # A store that follows the table itself sees five people, and nobody whose list stayed the same.
+    version = warehouse.version(SERVED_RECOMMENDATIONS)
+    assert version == held + 1
+    kinds = {
+        (row["user_id"], row["_change_type"]) for row in warehouse.read_changes(SERVED_RECOMMENDATIONS, held, version).collect()
+    }
+    assert kinds == {
+        ("newcomer", "insert"),
+        *((f"person-0{n}", "delete") for n in (0, 1)),
+        *((f"person-0{n}", f"update_{which}") for n in (2, 3) for which in ("preimage", "postimage")),
+    }
+
+    # Since the run itself nothing changed, and where VACUUM has taken the feed as well, nobody knows.
+    counts = export_recommendations(warehouse, second, ["parquet"], out)["counts"]
+    assert [counts[change] for change in ("added", "changed", "rescored", "removed")] == [0, 0, 0, 0]
+    shutil.rmtree(world.warehouse_path / "tables" / "served_recommendations" / "_change_data")
+    with pytest.raises(ConfigError, match=f"--since {first}: no recommendations of such a run"):
+        export_recommendations(warehouse, first, ["parquet"], out)
+
+
+def test_one_export_at_a_time(two_runs: tuple[World, str, str], tmp_path: Path) -> None:
+    world, _, _ = two_runs
+    lock = take_lock(world.warehouse_path / "export.lock", "an export is being made")
+    with lock, pytest.raises(BusyError, match=r"an export of .* is being made by process"):
+        export_recommendations(world.warehouse, None, ["parquet"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_is_not_made_twice_and_replaces_nothing_else(two_runs: tuple[World, str, str], tmp_path: Path) -> None:

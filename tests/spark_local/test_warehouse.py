@@ -176,6 +176,32 @@ def test_a_merge_inserts_updates_deletes_and_leaves_unchanged_rows_alone(warehou
     assert {row["item_id"] for row in warehouse.read(INTERACTIONS).collect()} == {"same", "changes"}
 
 
+def test_a_feed_that_lost_a_file_is_none(warehouse: Warehouse) -> None:
+    """Also where its first rows are still there."""
+    versions = [warehouse.version(INTERACTIONS)]
+    for rating in (1.0, 2.0, 3.0):
+        warehouse.merge(INTERACTIONS, frame_of(warehouse, INTERACTIONS, [interaction("fed", "a", rating)]))
+        versions.append(warehouse.version(INTERACTIONS))
+    assert warehouse.read_changes(INTERACTIONS, versions[0], versions[-1]).count() == 1 + 2 + 2
+    detail = warehouse.spark.sql(f"DESCRIBE DETAIL {warehouse.location(INTERACTIONS)}").first()
+    feed = Path(detail["location"].removeprefix("file:")) / "_change_data"
+    max(feed.glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns).unlink()
+    assert warehouse.read_changes(INTERACTIONS, versions[0], versions[-1]) is None
+    assert warehouse.read_changes(INTERACTIONS, versions[0], versions[1]).count() == 1
+
+
+def test_a_table_tells_since_which_version_it_holds_a_run(warehouse: Warehouse) -> None:
+    assert warehouse.versions_holding(INTERACTIONS) == {}
+    versions = {}
+    for run_id, rating in (("r1", 1.0), ("r2", 2.0), ("r1", 3.0)):
+        rows = frame_of(warehouse, INTERACTIONS, [interaction("held", "a", rating)])
+        warehouse.merge(INTERACTIONS, rows, holds_run=run_id)
+        versions[run_id] = warehouse.version(INTERACTIONS)
+    warehouse.merge(INTERACTIONS, frame_of(warehouse, INTERACTIONS, [interaction("held", "b")]))
+    held = warehouse.versions_holding(INTERACTIONS)
+    assert held == versions and list(held) == ["r1", "r2"]
+
+
 def test_a_merge_may_leave_known_keys_as_they_are(warehouse: Warehouse) -> None:
     warehouse.merge(FEEDBACK, frame_of(warehouse, FEEDBACK, [remark("f1", "more racing")]))
     both = frame_of(warehouse, FEEDBACK, [remark("f1", "less racing"), remark("f2", "puzzles")])

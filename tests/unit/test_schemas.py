@@ -3,9 +3,9 @@ from pyspark.sql.pandas.types import from_arrow_type
 
 from cesrec_core import columns
 from cesrec_core.errors import ConfigError
-from cesrec_core.schemas import PUBLISHED_VIEWS, TABLES, Table, table_named
+from cesrec_core.schemas import PUBLISHED_VIEWS, SERVED_RECOMMENDATIONS, TABLES, Table, table_named
 
-EACH_TABLE = pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+EACH_TABLE = pytest.mark.parametrize("table", (*TABLES.values(), SERVED_RECOMMENDATIONS), ids=lambda table: table.name)
 
 
 @EACH_TABLE
