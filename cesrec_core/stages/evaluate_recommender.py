@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from cesrec_core.artifacts import MANIFEST
 from cesrec_core.config import Config
 from cesrec_core.datasets import read_dataset
-from cesrec_core.errors import ArtifactError
+from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.progress import progress
 from cesrec_core.recommender_evaluation import (
     Cases,
@@ -65,10 +66,15 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     """Print the figures of an artifact, and of its difference to another, and return them.
 
     Raises:
+        ConfigError: a folder that the command line names holds no finished artifact.
         ArtifactError: an artifact saw its targets, or the two were not trained by the same split.
     """
     artifact: Path = options.artifact
     against: Path | None = options.against
+    for option, folder in (("--artifact", artifact), ("--against", against)):
+        if folder is not None and not (folder / MANIFEST).is_file():
+            found = f"holds no finished artifact: {MANIFEST} is missing" if folder.is_dir() else "is no folder"
+            raise ConfigError(f"{option} {folder} {found}. Name one that training/train_recommender.py wrote.")
     moment: Moment = options.moment
     dataset = read_dataset(options.dataset)
     section, seed = config.evaluate, config.run.seed

@@ -18,7 +18,7 @@ import torch
 from cesrec_core.artifacts import Manifest
 from cesrec_core.config import load_config
 from cesrec_core.datasets import Catalogue, read_dataset
-from cesrec_core.errors import ArtifactError
+from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import UNREACHABLE, full_ranks, hits, ndcg, reciprocal_ranks
 from cesrec_core.recommender_evaluation import (
@@ -139,6 +139,15 @@ def test_artifacts_that_saw_their_targets_are_refused(
 ) -> None:
     with pytest.raises(ArtifactError, match=message):
         evaluate(dataset, artifacts[artifact], **options)
+
+
+def test_folders_without_an_artifact_are_a_matter_of_the_command_line(
+    dataset: Path, artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"--artifact .*nowhere is no folder"):
+        evaluate(dataset, tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"--against .* holds no finished artifact"):
+        evaluate(dataset, artifacts["markov leave_one_out"], against=tmp_path)
 
 
 def test_the_twin_and_the_refit_are_tested_on_the_same_items(
