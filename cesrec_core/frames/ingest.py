@@ -64,18 +64,17 @@ _CONTROL_CHARACTERS = r"\p{Cc}|\p{Cf}|\p{Co}|\p{Cs}"
 _NUMBER_OF_ITEM = "number_of_item"
 
 
-def clean_interactions(
-    raw: DataFrame, items: DataFrame, run_end: dt.datetime, with_reviews: bool = False
-) -> tuple[DataFrame, DataFrame]:
-    """Interactions in schema order, and the refused rows (source, reason, record).
+def judge_interactions(raw: DataFrame, items: DataFrame, run_end: dt.datetime) -> DataFrame:
+    """Every raw row: interactions in schema order, `review` (what was written of the item, cleaned), and `reason` and `record`
+    of those that are refused.
 
+    One frame of both, since they are many: it is written once, and then split.
     Of rows with the same user, item and moment the first in the source stays.
 
     Args:
         raw: raw frame of interactions.
         items: anything with item_id; an interaction with another item is refused.
         run_end: first moment after the run date, with a time zone. What happened then or later is refused.
-        with_reviews: whether a last column holds what was written of the item, cleaned.
     """
     known = items.select(F.col(c.ITEM_ID)).distinct().withColumn("is_known", F.lit(True))
     moment = _moment(raw, TIMESTAMP)
@@ -91,10 +90,19 @@ def clean_interactions(
         .when(F.col(c.INTERACTED_AT) >= F.lit(run_end), FUTURE_TIMESTAMP)
         .when(F.col("is_known").isNull(), UNKNOWN_ITEM)
     )
-    judged = prepared.withColumn(c.REASON, reason)
-    kept, refused = _first_of_each(judged, list(INTERACTIONS.key), DUPLICATE_INTERACTION)
-    reviews = [_cleaned(F.col(c.REVIEW)).alias(c.REVIEW)] if with_reviews else []
-    return kept.select(*INTERACTIONS.column_names, *reviews), _refused(refused, "interactions")
+    judged = prepared.withColumn(c.REASON, reason).withColumn(c.REVIEW, _cleaned(F.col(c.REVIEW)))
+    columns = (*INTERACTIONS.column_names, c.REVIEW, c.REASON, c.RECORD)
+    repeated = F.when(F.col(_NUMBER_OF_ITEM) > 1, DUPLICATE_INTERACTION)
+    numbered = _numbered(judged, list(INTERACTIONS.key)).withColumn(c.REASON, repeated)
+    of_refused = F.when(F.col(c.REASON).isNotNull(), F.col(c.RECORD))
+    accepted = numbered.withColumn(c.RECORD, of_refused).select(*columns)
+    return accepted.unionByName(judged.where(F.col(c.REASON).isNotNull()).select(*columns))
+
+
+def split_interactions(judged: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """The rows of `judge_interactions` that are kept, `review` last, and the refused ones (source, reason, record)."""
+    kept = judged.where(F.col(c.REASON).isNull()).select(*INTERACTIONS.column_names, c.REVIEW)
+    return kept, _refused(judged.where(F.col(c.REASON).isNotNull()), "interactions")
 
 
 def clean_items(raw: DataFrame, section: IngestSection) -> tuple[DataFrame, DataFrame]:
@@ -172,17 +180,21 @@ def clean_feedback(raw: DataFrame, known_users: DataFrame, run_end: dt.datetime)
 
 
 def _first_of_each(judged: DataFrame, key: list[str], reason: str) -> tuple[DataFrame, DataFrame]:
-    """Split into rows to keep and rows to refuse; only rows without a reason so far compete for a key.
-
-    Apart, since refused rows share NULL keys and would meet in one partition of the window.
-    """
-    accepted = judged.where(F.col(c.REASON).isNull())
-    in_source_order = Window.partitionBy(*key).orderBy(c.SOURCE_POSITION, c.RECORD)
-    numbered = accepted.withColumn(_NUMBER_OF_ITEM, F.row_number().over(in_source_order))
+    """Split into rows to keep and rows to refuse; only rows without a reason so far compete for a key."""
+    numbered = _numbered(judged, key)
     kept = numbered.where(F.col(_NUMBER_OF_ITEM) == 1)
     repeated = numbered.where(F.col(_NUMBER_OF_ITEM) > 1).withColumn(c.REASON, F.lit(reason))
     earlier = judged.where(F.col(c.REASON).isNotNull())
     return kept, earlier.select(c.REASON, c.RECORD).unionByName(repeated.select(c.REASON, c.RECORD))
+
+
+def _numbered(judged: DataFrame, key: list[str]) -> DataFrame:
+    """The rows without a reason, with their place among those of the same key.
+
+    Without the others, since refused rows share NULL keys and would meet in one partition of the window.
+    """
+    in_source_order = Window.partitionBy(*key).orderBy(c.SOURCE_POSITION, c.RECORD)
+    return judged.where(F.col(c.REASON).isNull()).withColumn(_NUMBER_OF_ITEM, F.row_number().over(in_source_order))
 
 
 def _refused(rows: DataFrame, source: str) -> DataFrame:

@@ -16,7 +16,13 @@ from cesrec_core.delta_io.shards import read_parquet
 from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.frames.derived_feedback import derived_rows, feedback_of_interactions
-from cesrec_core.frames.ingest import FUTURE_TIMESTAMP, clean_feedback, clean_interactions, clean_items
+from cesrec_core.frames.ingest import (
+    FUTURE_TIMESTAMP,
+    clean_feedback,
+    clean_items,
+    judge_interactions,
+    split_interactions,
+)
 from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.raw_sources.discover import PATTERNS, find_sources
 from cesrec_core.raw_sources.formats import ALWAYS_THERE, is_uri, read_source, readable, recognise
@@ -120,17 +126,23 @@ def _park(context: RunContext) -> dict[str, DataFrame]:
     refused_frames = []
     parked: dict[str, DataFrame] = {}
 
-    def keep(kind: str, clean: DataFrame, refused: DataFrame) -> None:
+    def write(kind: str, frame: DataFrame) -> None:
         with readable(context.sources[kind]):
-            clean.write.parquet(str(folder / kind))
+            frame.write.parquet(str(folder / kind))
+
+    def keep(kind: str, clean: DataFrame, refused: DataFrame) -> None:
+        write(kind, clean)
         parked[kind] = read_parquet(context.spark, folder / kind, TABLE_OF[kind])
         refused_frames.append(refused.select(c.SOURCE, c.REASON, c.RECORD))
 
     keep("items", *clean_items(raw["items"], context.config.ingest))
     known_items = _known(context, ITEMS, parked["items"], c.ITEM_ID)
-    keep("interactions", *clean_interactions(raw["interactions"], known_items, context.run_end, with_reviews=True))
-    with_reviews = StructType([*spark_schema(INTERACTIONS), StructField(c.REVIEW, StringType())])
-    parked["with_reviews"] = context.spark.read.schema(with_reviews).parquet(str(folder / "interactions"))
+    write("interactions", judge_interactions(raw["interactions"], known_items, context.run_end))
+    texts = [StructField(name, StringType()) for name in (c.REVIEW, c.REASON, c.RECORD)]
+    judged = context.spark.read.schema(StructType([*spark_schema(INTERACTIONS), *texts])).parquet(str(folder / "interactions"))
+    parked["with_reviews"], refused_interactions = split_interactions(judged)
+    parked["interactions"] = parked["with_reviews"].drop(c.REVIEW)
+    refused_frames.append(refused_interactions)
     if "feedback" in raw:
         known_users = _known(context, INTERACTIONS, parked["interactions"], c.USER_ID)
         keep("feedback", *clean_feedback(raw["feedback"], known_users, context.run_end))

@@ -5,7 +5,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from cesrec_core.config import IngestSection
 from cesrec_core.frames.derived_feedback import derived_rows, feedback_of_interactions
-from cesrec_core.frames.ingest import clean_interactions
+from cesrec_core.frames.ingest import judge_interactions, split_interactions
 from cesrec_core.frames.raw import conform
 from cesrec_core.schemas import FEEDBACK
 
@@ -27,7 +27,7 @@ def feedback(spark: SparkSession) -> DataFrame:
     """Reviews as Amazon's dumps name them, cleaned and made into feedback."""
     items = spark.createDataFrame(ITEMS, "item_id string, title string")
     raw = conform(spark.createDataFrame(ROWS, ", ".join(f"{name} string" for name in NAMES)), "interactions", "reviews")
-    clean, _ = clean_interactions(raw, items, RUN_END, with_reviews=True)
+    clean, _ = split_interactions(judge_interactions(raw, items, RUN_END))
     return feedback_of_interactions(clean, items, IngestSection(feedback_from=["rating", "review"])).cache()
 
 

@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from cesrec_core.config import IngestSection
-from cesrec_core.frames.ingest import REASONS, clean_feedback, clean_interactions, clean_items
+from cesrec_core.frames.ingest import REASONS, clean_feedback, clean_items, judge_interactions, split_interactions
 from cesrec_core.frames.raw import conform
 from cesrec_core.schemas import FEEDBACK, INTERACTIONS, ITEMS
 
@@ -57,8 +57,8 @@ def test_every_interaction_is_clean_or_refused_with_its_reason(spark: SparkSessi
             ("u", "zzz", "1"),
         ],
     )
-    clean, refused = clean_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END)
-    assert clean.columns == INTERACTIONS.column_names
+    clean, refused = split_interactions(judge_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END))
+    assert clean.columns == [*INTERACTIONS.column_names, "review"]
     assert {(row["user_id"], row["item_id"]) for row in clean.collect()} == {("u", "a"), ("u", "b")}
     assert reasons(refused) == {
         "duplicate_interaction": 2,
@@ -74,7 +74,7 @@ def test_every_interaction_is_clean_or_refused_with_its_reason(spark: SparkSessi
 
 def test_the_last_moment_of_the_run_date_is_not_the_future(spark: SparkSession) -> None:
     raw = interactions(spark, [("u", "a", "2024-06-01T23:59:59.999999Z")])
-    clean, refused = clean_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END)
+    clean, refused = split_interactions(judge_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END))
     assert (clean.count(), refused.count()) == (1, 0)
 
 
@@ -92,14 +92,14 @@ def test_the_last_moment_of_the_run_date_is_not_the_future(spark: SparkSession) 
 )
 def test_moments_in_every_form(spark: SparkSession, kind: str, value: object) -> None:
     raw = interactions(spark, [("u", "a", value)], f"user_id string, item_id string, timestamp {kind}")
-    clean, _ = clean_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END)
+    clean, _ = split_interactions(judge_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END))
     assert clean.selectExpr("unix_micros(interacted_at)").first()[0] == 1704067200 * 1_000_000
 
 
 def test_of_duplicates_the_first_in_the_source_stays(spark: SparkSession) -> None:
     schema = "user_id string, item_id string, timestamp bigint, rating double, position int"
     raw = interactions(spark, [("u", "a", 1, 1.0, 9), ("u", "a", 1, 2.0, 3), ("u", "a", 1, 3.0, 4)], schema)
-    clean, refused = clean_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END)
+    clean, refused = split_interactions(judge_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END))
     assert [(row["rating"], row["source_position"]) for row in clean.collect()] == [(2.0, 3)]
     assert reasons(refused) == {"duplicate_interaction": 2}
 
@@ -107,13 +107,14 @@ def test_of_duplicates_the_first_in_the_source_stays(spark: SparkSession) -> Non
 def test_malformed_lines_are_refused_before_anything_else(spark: SparkSession) -> None:
     schema = "user_id string, item_id string, timestamp string, is_malformed boolean, record string"
     raw = interactions(spark, [(None, None, None, True, '{"line":"?"}'), ("u", "a", "1", None, "{}")], schema)
-    clean, refused = clean_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END)
+    clean, refused = split_interactions(judge_interactions(raw, known(spark, "item_id", KNOWN_ITEMS), RUN_END))
     assert clean.count() == 1
     assert [tuple(row) for row in refused.collect()] == [("interactions", "malformed_record", '{"line":"?"}')]
 
 
 def test_an_empty_source_gives_empty_frames(spark: SparkSession) -> None:
-    clean, refused = clean_interactions(interactions(spark, []), known(spark, "item_id", KNOWN_ITEMS), RUN_END)
+    judged = judge_interactions(interactions(spark, []), known(spark, "item_id", KNOWN_ITEMS), RUN_END)
+    clean, refused = split_interactions(judged)
     assert (clean.count(), refused.count()) == (0, 0)
 
 
@@ -236,7 +237,9 @@ def test_clean_frames_have_the_types_of_their_schema(spark: SparkSession) -> Non
         [("1", "u", 1, "x")], "feedback_id string, user_id string, created_at bigint, utterance string"
     )
     frames = {
-        INTERACTIONS: clean_interactions(interactions(spark, [("u", "a", "1")]), known_items, RUN_END)[0],
+        INTERACTIONS: split_interactions(judge_interactions(interactions(spark, [("u", "a", "1")]), known_items, RUN_END))[
+            0
+        ].drop("review"),
         ITEMS: clean_items(items_with(spark, [("1", "T", [], None)]), IngestSection())[0],
         FEEDBACK: clean_feedback(conform(feedback, "feedback", "rows"), users, RUN_END)[0],
     }
