@@ -116,7 +116,7 @@ class Warehouse:
         return int(self._delta_table(table).history(1).select("version").collect()[0][0])
 
     def versions_holding(self, table: Table) -> dict[str, int]:
-        """By run that `merge` named: the newest version since which the table held that run's rows. Newest version first."""
+        """By run that `merge` named: the newest version at which the table held that run's rows. Newest version first."""
         history = self._delta_table(table).history().where(F.col("userMetadata").startswith(HOLDS_RUN))
         commits = history.orderBy(F.col("version").desc()).select("version", "userMetadata").collect()
         versions: dict[str, int] = {}

@@ -103,8 +103,8 @@ def _changes_since(warehouse: Warehouse, since: str | None, run_id: str, now: Da
     served = warehouse.versions_holding(SERVED_RECOMMENDATIONS)
     if since is not None and since not in served:
         _rows_of(warehouse, since)
-    if next(iter(served), None) != run_id:
-        warehouse.merge(SERVED_RECOMMENDATIONS, now, delete_missing=True, holds_run=run_id)
+    # Also where the table holds this run already: its rows may have been made again, and what is the same is not written.
+    warehouse.merge(SERVED_RECOMMENDATIONS, now, delete_missing=True, holds_run=run_id)
     if since is None:
         return changed_lists(now, now.limit(0))
     feed = _feed_since(warehouse, served[since]) if since in served else None
