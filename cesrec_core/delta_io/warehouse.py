@@ -3,6 +3,7 @@
 Nothing else opens a Delta table. Tables lie under a path or carry a catalog name, exactly one of the two.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ COMMIT_METADATA = "cesrec"
 # Before the name of the run whose rows a table of no run holds from that commit on.
 HOLDS_RUN = f"{COMMIT_METADATA} holds run "
 COMMIT_METADATA_SETTING = "spark.databricks.delta.commitInfo.userMetadata"
+
+log = logging.getLogger(__name__)
 
 WRITE_OPERATIONS = ("WRITE", "MERGE", "UPDATE", "DELETE", "STREAMING UPDATE", "CREATE TABLE AS SELECT", "RESTORE")
 
@@ -173,7 +176,10 @@ class Warehouse:
             )
             # Opens every file, where a first row would need only one.
             feed.write.format("noop").mode("overwrite").save()
-        except (PySparkException, Py4JJavaError):
+        except (PySparkException, Py4JJavaError) as error:
+            log.info(
+                "The change feed of %s since version %d cannot be read (%s)", table.name, after_version, type(error).__name__
+            )
             return None
         return feed
 

@@ -7,11 +7,12 @@ published run by one commit, whose change feed says what changed; lists and chan
 import dataclasses
 import json
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -45,12 +46,14 @@ class ExportManifest:
     Attributes:
         since_run_id: the run that `changes` starts from; None where there is none, and everybody is added.
         counts: of users, of items in their lists, and of users by change.
+        content: a hash of the lists: those of one run may have been made again.
     """
 
     run_id: str
     since_run_id: str | None
     formats: tuple[str, ...]
     counts: dict[str, int]
+    content: str = ""
     contents: str = CONTENTS
 
 
@@ -58,11 +61,11 @@ def run_export(config: Config, since: str | None, formats: Sequence[str], out: P
     """Export what consumers read now.
 
     Args:
-        since: a run; None for the one published before.
+        since: a run; None for what `out` holds or, where it is empty, the one published before.
         out: a folder of its own; None for exports/recommendations under the warehouse.
 
     Raises:
-        InputDataError: nothing has been published yet.
+        InputDataError: nothing has been published yet, or the rows of the published run are gone.
         ConfigError: there is no run `since`, what it recommended is gone, or `out` holds something else.
         BusyError: another export of this warehouse is being made.
     """
@@ -73,48 +76,125 @@ def run_export(config: Config, since: str | None, formats: Sequence[str], out: P
 def export_recommendations(warehouse: Warehouse, since: str | None, formats: Sequence[str], out: Path) -> dict[str, Any]:
     """See `run_export`. Where the same export is there already, nothing is written."""
     out = out.resolve()
-    before = _read_manifest(out)
+    _read_manifest(out)
+    _published(warehouse)
+    # What is read from here on stays as it is while the export lasts, whoever else exports.
+    with export_lock(warehouse.path):
+        return _export(warehouse, since, tuple(sorted(set(formats))), out)
+
+
+def export_lock(warehouse: Path) -> IO[str]:
+    """Raises BusyError while an export is being made, or what exports write is being compacted."""
+    return take_lock(warehouse / EXPORT_LOCK, f"{SERVED_RECOMMENDATIONS.name} of {warehouse} is being written")
+
+
+def _published(warehouse: Warehouse) -> str:
     run_id = latest_published(warehouse) if warehouse.exists(RUNS) else None
     if run_id is None:
-        raise InputDataError("No run has been published yet. Run jobs/nightly_refresh.py first.")
-    since = since if since is not None else _published_before(warehouse, run_id)
-    wanted = ExportManifest(run_id, since, tuple(sorted(set(formats))), {})
-    where = {"run_id": run_id, "since_run_id": since, "out": str(out)}
-    if before is not None and dataclasses.replace(before, counts={}) == wanted and _is_whole(out, before):
-        log.info("%s holds this export already. Nothing to do.", out)
-        return {**where, "status": "nothing_to_do", "counts": before.counts}
-    with take_lock(warehouse.path / EXPORT_LOCK, f"an export of {warehouse.path} is being made"):
-        now = ranked_lists(warehouse.read_run(RECOMMENDATIONS, run_id)).persist()
-        changes = _changes_since(warehouse, since, run_id, now).persist()
+        raise InputDataError(f"No run has been published in {warehouse.path} yet. Run jobs/nightly_refresh.py first.")
+    return run_id
+
+
+def _export(warehouse: Warehouse, since: str | None, formats: tuple[str, ...], out: Path) -> dict[str, Any]:
+    run_id, before = _published(warehouse), _read_manifest(out)
+    # One version for all that is read: jobs/maintain.py may drop rows meanwhile.
+    rows = warehouse.read(RECOMMENDATIONS, warehouse.version(RECOMMENDATIONS))
+    now = ranked_lists(_of_run(rows, run_id)).persist()
+    try:
+        content, num_users = now.agg(F.sum(F.xxhash64(*now.columns).cast("decimal(38,0)")), F.count(F.lit(1))).collect()[0]
+        if num_users == 0:
+            raise InputDataError(
+                f"Run {run_id} is published, but {RECOMMENDATIONS.name} in {warehouse.path} holds no rows of it. Run "
+                "jobs/nightly_refresh.py, which makes them again, or publish another by jobs/roll_back.py. Nothing was changed."
+            )
+        served = warehouse.versions_holding(SERVED_RECOMMENDATIONS) if warehouse.exists(SERVED_RECOMMENDATIONS) else {}
+        old = _lists_before(warehouse, rows, run_id, since, before, served)
+        wanted = ExportManifest(run_id, old.run_id, formats, {}, content=str(content))
+        where = {"run_id": run_id, "since_run_id": old.run_id, "out": str(out)}
+        is_served = next(iter(served), None) == run_id
+        if is_served and before is not None and dataclasses.replace(before, counts={}) == wanted and _is_whole(out, before):
+            log.info("%s holds this export already. Nothing to do.", out)
+            return {**where, "status": "nothing_to_do", "counts": before.counts}
+        _check_place(out)
+        warehouse.create(SERVED_RECOMMENDATIONS)
+        # Also where the table holds this run already: its rows may have been made again, and what is the same is not written.
+        warehouse.merge(SERVED_RECOMMENDATIONS, now, delete_missing=True, holds_run=run_id)
+        changes = _changes_since(warehouse, old, now).persist()
         try:
-            counts = _write(now, changes, wanted, out)
+            return {**where, "status": "done", "counts": _write(now, changes, wanted, out)}
         finally:
             changes.unpersist()
-            now.unpersist()
-    return {**where, "status": "done", "counts": counts}
+    finally:
+        now.unpersist()
 
 
-def _changes_since(warehouse: Warehouse, since: str | None, run_id: str, now: DataFrame) -> DataFrame:
-    """See `changed_lists`. Afterwards `served_recommendations` holds `run_id`.
+@dataclass(frozen=True)
+class _Before:
+    """Where changes begin: at a version of `served_recommendations` whose feed is whole, or else at the rows of a run."""
 
-    Its change feed tells what changed; where it does not reach back to `since`, the two runs are compared.
+    run_id: str | None
+    version: int | None
+    rows: DataFrame
+
+
+def _lists_before(
+    warehouse: Warehouse,
+    rows: DataFrame,
+    run_id: str,
+    since: str | None,
+    manifest: ExportManifest | None,
+    served: dict[str, int],
+) -> _Before:
+    """Of `since`; without one, of what the folder holds, or of the newest run published before whose lists are still known.
+
+    Where there is none, everybody is added.
     """
-    warehouse.create(SERVED_RECOMMENDATIONS)
-    served = warehouse.versions_holding(SERVED_RECOMMENDATIONS)
-    if since is not None and since not in served:
-        _rows_of(warehouse, since)
-    # Also where the table holds this run already: its rows may have been made again, and what is the same is not written.
-    warehouse.merge(SERVED_RECOMMENDATIONS, now, delete_missing=True, holds_run=run_id)
-    if since is None:
-        return changed_lists(now, now.limit(0))
-    feed = _feed_since(warehouse, served[since]) if since in served else None
-    if feed is None:
+    known = {row[0] for row in rows.select(c.RUN_ID).distinct().collect()}
+
+    def known_as(wanted: str) -> _Before | None:
+        version = served.get(wanted)
+        if version is not None and not _reaches_back(warehouse, version):
+            version = None
+        return _Before(wanted, version, _of_run(rows, wanted)) if version is not None or wanted in known else None
+
+    if since is not None:
+        asked = known_as(since)
+        if asked is None:
+            raise ConfigError(
+                f"--since {since}: no recommendations of such a run are there (any more; see maintain.keep_runs). Name a newer "
+                "run, or leave --since away."
+            )
+        return asked
+    candidates = _published_before(warehouse, run_id)
+    if manifest is not None:
+        held = manifest.since_run_id if manifest.run_id == run_id else manifest.run_id
+        candidates = [] if held is None else [held, *candidates]
+    found = (known_as(candidate) for candidate in candidates)
+    return next((before for before in found if before is not None), _Before(None, None, rows.limit(0)))
+
+
+def _reaches_back(warehouse: Warehouse, version: int) -> bool:
+    newest = warehouse.version(SERVED_RECOMMENDATIONS)
+    return version == newest or warehouse.read_changes(SERVED_RECOMMENDATIONS, version, newest) is not None
+
+
+def _of_run(rows: DataFrame, run_id: str) -> DataFrame:
+    return rows.where(F.col(c.RUN_ID) == run_id)
+
+
+def _changes_since(warehouse: Warehouse, old: _Before, now: DataFrame) -> DataFrame:
+    """See `changed_lists`. The change feed tells what changed; where it does not reach back, the two runs are compared."""
+    feed = None if old.version is None else _feed_since(warehouse, old.version)
+    if feed is not None:
+        before, after = lists_around(feed)
+        return changed_lists(after, before)
+    if old.run_id is not None:
         log.info(
-            "The change feed of %s does not reach back to run %s; the runs are compared.", SERVED_RECOMMENDATIONS.name, since
+            "The change feed of %s does not reach back to run %s; the runs are compared.",
+            SERVED_RECOMMENDATIONS.name,
+            old.run_id,
         )
-        return changed_lists(now, ranked_lists(_rows_of(warehouse, since)))
-    before, after = lists_around(feed)
-    return changed_lists(after, before)
+    return changed_lists(now, ranked_lists(old.rows))
 
 
 def _feed_since(warehouse: Warehouse, version: int) -> DataFrame | None:
@@ -132,24 +212,10 @@ def _is_whole(out: Path, manifest: ExportManifest) -> bool:
     return all(any(folder.glob("part-*")) for folder in lists) and all(folder.is_dir() for folder in changes)
 
 
-def _published_before(warehouse: Warehouse, run_id: str) -> str | None:
-    """Of the runs that consumers have read, the last one before this whose lists are still known."""
+def _published_before(warehouse: Warehouse, run_id: str) -> list[str]:
+    """The other runs that consumers have read, newest first."""
     read = [run for run in all_runs(warehouse) if run.published_at is not None and run.run_id != run_id]
-    known = {row[0] for row in warehouse.read(RECOMMENDATIONS).select(c.RUN_ID).distinct().collect()}
-    if warehouse.exists(SERVED_RECOMMENDATIONS):
-        known |= warehouse.versions_holding(SERVED_RECOMMENDATIONS).keys()
-    newest_first = sorted(read, key=lambda run: (str(run.published_at), run.run_id), reverse=True)
-    return next((run.run_id for run in newest_first if run.run_id in known), None)
-
-
-def _rows_of(warehouse: Warehouse, since: str) -> DataFrame:
-    rows = warehouse.read_run(RECOMMENDATIONS, since)
-    if rows.isEmpty():
-        raise ConfigError(
-            f"--since {since}: no recommendations of such a run are there (any more; see maintain.keep_runs). Name a newer "
-            "run, or load all of recommendations instead of the changes."
-        )
-    return rows
+    return [run.run_id for run in sorted(read, key=lambda run: (str(run.published_at), run.run_id), reverse=True)]
 
 
 def _write(now: DataFrame, changes: DataFrame, manifest: ExportManifest, out: Path) -> dict[str, int]:
@@ -205,7 +271,7 @@ def _read_manifest(out: Path) -> ExportManifest | None:
     if file := next((place for place in (out, *out.parents) if place.is_file()), None):
         raise ConfigError(f"--out {out}: {file} is a file. Name a folder.")
     for beside in (scratch_of(out), aside_of(out)):
-        if beside.exists() and any(beside.iterdir()) and not _is_ours(beside):
+        if beside.is_file() or (beside.is_dir() and any(beside.iterdir()) and not _is_ours(beside)):
             raise ConfigError(f"--out {out}: {beside} is in the way, and holds no export. Move it, or name another folder.")
     if not out.is_dir() or not any(out.iterdir()):
         return None
@@ -215,6 +281,18 @@ def _read_manifest(out: Path) -> ExportManifest | None:
             f"--out {out} holds something that is no export of recommendations, and would be replaced. Name another."
         )
     return manifest
+
+
+def _check_place(out: Path) -> None:
+    """Before the table is moved: a store that follows it and one that loads files shall see the same run."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out} cannot be made ({error.strerror}). Name a folder that this user may write to."
+        ) from None
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out {out} cannot be made: this user may not write to {out.parent}. Name another.")
 
 
 def _is_ours(beside: Path) -> bool:

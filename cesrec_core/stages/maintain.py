@@ -13,9 +13,10 @@ from cesrec_core.config import Config, MaintainSection
 from cesrec_core.delta_io.runs import find_run, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import ConfigError
+from cesrec_core.errors import BusyError, ConfigError
 from cesrec_core.schemas import RUNS, SERVED_RECOMMENDATIONS, TABLES, Table
 from cesrec_core.stages.context import writing_to
+from cesrec_core.stages.export_recommendations import export_lock
 from cesrec_core.stages.report import report_path
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,24 @@ def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
             quoted = ", ".join(f"'{run_id}'" for run_id in dropped)
             warehouse.delete_where(table, f"{c.RUN_ID} IN ({quoted})")
         _compact(warehouse, table, section)
-    if warehouse.exists(SERVED_RECOMMENDATIONS):
-        _compact(warehouse, SERVED_RECOMMENDATIONS, section)
+    _compact_what_is_served(warehouse, section)
     for run_id in dropped:
         shutil.rmtree(warehouse.path / "work" / run_id, ignore_errors=True)
         # Pages quote people, whose words go with the rows.
         report_path(warehouse.path, run_id).unlink(missing_ok=True)
     return {"status": "done", "runs_kept": len(runs) - len(dropped), "runs_dropped": len(dropped)}
+
+
+def _compact_what_is_served(warehouse: Warehouse, section: MaintainSection) -> None:
+    if not warehouse.exists(SERVED_RECOMMENDATIONS):
+        return
+    try:
+        lock = export_lock(warehouse.path)
+    except BusyError:
+        log.warning("%s: left as it is, since an export is being made", SERVED_RECOMMENDATIONS.name)
+        return
+    with lock:
+        _compact(warehouse, SERVED_RECOMMENDATIONS, section)
 
 
 def _compact(warehouse: Warehouse, table: Table, section: MaintainSection) -> None:

@@ -305,10 +305,42 @@ def test_the_change_feed_of_what_is_served_tells_what_changed(
         export_recommendations(warehouse, first, ["parquet"], out)
 
 
+def test_the_table_is_moved_whatever_a_folder_holds(two_runs: tuple[World, str, str], tmp_path: Path) -> None:
+    world, first, second = two_runs
+    warehouse, one, other = world.warehouse, tmp_path / "one", tmp_path / "other"
+
+    def export(out: Path) -> tuple[str, str, str]:
+        told = export_recommendations(warehouse, None, ["parquet"], out)
+        return told["status"], told["run_id"], told["since_run_id"]
+
+    def num_served() -> int:
+        return warehouse.read(SERVED_RECOMMENDATIONS).count()
+
+    assert export(one) == ("done", second, first) and num_served() == 59
+    publish_again(world, first, 2028)
+    assert export(other) == ("done", first, second) and num_served() == NUM_USERS
+    # Back again: one holds it already, the table does not.
+    publish_again(world, second, 2029)
+    assert export(one) == ("done", second, first) and num_served() == 59
+    assert export(one) == ("nothing_to_do", second, first)
+    # Rows of the same run that were made again are exported again.
+    rows = world.table("recommendations", second)
+    warehouse.replace_run(TABLES["recommendations"], rows.where("user_id != 'person-05'").persist(), second)
+    assert export(one)[0] == "done" and num_served() == 58
+    # What nobody could write is said before the table moves, and a run without rows empties nothing.
+    version = warehouse.version(SERVED_RECOMMENDATIONS)
+    with pytest.raises(ConfigError, match="cannot be made"):
+        export(Path("/proc/nowhere/out"))
+    warehouse.delete_where(TABLES["recommendations"], f"run_id = '{second}'")
+    with pytest.raises(InputDataError, match=f"Run {second} is published, but recommendations in .* holds no rows of it"):
+        export(one)
+    assert warehouse.version(SERVED_RECOMMENDATIONS) == version
+
+
 def test_one_export_at_a_time(two_runs: tuple[World, str, str], tmp_path: Path) -> None:
     world, _, _ = two_runs
     lock = take_lock(world.warehouse_path / "export.lock", "an export is being made")
-    with lock, pytest.raises(BusyError, match=r"an export of .* is being made by process"):
+    with lock, pytest.raises(BusyError, match=r"served_recommendations of .* is being written by process"):
         export_recommendations(world.warehouse, None, ["parquet"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
