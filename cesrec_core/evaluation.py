@@ -114,6 +114,8 @@ COMPARISONS = (
     ("CESRec + re-rank + next place", "base + re-rank"),
     ("CESRec + re-rank + next place", "base + re-rank + next place"),
 )
+# By what: the figure that weights are chosen by, and the one that the paper reports.
+TESTED = (("full", "NDCG@10"), ("sampled", "HR@10"))
 
 
 class Heard(NamedTuple):
@@ -406,6 +408,8 @@ def choose_weights(parts: Parts, variant: Variant, grid: Sequence[float]) -> Wei
 
 
 Measures = Mapping[str, np.ndarray]
+# By comparison ("CESRec against base"), then by protocol and measure ("full NDCG@10").
+Tests = dict[str, dict[str, PairedTest]]
 
 
 def per_user_measures(ranks: Ranks) -> dict[str, np.ndarray]:
@@ -429,22 +433,29 @@ def build_table(
     seed: int,
     variants: Sequence[Variant] = VARIANTS,
     comparisons: Sequence[tuple[str, str]] = COMPARISONS,
-) -> tuple[list[TableRow], dict[str, PairedTest]]:
-    """Figures of variants, and paired tests on full-ranking NDCG@10 between them."""
+) -> tuple[list[TableRow], Tests]:
+    """Figures of variants, and paired tests between them by what is TESTED."""
     rows = []
-    measured: dict[str, Measures] = {}
+    measured: dict[str, dict[str, Measures]] = {}
     for variant in variants:
         chosen = weights[variant.name]
-        full = per_user_measures(parts.full_ranks(variant, [chosen])[0])
-        sampled = per_user_measures(parts.sampled_ranks(variant, chosen))
-        measured[variant.name] = full
+        by_protocol: dict[str, Measures] = {
+            "full": per_user_measures(parts.full_ranks(variant, [chosen])[0]),
+            "sampled": per_user_measures(parts.sampled_ranks(variant, chosen)),
+        }
+        measured[variant.name] = by_protocol
         intervals = {
             protocol: {name: bootstrap_interval(values, num_samples, seed) for name, values in measures.items()}
-            for protocol, measures in (("full", full), ("sampled", sampled))
+            for protocol, measures in by_protocol.items()
         }
         rows.append(TableRow(variant, chosen, intervals))
     tests = {
-        f"{name} against {baseline}": paired_test(measured[name]["NDCG@10"], measured[baseline]["NDCG@10"], num_samples, seed)
+        f"{name} against {baseline}": {
+            f"{protocol} {measure}": paired_test(
+                measured[name][protocol][measure], measured[baseline][protocol][measure], num_samples, seed
+            )
+            for protocol, measure in TESTED
+        }
         for name, baseline in comparisons
     }
     return rows, tests

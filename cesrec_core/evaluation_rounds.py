@@ -5,13 +5,27 @@ hears the same words.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from cesrec_core.evaluation import NUM_SHOWN, VARIANTS, Cases, Evaluator, TableRow, Weights, build_table
+from cesrec_core.evaluation import NUM_SHOWN, VARIANTS, Cases, Evaluator, TableRow, Tests, Weights, build_table
 
 NUM_ROUNDS = 3
 SPEAKING = "CESRec"
 NAMES = ("base", "base + re-rank", SPEAKING, "CESRec with foresight", "CESRec + re-rank")
 ROUND_VARIANTS = tuple(variant for variant in VARIANTS if variant.name in NAMES)
+ROUND_COMPARISONS = (
+    (SPEAKING, "base"),
+    ("CESRec with foresight", "base"),
+    ("CESRec + re-rank", "base + re-rank"),
+)
+
+
+@dataclass(frozen=True)
+class Round:
+    """Figures and paired tests of ROUND_VARIANTS after a number of rounds."""
+
+    rows: list[TableRow]
+    tests: Tests
 
 
 def measure_rounds(
@@ -19,21 +33,19 @@ def measure_rounds(
     cases: Cases,
     weights: Mapping[str, Weights],
     advance: Callable[[int], None] = lambda amount: None,
-) -> list[list[TableRow]]:
-    """Figures of ROUND_VARIANTS after each round, with the weights that were chosen for one.
+) -> list[Round]:
+    """What is measured after each round, with the weights that were chosen for one.
 
     Args:
         cases: after the first round.
     """
     settings = evaluator.config.evaluate
     rewritten = next(variant.sequence for variant in VARIANTS if variant.name == SPEAKING)
-    result = []
+    result: list[Round] = []
     while True:
         parts = evaluator.parts(cases, advance)
-        rows, _ = build_table(
-            parts, weights, settings.num_bootstrap_samples, evaluator.config.run.seed, ROUND_VARIANTS, comparisons=()
-        )
-        result.append(rows)
+        num_samples, seed = settings.num_bootstrap_samples, evaluator.config.run.seed
+        result.append(Round(*build_table(parts, weights, num_samples, seed, ROUND_VARIANTS, ROUND_COMPARISONS)))
         if len(result) == NUM_ROUNDS:
             return result
         scorer = evaluator.scorer

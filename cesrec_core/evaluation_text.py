@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from cesrec_core.evaluation import TableRow, Weights
+from cesrec_core.evaluation import TableRow, Tests, Weights
+from cesrec_core.evaluation_rounds import Round
 from cesrec_core.significance import PairedTest
 
 # Shown beside full ranking: the target against uniform negatives.
@@ -10,7 +11,7 @@ SAMPLED = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 ROUND_MEASURES = (("full", "HR@10"), ("full", "NDCG@10"), ("sampled", "HR@10"))
 
 
-def as_text(rows: Sequence[TableRow], tests: Mapping[str, PairedTest], title: str) -> str:
+def as_text(rows: Sequence[TableRow], tests: Tests, title: str) -> str:
     """The table as Markdown."""
     lines = [
         f"### {title}",
@@ -27,19 +28,27 @@ def as_text(rows: Sequence[TableRow], tests: Mapping[str, PairedTest], title: st
         if row.weights != Weights():
             chosen = ", ".join(f"{name} {value:g}" for name, value in vars(row.weights).items() if value)
             lines.append(f"- weights of {row.variant.name}, chosen on validation: {chosen}")
-    for name, test in tests.items():
+    return "\n".join(lines + [_compared(name, of_comparison) for name, of_comparison in tests.items()])
+
+
+def _compared(name: str, by_measure: Mapping[str, PairedTest]) -> str:
+    told = []
+    for measure, test in by_measure.items():
         d = test.difference
-        lines.append(f"- {name}: NDCG@10 {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}")
-    return "\n".join(lines)
+        told.append(f"{measure} {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}")
+    return f"- {name}: " + "; ".join(told)
 
 
-def rounds_as_text(rounds: Sequence[Sequence[TableRow]], title: str) -> str:
+def rounds_as_text(rounds: Sequence[Round], title: str) -> str:
     """Rounds of feedback as Markdown: one row for each variant, its figures after each round beside each other."""
     numbers = range(1, len(rounds) + 1)
     names = [f"{measure}, {protocol}, round {number}" for protocol, measure in ROUND_MEASURES for number in numbers]
     lines = [f"### {title}", "", "| variant | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for rows in zip(*rounds, strict=True):
+    for rows in zip(*(of_round.rows for of_round in rounds), strict=True):
         values = [row.intervals[protocol][measure] for protocol, measure in ROUND_MEASURES for row in rows]
         cells = " | ".join(f"{v.mean:.3f} [{v.low:.3f}, {v.high:.3f}]" for v in values)
         lines.append(f"| {rows[0].variant.name} | {cells} |")
+    lines.append("")
+    for number, of_round in zip(numbers, rounds, strict=True):
+        lines += [_compared(f"round {number}, {name}", by_measure) for name, by_measure in of_round.tests.items()]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cesrec_core.evaluation import TableRow
+from cesrec_core.evaluation_rounds import Round
 from cesrec_core.evaluation_sweeps import Sweep
 from cesrec_core.report.pictures import BAD, GOOD, INK, LINE, ONE, SOFT, TWO, Picture, name_rows, style
 from cesrec_core.significance import PairedTest
@@ -32,15 +33,15 @@ def variants_figure(rows: Sequence[TableRow], num_users: int, measures: Sequence
     return picture
 
 
-def differences_figure(tests: Mapping[str, PairedTest]) -> Picture:
+def differences_figure(tests: Mapping[str, Mapping[str, PairedTest]], measure: str = "full NDCG@10") -> Picture:
     """Differences over the same users, with their intervals; those with a p-value of at most LARGEST_P are coloured.
 
     The test decides and not the interval: of few users, a bootstrap interval is somewhat too narrow.
     """
-    picture = Picture(10.0, 1.2 + 0.34 * max(1, len(tests)), "Paired differences in NDCG@10")
+    picture = Picture(10.0, 1.2 + 0.34 * max(1, len(tests)), f"Paired differences in {measure}")
     axes = picture.subplots()
     axes.axvline(0.0, color=SOFT, linewidth=1)
-    for number, test in enumerate(tests.values()):
+    for number, test in enumerate(by_measure[measure] for by_measure in tests.values()):
         difference = test.difference
         colour = LINE if test.p_value > LARGEST_P else GOOD if difference.mean > 0 else BAD
         axes.plot([difference.low, difference.high], [number, number], color=colour, linewidth=3)
@@ -49,7 +50,7 @@ def differences_figure(tests: Mapping[str, PairedTest]) -> Picture:
         axes.annotate(told, (1.01, number), xycoords=("axes fraction", "data"), va="center", color=SOFT, fontsize=8.5)
     name_rows(axes, list(tests), 70)
     axes.set(xlabel=f"difference and 95 % interval; grey: p above {LARGEST_P:g}")
-    style(axes, "Who beats whom in NDCG@10, user by user")
+    style(axes, f"Who beats whom in {measure}, user by user")
     return picture
 
 
@@ -73,14 +74,14 @@ def sweep_figure(sweep: Sweep) -> Picture:
     return picture
 
 
-def rounds_figure(rounds: Sequence[Sequence[TableRow]], measure: str = "HR@10") -> Picture:
+def rounds_figure(rounds: Sequence[Round], measure: str = "HR@10") -> Picture:
     """Variants after one round of feedback, two, and three, with intervals."""
     picture = Picture(7.5, 3.4, f"{measure} after each round of feedback")
     axes = picture.subplots()
     numbers = np.arange(1, len(rounds) + 1)
-    for place, (colour, rows) in enumerate(zip(COLOURS, zip(*rounds, strict=True), strict=False)):
+    for place, (colour, rows) in enumerate(zip(COLOURS, zip(*(one.rows for one in rounds), strict=True), strict=False)):
         intervals = [row.intervals["full"][measure] for row in rows]
-        at = numbers + 0.06 * (place - len(rounds[0]) / 2)
+        at = numbers + 0.06 * (place - len(rounds[0].rows) / 2)
         axes.vlines(at, [one.low for one in intervals], [one.high for one in intervals], color=colour, alpha=0.5)
         axes.plot(at, [one.mean for one in intervals], "o-", color=colour, markersize=4, label=rows[0].variant.name)
     axes.set_xticks(numbers)

@@ -28,18 +28,18 @@ from cesrec_core.evaluation import (
     Evaluator,
     Parts,
     TableRow,
+    Tests,
     Variant,
     Weights,
     build_table,
     choose_weights,
 )
-from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS, measure_rounds
+from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS, Round, measure_rounds
 from cesrec_core.evaluation_text import as_text, rounds_as_text
 from cesrec_core.progress import progress
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import METRICS
 from cesrec_core.scoring import Scorer
-from cesrec_core.significance import PairedTest
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext
 from cesrec_core.stages.runner import open_run
@@ -65,8 +65,8 @@ class Evaluated:
 
     num_users: int
     rows: list[TableRow]
-    tests: dict[str, PairedTest]
-    rounds: list[list[TableRow]]
+    tests: Tests
+    rounds: list[Round]
 
 
 def run_evaluation(config: Config) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def measured(evaluator: Evaluator, cases: Cases, variants: Sequence[Variant]) ->
     return parts
 
 
-def _rounds(evaluator: Evaluator, cases: Cases, weights: dict[str, Weights]) -> list[list[TableRow]]:
+def _rounds(evaluator: Evaluator, cases: Cases, weights: dict[str, Weights]) -> list[Round]:
     num_rewritten = len({variant.sequence for variant in ROUND_VARIANTS} & set(REWRITINGS))
     with progress("evaluate rounds", NUM_ROUNDS * num_rewritten * len(cases.user_ids), "histories") as advance:
         return measure_rounds(evaluator, cases, weights, advance)
@@ -159,8 +159,8 @@ def _report(context: RunContext, evaluated: Evaluated) -> dict[str, Any]:
     figures = {
         "num_users": evaluated.num_users,
         "rows": [dataclasses.asdict(row) for row in rows],
-        "rounds": [[dataclasses.asdict(row) for row in of_round] for of_round in rounds],
-        "tests": {name: dataclasses.asdict(test) for name, test in tests.items()},
+        "rounds": [dataclasses.asdict(of_round) for of_round in rounds],
+        "tests": {name: {by: dataclasses.asdict(test) for by, test in found.items()} for name, found in tests.items()},
         "artifacts": {kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES},
     }
     folder = context.warehouse.path / "evaluations" / context.run_id

@@ -66,13 +66,14 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     """Print the figures of an artifact, and of its difference to another, and return them.
 
     Raises:
-        ConfigError: a folder that the command line names holds no finished artifact.
+        ConfigError: a folder that the command line names holds no finished recommender.
         ArtifactError: an artifact saw its targets, or the two were not trained by the same split.
     """
     artifact: Path = options.artifact
     against: Path | None = options.against
-    for option, folder in (("--artifact", artifact), ("--against", against)):
-        if folder is not None and not (folder / MANIFEST).is_file():
+    named = [(option, folder) for option, folder in (("--artifact", artifact), ("--against", against)) if folder is not None]
+    for option, folder in named:
+        if not (folder / MANIFEST).is_file():
             found = f"holds no finished artifact: {MANIFEST} is missing" if folder.is_dir() else "is no folder"
             raise ConfigError(f"{option} {folder} {found}. Name one that training/train_recommender.py wrote.")
     moment: Moment = options.moment
@@ -80,7 +81,12 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     section, seed = config.evaluate, config.run.seed
 
     # Both before the first is measured, which may take minutes.
-    loaded = {folder: load_recommender(folder) for folder in (artifact, against) if folder is not None}
+    loaded = {}
+    for option, folder in named:
+        try:
+            loaded[folder] = load_recommender(folder)
+        except ArtifactError as error:
+            raise ConfigError(f"{option}: {error}") from None
 
     def measured(folder: Path) -> tuple[str, Cases, Measured]:
         model, manifest = loaded[folder]

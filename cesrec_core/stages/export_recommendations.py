@@ -47,6 +47,7 @@ class ExportManifest:
         since_run_id: the run that `changes` starts from; None where there is none, and everybody is added.
         counts: of users, of items in their lists, and of users by change.
         content: a hash of the lists: those of one run may have been made again.
+        files: bytes of each file, by its path in the folder.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class ExportManifest:
     formats: tuple[str, ...]
     counts: dict[str, int]
     content: str = ""
+    files: dict[str, int] = dataclasses.field(default_factory=dict)
     contents: str = CONTENTS
 
 
@@ -112,7 +114,8 @@ def _export(warehouse: Warehouse, since: str | None, formats: tuple[str, ...], o
         wanted = ExportManifest(run_id, old.run_id, formats, {}, content=str(content))
         where = {"run_id": run_id, "since_run_id": old.run_id, "out": str(out)}
         is_served = next(iter(served), None) == run_id
-        if is_served and before is not None and dataclasses.replace(before, counts={}) == wanted and _is_whole(out, before):
+        is_same = before is not None and dataclasses.replace(before, counts={}, files={}) == wanted
+        if is_served and before is not None and is_same and _files_in(out) == before.files:
             log.info("%s holds this export already. Nothing to do.", out)
             return {**where, "status": "nothing_to_do", "counts": before.counts}
         _check_place(out)
@@ -206,10 +209,9 @@ def _feed_since(warehouse: Warehouse, version: int) -> DataFrame | None:
     return None if itself is None else itself.limit(0)
 
 
-def _is_whole(out: Path, manifest: ExportManifest) -> bool:
-    """Whether the files that a manifest speaks of are still there."""
-    lists, changes = ([out / f"{name}.{format_}" for format_ in manifest.formats] for name in (LISTS, CHANGED))
-    return all(any(folder.glob("part-*")) for folder in lists) and all(folder.is_dir() for folder in changes)
+def _files_in(out: Path) -> dict[str, int]:
+    """Bytes of each file of an export but its manifest."""
+    return {str(file.relative_to(out)): file.stat().st_size for file in sorted(out.glob("*/*"))}
 
 
 def _published_before(warehouse: Warehouse, run_id: str) -> list[str]:
@@ -230,7 +232,8 @@ def _write(now: DataFrame, changes: DataFrame, manifest: ExportManifest, out: Pa
                 folder = scratch / f"{name}.{format_}"
                 _write_files(sharded, folder, format_)
                 _check_rows(frame, folder, format_, num_rows, out)
-        text = json.dumps(dataclasses.asdict(dataclasses.replace(manifest, counts=counts)), indent=1)
+        written = dataclasses.replace(manifest, counts=counts, files=_files_in(scratch))
+        text = json.dumps(dataclasses.asdict(written), indent=1)
         (scratch / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return counts
 
@@ -271,7 +274,7 @@ def _read_manifest(out: Path) -> ExportManifest | None:
     if file := next((place for place in (out, *out.parents) if place.is_file()), None):
         raise ConfigError(f"--out {out}: {file} is a file. Name a folder.")
     for beside in (scratch_of(out), aside_of(out)):
-        if beside.is_file() or (beside.is_dir() and any(beside.iterdir()) and not _is_ours(beside)):
+        if beside.is_file() or (beside.is_dir() and any(beside.iterdir()) and _foreign_in(beside)):
             raise ConfigError(f"--out {out}: {beside} is in the way, and holds no export. Move it, or name another folder.")
     if not out.is_dir() or not any(out.iterdir()):
         return None
@@ -280,6 +283,8 @@ def _read_manifest(out: Path) -> ExportManifest | None:
         raise ConfigError(
             f"--out {out} holds something that is no export of recommendations, and would be replaced. Name another."
         )
+    if foreign := _foreign_in(out):
+        raise ConfigError(f"--out {out} holds {foreign[0]} beside an export, which would be removed. Move it, or name another.")
     return manifest
 
 
@@ -295,10 +300,10 @@ def _check_place(out: Path) -> None:
         raise ConfigError(f"--out {out} cannot be made: this user may not write to {out.parent}. Name another.")
 
 
-def _is_ours(beside: Path) -> bool:
-    """Whether an export, or what a killed one left, is all that a folder holds: it is removed before the next one."""
+def _foreign_in(folder: Path) -> list[str]:
+    """What a folder holds beside an export, or beside what a killed one left: all else is removed before the next one."""
     ours = {f"{name}.{format_}{end}" for name in (LISTS, CHANGED) for format_ in FORMATS for end in ("", ".parts")}
-    return {path.name for path in beside.iterdir()} <= {*ours, MANIFEST}
+    return sorted({path.name for path in folder.iterdir()} - {*ours, MANIFEST})
 
 
 def _manifest_in(out: Path) -> ExportManifest | None:

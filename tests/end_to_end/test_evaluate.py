@@ -12,7 +12,7 @@ from cesrec_core.artifacts import MANIFEST
 from cesrec_core.config import load_config
 from cesrec_core.errors import ArtifactError
 from cesrec_core.evaluation import VARIANTS
-from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS
+from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_COMPARISONS, ROUND_VARIANTS
 from cesrec_core.stages.evaluate import run_evaluation
 
 
@@ -37,19 +37,30 @@ def test_every_variant_is_measured_in_both_protocols_and_written_down(summary: d
 
 def test_rounds_begin_with_the_figures_of_the_table_and_go_on(summary: dict[str, Any]) -> None:
     rounds = summary["rounds"]
-    assert [[row["variant"]["name"] for row in rows] for rows in rounds] == [[v.name for v in ROUND_VARIANTS]] * NUM_ROUNDS
+    assert [[row["variant"]["name"] for row in rows] for rows in (of_round["rows"] for of_round in rounds)] == [
+        [v.name for v in ROUND_VARIANTS]
+    ] * NUM_ROUNDS
     of_table = {row["variant"]["name"]: row["intervals"] for row in summary["rows"]}
-    assert {row["variant"]["name"]: row["intervals"] for row in rounds[0]} == {v.name: of_table[v.name] for v in ROUND_VARIANTS}
+    assert {row["variant"]["name"]: row["intervals"] for row in rounds[0]["rows"]} == {
+        v.name: of_table[v.name] for v in ROUND_VARIANTS
+    }
     # Who hears no words stays where they are.
-    assert rounds[0][0] == rounds[1][0] == rounds[2][0]
-    assert "HR@10, full, round 3" in Path(summary["report"]).read_text(encoding="utf-8")
+    assert rounds[0]["rows"][0] == rounds[1]["rows"][0] == rounds[2]["rows"][0]
+    shared = {name: test for name, test in summary["tests"].items() if name in rounds[0]["tests"]}
+    assert rounds[0]["tests"] == shared and len(shared) == len(ROUND_COMPARISONS)
+    text = Path(summary["report"]).read_text(encoding="utf-8")
+    assert "HR@10, full, round 3" in text and "- round 3, CESRec with foresight against base: full NDCG@10 " in text
 
 
 def test_words_help_where_they_name_the_target(summary: dict[str, Any]) -> None:
     """Each toy is of one kind, and the simulated words name it: a re-rank by them must beat the base."""
     mean = {row["variant"]["name"]: row["intervals"]["full"]["NDCG@10"]["mean"] for row in summary["rows"]}
     assert mean["base + re-rank"] > mean["base"]
-    assert summary["tests"]["CESRec against base"]["p_value"] <= 1
+    for measure in ("full NDCG@10", "sampled HR@10"):
+        test = summary["tests"]["base + re-rank + next place against base + re-rank"][measure]
+        assert test["difference"]["low"] <= test["difference"]["mean"] <= test["difference"]["high"] and test["p_value"] <= 1
+    tested = summary["tests"]["CESRec + re-rank against base + re-rank"]["full NDCG@10"]
+    assert tested["difference"]["mean"] == pytest.approx(mean["CESRec + re-rank"] - mean["base + re-rank"])
 
 
 def test_models_that_saw_the_targets_are_refused(first_night: tuple[World, dict[str, Any]], tmp_path: Path) -> None:

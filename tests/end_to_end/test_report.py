@@ -364,6 +364,14 @@ def test_an_export_is_not_made_twice_and_replaces_nothing_else(two_runs: tuple[W
     shutil.rmtree(out / "recommendations.jsonl")
     assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "done"
     assert {file.relative_to(out) for file in out.rglob("*")} == {file.relative_to(out) for file in written}
+    part = next((out / "recommendations.jsonl").iterdir())
+    part.write_bytes(part.read_bytes()[:-1])
+    assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "done"
+    assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "nothing_to_do"
+    (out / "notes.txt").touch()
+    with pytest.raises(ConfigError, match=r"out holds notes\.txt beside an export"):
+        export_recommendations(world.warehouse, second, ["jsonl"], out)
+    (out / "notes.txt").unlink()
     (tmp_path / "out.replaced").mkdir()
     (tmp_path / "out.replaced" / "backup.txt").touch()
     with pytest.raises(ConfigError, match=r"out\.replaced is in the way"):

@@ -15,7 +15,7 @@ import pytest
 import pytrec_eval
 import torch
 
-from cesrec_core.artifacts import Manifest
+from cesrec_core.artifacts import MANIFEST, Manifest
 from cesrec_core.config import load_config
 from cesrec_core.datasets import Catalogue, read_dataset
 from cesrec_core.errors import ArtifactError, ConfigError
@@ -148,6 +148,11 @@ def test_folders_without_an_artifact_are_a_matter_of_the_command_line(
         evaluate(dataset, tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"--against .* holds no finished artifact"):
         evaluate(dataset, artifacts["markov leave_one_out"], against=tmp_path)
+    adapter = json.dumps(dataclasses.asdict(Manifest("adapter", "some id", "all")))
+    for found, message in (("{", "cannot be read as a manifest"), (adapter, "kind adapter, where recommender was asked for")):
+        (tmp_path / MANIFEST).write_text(found, encoding="utf-8")
+        with pytest.raises(ConfigError, match=f"--artifact: .*{message}"):
+            evaluate(dataset, tmp_path)
 
 
 def test_the_twin_and_the_refit_are_tested_on_the_same_items(
