@@ -232,9 +232,16 @@ class _TitleFinder:
             return None
         if name in self._recommended and self._is_said_as_title(start, end, is_recommended=True):
             return Mention(start, end, item_ids=tuple(self._recommended[name]), is_title=True)
-        if everywhere and self._is_said_as_title(start, end, is_recommended=False):
+        is_loose = name in self._vocabulary.loose and not self._is_in_capitals(start, end)
+        if everywhere and not is_loose and self._is_said_as_title(start, end, is_recommended=False):
             return Mention(start, end, item_ids=everywhere, evidence=_PARTIAL, is_title=True)
         return None
+
+    def _is_in_capitals(self, start: int, end: int) -> bool:
+        """Whether each word of content is written with a capital, and one of them not because it begins a sentence."""
+        content = [place for place in range(start, end) if self._words[place].text not in _SMALL_IN_TITLES]
+        begins = start == 0 or self._words[start - 1].after in (".", "?")
+        return all(self._words[place].is_capitalised for place in content) and (not begins or content[1:] != [])
 
     def _is_said_as_title(self, start: int, end: int, is_recommended: bool) -> bool:
         window = self._words[start:end]

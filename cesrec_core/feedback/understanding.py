@@ -22,7 +22,7 @@ from cesrec_core.feedback.mentions import find_mentions
 from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
 from cesrec_core.feedback.vocabulary import Vocabulary, Word, without_contractions, words_of
 
-PARSER_VERSION = "rules-5"
+PARSER_VERSION = "rules-6"
 
 _EXPLICIT = 0.9
 _IMPLIED = 0.6

@@ -45,8 +45,15 @@ _POSSESSIVE = re.compile(r"(?<=\w)['’]s\b", re.IGNORECASE)
 _ARTICLES = frozenset(("the", "a", "an"))
 _YEAR = re.compile(r"\((\d{4})\)")
 _TRAILING_BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*$")
-_TRAILING_ARTICLE = re.compile(r"^(.*),\s*(the|a|an)$", re.IGNORECASE | re.DOTALL)
-_TITLE_PARTS = re.compile(r":\s|\s[-–—|/]\s")
+# Of the languages whose titles an English catalogue sorts by the word behind them: "Cage aux Folles, La".
+_TRAILING_ARTICLE = re.compile(
+    r"^(.*),\s*(the|an?|la|las|le|les|l['’]|el|los|il|lo|gli|das|der|die|den|un|una|une)$", re.IGNORECASE | re.DOTALL
+)
+_TITLE_PARTS = re.compile(r"(?:,?\s+or)?:\s|,\s+or\s|\s[-–—|/]\s", re.IGNORECASE)
+# "Tom and the Magic Lamp": somebody or something, and what they meet.
+_TITLE_SIDES = re.compile(r"\s+(?:and|&)\s+(?=the\s)", re.IGNORECASE)
+_ALSO_KNOWN_AS = re.compile(r"[(\[]\s*a\.?k\.?a\.?\s+([^()\[\]]+)[)\]]", re.IGNORECASE)
+_ALSO = re.compile(r"[,/]?\s*a\.?k\.?a\.?\s+", re.IGNORECASE)
 _ATTRIBUTE_PARTS = re.compile(r"\s*[&/,]\s*|\s+and\s+", re.IGNORECASE)
 
 # Endings by which English turns a noun into an adjective, or a doer into a doing; read in both directions.
@@ -130,6 +137,7 @@ class Vocabulary:
         abbreviations: two letters of each part → hyphenated attributes of short parts ("Sci-Fi"), with their parts.
         names: words of a title, without article and year → items of that name.
         first_words: of the names.
+        loose: names of two words that count only where they are written as names are, in capitals: parts of titles.
         years: item → year in its title.
         titles: item → title.
         written: title as it stands in the catalogue, but for case and spaces → items.
@@ -143,6 +151,7 @@ class Vocabulary:
     abbreviations: dict[str, tuple[tuple[str, tuple[str, ...]], ...]]
     names: dict[str, tuple[str, ...]]
     first_words: frozenset[str]
+    loose: frozenset[str]
     years: Mapping[str, str]
     titles: Mapping[str, str]
     written: dict[str, tuple[str, ...]]
@@ -156,9 +165,12 @@ class Vocabulary:
         of_items = [tuple(values) for values in attributes]
         spellings = sorted({attribute for values in of_items for attribute in values})
         names: dict[str, list[str]] = defaultdict(list)
+        firm: set[str] = set()
         years = {}
         for item_id, title in zip(item_ids, titles, strict=True):
-            for name in names_of(title):
+            of_title, loose = _named(title)
+            firm |= of_title
+            for name in of_title | loose:
                 names[name].append(item_id)
             if year := _YEAR.search(title):
                 years[item_id] = year.group(1)
@@ -175,6 +187,7 @@ class Vocabulary:
             abbreviations=abbreviations,
             names=telling,
             first_words=frozenset(name.split(" ", 1)[0] for name in telling),
+            loose=frozenset(telling.keys() - firm),
             years=years,
             titles=dict(zip(item_ids, titles, strict=True)),
             written=_index_by_title(item_ids, titles),
@@ -238,11 +251,24 @@ class Vocabulary:
 
 
 def names_of(title: str) -> set[str]:
-    """The names people may use for a title: all its words, those before a subtitle, and a long subtitle; without year and
-    leading article. With a contraction or a possessive also as it is read or often written: "do not", "schindlers"."""
-    bare = _bare(title)
-    spellings = dict.fromkeys((bare, without_contractions(bare), _POSSESSIVE.sub("s", bare)))
-    return set().union(*map(_names_of_bare, spellings))
+    """The names people may use for a title: all its words, those before a subtitle, a subtitle, what else it is known as, and
+    both sides of "and the"; without year and leading article. With a contraction or a possessive also as it is read or often
+    written: "do not", "schindlers"."""
+    firm, loose = _named(title)
+    return firm | loose
+
+
+def _named(title: str) -> tuple[set[str], set[str]]:
+    """Names of a title, and loose ones: see `Vocabulary.loose`."""
+    firm: set[str] = set()
+    loose: set[str] = set()
+    others = [other for found in _ALSO_KNOWN_AS.findall(title) for other in _ALSO.split(found)]
+    for bare in filter(None, (_bare(title), *others)):
+        for spelling in dict.fromkeys((bare, without_contractions(bare), _POSSESSIVE.sub("s", bare))):
+            firm |= _names_of_bare(spelling)
+            loose |= _loose_names(spelling)
+    long = {name for name in loose if name.count(" ") > 1 and _num_telling(name) >= _MIN_TELLING_WORDS_OF_SUBTITLE}
+    return firm | long, loose - long - firm
 
 
 def _bare(title: str) -> str:
@@ -254,13 +280,27 @@ def _bare(title: str) -> str:
 
 
 def _names_of_bare(bare: str) -> set[str]:
-    names = {_name(bare)}
+    names = _in_order(bare)
     first_part, *others = _TITLE_PARTS.split(bare)
     if others:
-        names.add(_name(first_part))
+        names |= _in_order(first_part)
         # A subtitle is a name where it can hardly be a platform, an edition or a volume.
-        names.update(name for name in map(_name, others) if _num_telling(name) >= _MIN_TELLING_WORDS_OF_SUBTITLE)
+        for other in others:
+            names |= {name for name in _in_order(other) if _num_telling(name) >= _MIN_TELLING_WORDS_OF_SUBTITLE}
     return {name for name in names if name and not all(word in FUNCTION_WORDS for word in name.split())} | _own_name(bare)
+
+
+def _loose_names(bare: str) -> set[str]:
+    """Parts of words alone, two or more: short subtitles ("A New Hope"), and both sides of "and the"."""
+    sides = _TITLE_SIDES.split(bare)
+    parts = [*_TITLE_PARTS.split(bare)[1:], *(sides if len(sides) > 1 else ())]
+    names = (name for part in parts for name in _in_order(part))
+    # "Part I" is where a sentence begins, too.
+    return {
+        name
+        for name in names
+        if " " in name and name.replace(" ", "").isalpha() and not {"i"} & {*name.split()} and _num_telling(name) > 0
+    }
 
 
 def _as_written(title: str) -> str:
@@ -317,11 +357,22 @@ def _num_telling(name: str) -> int:
 
 
 def _name(title: str) -> str:
+    """Words of a title without the article that leads it, or of English stands behind it."""
     moved = _TRAILING_ARTICLE.match(title.strip())
     words = [word.text for word in words_of(moved.group(1) if moved else title)]
     if len(words) > 1 and words[0] in _ARTICLES:
         words = words[1:]
     return " ".join(words[:MAX_TITLE_WORDS])
+
+
+def _in_order(title: str) -> set[str]:
+    """The name, and with the article in front where that belongs to the name, as in "Il Postino"."""
+    names = {_name(title)}
+    moved = _TRAILING_ARTICLE.match(title.strip())
+    if moved and moved.group(2).lower() not in _ARTICLES:
+        rest, article = moved.groups()
+        names.add(_name(f"{article}{rest}" if article[-1] in "'’" else f"{article} {rest}"))
+    return names
 
 
 def _attribute_index(spellings: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -467,6 +467,39 @@ def test_items(utterance: str, recommended: tuple[str, ...], wanted: set[str], u
     assert (set(signals.wanted_item_ids), set(signals.unwanted_item_ids)) == (wanted, unwanted)
 
 
+SERIES = {
+    "doom": "Jo Bell and the Temple of Doom (1984)",
+    "raft": "Jo Bell and the Last Raft (1989)",
+    "bomb": "Dr. Strangelove or: How I Learned (1964)",
+    "road": "Mad Max 2 (a.k.a. The Road Warrior) (1981)",
+    "postino": "Postino, Il (1994)",
+    "hope": "Star Wars: Episode IV - A New Hope (1977)",
+    "part": "Omen: Part I (1976)",
+}
+
+
+@pytest.mark.parametrize(
+    ("utterance", "items"),
+    [
+        ("more like Temple of Doom please", {"doom"}),
+        ("I loved temple of doom", {"doom"}),
+        ("something like The Last Raft", {"raft"}),
+        ("I do not want to be on the last raft", set()),
+        ("I love Jo Bell", {"doom", "raft"}),
+        ("more like dr strangelove", {"bomb"}),
+        ("I loved The Road Warrior", {"road"}),
+        ("I loved Il Postino", {"postino"}),
+        ("more like A New Hope please", {"hope"}),
+        ("I want a new hope for comedies", set()),
+        ("Part I liked, the rest not", set()),
+    ],
+)
+def test_parts_of_titles_are_names_where_they_are_written_as_such(utterance: str, items: set[str]) -> None:
+    catalogue = Vocabulary.from_items(list(SERIES), list(SERIES.values()), [()] * len(SERIES))
+    signals = understand(utterance, (), catalogue, max_characters=1000)
+    assert {*signals.wanted_item_ids, *signals.unwanted_item_ids} == items
+
+
 def test_items_and_attributes_together() -> None:
     signals = read("more like the second one, less violent")
     assert signals.wanted_item_ids == ("matrix",)
@@ -579,5 +612,5 @@ def test_a_hundred_kilobytes_are_read_to_the_end(piece: str) -> None:
 
 def test_model_id_names_parser_and_catalogue() -> None:
     other = Vocabulary.from_items(["1"], ["A"], [["x"]])
-    assert model_id(VOCABULARY) == f"rules-5-{VOCABULARY.fingerprint}"
+    assert model_id(VOCABULARY) == f"rules-6-{VOCABULARY.fingerprint}"
     assert model_id(other) != model_id(VOCABULARY)

@@ -61,7 +61,17 @@ def test_longest_phrase_wins() -> None:
     [
         ("Matrix, The (1999)", {"matrix"}),
         ("The Matrix (1999)", {"matrix"}),
-        ("Star Wars: Episode IV - A New Hope (1977)", {"star wars episode iv a new hope", "star wars", "episode iv"}),
+        (
+            "Star Wars: Episode IV - A New Hope (1977)",
+            {"star wars episode iv a new hope", "star wars", "episode iv", "new hope"},
+        ),
+        ("Postino, Il (The Postman) (1994)", {"postino", "il postino"}),
+        ("Atalante, L' (1934)", {"atalante", "latalante"}),
+        ("Dr. Strangelove or: How We Won (1964)", {"dr strangelove or how we won", "dr strangelove", "how we won"}),
+        ("Sunset Blvd. (a.k.a. Sunset Boulevard) (1950)", {"sunset blvd", "sunset boulevard"}),
+        ("Hard 8 (a.k.a. Sydney, a.k.a. Hard Eight) (1996)", {"hard 8", "sydney", "hard eight"}),
+        ("Jo Bell and the Temple of Doom", {"jo bell and the temple of doom", "jo bell", "temple of doom"}),
+        ("Beauty & the Beast", {"beauty and the beast"}),
         ("Titanfall 2 - PlayStation 4", {"titanfall 2 playstation 4", "titanfall 2"}),
         ("Shanghai Triad (Yao a yao yao dao waipo qiao) (1995)", {"shanghai triad"}),
         ("It (2017)", {"it"}),
