@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from cesrec_core.errors import BusyError
+from cesrec_core.errors import BusyError, ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,15 @@ def take_lock(file: Path, busy_with: str) -> IO[str]:
 
     Raises:
         BusyError: another process holds it.
+        ConfigError: this user may not write there.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         lock = file.open("a+", encoding="utf-8")
+    except PermissionError as error:
+        raise ConfigError(
+            f"{error.filename} cannot be written by this user. Ask for the right to, or name another folder."
+        ) from None
     except OSError as error:
         # A volume of an object store may not even know how to append.
         if error.errno not in UNSUPPORTED:

@@ -9,7 +9,7 @@ DESCRIPTION = """\
 Bring the table served_recommendations to what consumers read now, by one commit whose change data feed a serving store can
 follow, and write files for a store to load: recommendations.<format>, one row per user with item ids and scores, best first;
 changes.<format>, the users whose list is another than in the run that the folder held (or --since): added, changed, rescored
-(the same items, other scores) or removed; and manifest.json. The folder is replaced as a whole, or not at all."""
+(the same items, other scores or round) or removed; and manifest.json. The folder is replaced as a whole, or not at all."""
 EXAMPLES = [
     "",
     "--format jsonl --out /mnt/serving/recommendations",

@@ -127,6 +127,13 @@ class Warehouse:
             versions.setdefault(mark.removeprefix(HOLDS_RUN), int(version))
         return versions
 
+    def run_held(self, table: Table) -> str | None:
+        """The run whose rows `merge` wrote last; None where somebody has written since."""
+        written = self._delta_table(table).history().where(F.col("operation").isin(*WRITE_OPERATIONS))
+        newest = written.orderBy(F.col("version").desc()).select(F.coalesce("userMetadata", F.lit(""))).first()
+        mark = "" if newest is None else str(newest[0])
+        return mark.removeprefix(HOLDS_RUN) if mark.startswith(HOLDS_RUN) else None
+
     def version_by_others(self, table: Table) -> int:
         """The newest version that somebody other than this project wrote; 0 where there is none."""
         history = self._delta_table(table).history()

@@ -46,7 +46,7 @@ def changed_lists(now: DataFrame, before: DataFrame) -> DataFrame:
     """user_id, change, and the list as it is now (null where it was removed); no row for users whose list stayed the same.
 
     `change` is `added` and `removed` for users whom one of the runs lacks, `changed` where items or their order differ, and
-    `rescored` where only scores do: who takes these rows over has the lists of `now`.
+    `rescored` where only scores or the round do: who takes these rows over has the lists of `now`.
 
     Args:
         now, before: of `ranked_lists`.

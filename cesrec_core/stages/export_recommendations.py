@@ -109,11 +109,12 @@ def _export(warehouse: Warehouse, since: str | None, formats: tuple[str, ...], o
                 f"Run {run_id} is published, but {RECOMMENDATIONS.name} in {warehouse.path} holds no rows of it. Run "
                 "jobs/nightly_refresh.py, which makes them again, or publish another by jobs/roll_back.py. Nothing was changed."
             )
-        served = warehouse.versions_holding(SERVED_RECOMMENDATIONS) if warehouse.exists(SERVED_RECOMMENDATIONS) else {}
+        has_table = warehouse.exists(SERVED_RECOMMENDATIONS)
+        served = warehouse.versions_holding(SERVED_RECOMMENDATIONS) if has_table else {}
         old = _lists_before(warehouse, rows, run_id, since, before, served)
         wanted = ExportManifest(run_id, old.run_id, formats, {}, content=str(content))
         where = {"run_id": run_id, "since_run_id": old.run_id, "out": str(out)}
-        is_served = next(iter(served), None) == run_id
+        is_served = has_table and warehouse.run_held(SERVED_RECOMMENDATIONS) == run_id
         is_same = before is not None and dataclasses.replace(before, counts={}, files={}) == wanted
         if is_served and before is not None and is_same and _files_in(out) == before.files:
             log.info("%s holds this export already. Nothing to do.", out)
@@ -273,9 +274,13 @@ def _read_manifest(out: Path) -> ExportManifest | None:
         raise ConfigError(f"--out {out} is a URI, but exports are ordinary files. Name a folder, such as a mounted volume.")
     if file := next((place for place in (out, *out.parents) if place.is_file()), None):
         raise ConfigError(f"--out {out}: {file} is a file. Name a folder.")
+    if out == Path(out.anchor):
+        raise ConfigError(f"--out {out}: an export replaces its folder as a whole. Name one of its own.")
     for beside in (scratch_of(out), aside_of(out)):
         if beside.is_file() or (beside.is_dir() and any(beside.iterdir()) and _foreign_in(beside)):
             raise ConfigError(f"--out {out}: {beside} is in the way, and holds no export. Move it, or name another folder.")
+    if not out.exists() and aside_of(out).is_dir():
+        return _manifest_in(aside_of(out))  # a process was killed between moving the old one aside and the new one in
     if not out.is_dir() or not any(out.iterdir()):
         return None
     manifest = _manifest_in(out)
@@ -290,14 +295,23 @@ def _read_manifest(out: Path) -> ExportManifest | None:
 
 def _check_place(out: Path) -> None:
     """Before the table is moved: a store that follows it and one that loads files shall see the same run."""
+    scratch, aside = scratch_of(out), aside_of(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in (scratch, *((aside,) if out.exists() else ())):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        scratch.mkdir(parents=True)
+        scratch.rmdir()
     except OSError as error:
         raise ConfigError(
-            f"--out {out} cannot be made ({error.strerror}). Name a folder that this user may write to."
+            f"--out {out} cannot be made: {error.filename} ({error.strerror}). Name a folder that this user may write to."
         ) from None
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"--out {out} cannot be made: this user may not write to {out.parent}. Name another.")
+    # What was exported before is removed with its folders, which may be somebody else's.
+    foreign = next(
+        (folder for folder in (out, *out.glob("*/")) if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK)), None
+    )
+    if foreign is not None:
+        raise ConfigError(f"--out {out} cannot be replaced: this user may not write to {foreign}. Name another.")
 
 
 def _foreign_in(folder: Path) -> list[str]:
@@ -310,6 +324,8 @@ def _manifest_in(out: Path) -> ExportManifest | None:
     try:
         values = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         manifest = ExportManifest(**{**values, "formats": tuple(values["formats"])})
+        if not isinstance(manifest.run_id, str) or not isinstance(manifest.since_run_id, str | None):
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if manifest.contents == CONTENTS else None

@@ -323,14 +323,23 @@ def test_the_table_is_moved_whatever_a_folder_holds(two_runs: tuple[World, str, 
     publish_again(world, second, 2029)
     assert export(one) == ("done", second, first) and num_served() == 59
     assert export(one) == ("nothing_to_do", second, first)
+    # Somebody else wrote to the table: it is brought back.
+    warehouse.delete_where(SERVED_RECOMMENDATIONS, "user_id = 'person-07'")
+    assert export(one)[0] == "done" and num_served() == 59
+    # Killed between the two renames: what the folder held stands beside it.
+    one.replace(tmp_path / "one.replaced")
+    assert export(one) == ("done", second, first) and not (tmp_path / "one.replaced").exists()
     # Rows of the same run that were made again are exported again.
     rows = world.table("recommendations", second)
     warehouse.replace_run(TABLES["recommendations"], rows.where("user_id != 'person-05'").persist(), second)
     assert export(one)[0] == "done" and num_served() == 58
     # What nobody could write is said before the table moves, and a run without rows empties nothing.
     version = warehouse.version(SERVED_RECOMMENDATIONS)
-    with pytest.raises(ConfigError, match="cannot be made"):
-        export(Path("/proc/nowhere/out"))
+    for unwritable in ("/proc/nowhere/out", "/proc/out"):
+        with pytest.raises(ConfigError, match="cannot be made"):
+            export(Path(unwritable))
+    with pytest.raises(ConfigError, match="replaces its folder as a whole"):
+        export(Path("/"))
     warehouse.delete_where(TABLES["recommendations"], f"run_id = '{second}'")
     with pytest.raises(InputDataError, match=f"Run {second} is published, but recommendations in .* holds no rows of it"):
         export(one)
