@@ -1,15 +1,18 @@
 """An answer is read together with its question: "yes", "the first" and "neither" speak of what was offered."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from cesrec_core.feedback.intents import CRITIQUE_ADD, CRITIQUE_FEATURE
-from cesrec_core.feedback.understanding import Signals
+from cesrec_core.feedback.understanding import Signals, plain_text
 from cesrec_core.feedback.vocabulary import Word, word_set, words_of
 from cesrec_core.prompts import attribute_words
 
-_YES = word_set("yes yeah yea yep yup sure ok okay absolutely definitely certainly indeed gladly fine")
-_NO = word_set("no nope nah not never neither none nor")
+_YES = word_set(
+    "yes yeah yea ye yess y yep yup sure ok okay absolutely definitely certainly indeed gladly fine sounds perfect love great"
+)
+_NO = word_set("no nope nah naw n not never neither none nor hate bad")
 _FIRST = word_set("first 1st former 1")
 _SECOND = word_set("second 2nd latter last 2")
 _BOTH = word_set("both either any each")
@@ -17,11 +20,14 @@ _BOTH = word_set("both either any each")
 _AROUND = word_set(
     "a an and but the one ones option choice i id would do like rather have prefer pick take want think guess suppose it that "
     "this them these really very much please thanks thank you so well hmm oh of course more some with for me go let lets us "
-    "actually maybe probably why kind type sort"
+    "actually maybe probably why kind type sort way hell god be is are good lovely nice sound does did should mix anything"
 )
 # "the first" is still turned down by a "not" so many words before it.
 _REACH_OF_NOT = 2
 _CONFIDENCE = 0.9
+_STRESSED_NO = frozenset((first, "not") for first in ("absolutely", "definitely", "certainly", "sure", "course", "do", "would"))
+_MAX_WORDS_OF_LEAD = 4
+_FOR_THE_OFFER = word_set("them these those both it that neither none")
 
 
 def read_answer(utterance: str, offered: Sequence[str], signals: Signals) -> tuple[Signals, str | None]:
@@ -35,7 +41,7 @@ def read_answer(utterance: str, offered: Sequence[str], signals: Signals) -> tup
         The signals, and the utterance in words that need no question; `signals` and None where the utterance does not
         refer to what was offered.
     """
-    words = words_of(utterance)
+    words = words_of(plain_text(utterance))
     polarity = _of_answer(words, offered) if _is_nothing_else(words) else None
     if polarity is not None:
         wanted = tuple(attribute for attribute in offered if polarity.get(attribute) == 1)
@@ -43,7 +49,7 @@ def read_answer(utterance: str, offered: Sequence[str], signals: Signals) -> tup
         # Whatever else was understood took the answer for a remark on what was recommended.
         alone = dataclasses.replace(signals, wanted_item_ids=(), unwanted_item_ids=())
         return _clear(alone, wanted, unwanted), _restated(wanted, unwanted)
-    leading = _leading(words)
+    leading, is_of_offer = _leading(words, offered)
     named = {*signals.wanted_attributes, *signals.unwanted_attributes}
     open_ones = tuple(attribute for attribute in offered if attribute not in named)
     if leading == 0 or not open_ones:
@@ -51,6 +57,8 @@ def read_answer(utterance: str, offered: Sequence[str], signals: Signals) -> tup
     wanted, unwanted = (open_ones, ()) if leading > 0 else ((), open_ones)
     if leading > 0 and len(offered) > 1 and named.intersection(offered):
         return signals, None  # "yes, the comedy": the choice is made
+    if is_of_offer:  # "none of them, horror": they are what was offered
+        signals = dataclasses.replace(signals, wanted_item_ids=(), unwanted_item_ids=())
     read = _clear(signals, (*signals.wanted_attributes, *wanted), (*signals.unwanted_attributes, *unwanted))
     return read, f"{_restated(wanted, unwanted)}. {utterance}"
 
@@ -63,17 +71,21 @@ def _is_nothing_else(words: Sequence[Word]) -> bool:
 def _of_answer(words: Sequence[Word], offered: Sequence[str]) -> dict[str, int] | None:
     """Attribute -> 1 or -1; None where the words decide nothing ("not sure")."""
     texts = [word.text for word in words]
+    if texts[:2] == ["anything", "but"]:
+        turned = _of_answer(words[2:], offered) or (dict.fromkeys(offered, 1) if len(offered) == 1 else {})
+        return {attribute: -polarity for attribute, polarity in turned.items()} or None
     if len(offered) > 1:
         chosen = _chosen(texts, offered)
         if chosen:
             return chosen
         if _BOTH.intersection(texts):
-            return None if _NO.intersection(texts) else dict.fromkeys(offered, 1)
+            return None if {"not", "no"}.intersection(texts) else dict.fromkeys(offered, -1 if _NO.intersection(texts) else 1)
     is_asking_back = "why" in texts
     is_yes, is_no = bool(_YES.intersection(texts)) or "please" in texts or "course" in texts, bool(_NO.intersection(texts))
     if is_asking_back and is_no:
         return dict.fromkeys(offered, 1)  # "why not"
-    if is_no and not _YES.intersection(texts):
+    is_stressed = any(pair in _STRESSED_NO for pair in itertools.pairwise(texts))
+    if is_no and (is_stressed or not _YES.intersection(texts)):
         return dict.fromkeys(offered, -1)
     return dict.fromkeys(offered, 1) if is_yes and not is_no and not is_asking_back else None
 
@@ -87,11 +99,15 @@ def _chosen(texts: Sequence[str], offered: Sequence[str]) -> dict[str, int]:
     return polarity
 
 
-def _leading(words: Sequence[Word]) -> int:
-    """1 or -1 for a yes or no that stands by itself before the rest, else 0."""
-    if len(words) < 2 or not words[0].after:
-        return 0
-    return 1 if words[0].text in _YES else -1 if words[0].text in _NO - {"not", "never"} else 0
+def _leading(words: Sequence[Word], offered: Sequence[str]) -> tuple[int, bool]:
+    """1 or -1 for an answer that stands by itself before the rest, else 0; and whether it has a word for what was offered."""
+    length = next((place + 1 for place, word in enumerate(words) if word.after and word.after != "-"), len(words))
+    head = words[:length]
+    texts = {word.text for word in head}
+    if length == len(words) or length > _MAX_WORDS_OF_LEAD or (length == 1 and texts <= {"not", "never"}):
+        return 0, False
+    decided = set((_of_answer(head, offered) or {}).values()) if _is_nothing_else(head) else set()
+    return (decided.pop() if len(decided) == 1 else 0), bool(_FOR_THE_OFFER & texts)
 
 
 def _clear(signals: Signals, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> Signals:

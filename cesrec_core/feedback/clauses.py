@@ -8,14 +8,18 @@ from cesrec_core.feedback.cues import (
     ADJUSTING_VERBS,
     ADVERBS,
     AFTER_ANSWER,
+    ASPECTS,
     CLAUSE_OPENERS,
     COMPLAINING_WORDS,
+    CONSENTS,
     CONTRASTS,
     COPULAS,
     DEGREES,
+    ELLIPSES,
     EMPHASES,
     EXCHANGES,
     EXCLUSIVE,
+    FOR_LONG,
     INTERJECTIONS,
     LIGHT_WORDS,
     LISTING,
@@ -30,6 +34,7 @@ from cesrec_core.feedback.cues import (
     THINGS,
     UNNAMED,
     Cue,
+    concludes,
     cue_at,
 )
 from cesrec_core.feedback.mentions import Mention
@@ -41,13 +46,25 @@ _UNSAID = 0.7
 _LOOK_AHEAD = 60
 # "over any of the", between a cue and what it is said of.
 _MAX_DETERMINERS = 3
+_MAX_WORDS_OF_SUBJECT = 7
+_BEFORE_A_SUBJECT = INTERJECTIONS | CONTRASTS | ADVERBS | COPULAS | DEGREES | {"definitely", "maybe", "perhaps"}
+_INDEFINITE = frozenset(("a", "an", "some"))
+_WISHES = frozenset(
+    (first, second) for first in ("nothing", "something", "anything") for second in ("too", "so", "very", "overly")
+)
 _BETWEEN = frozenset((Cue.OVER, Cue.UNDER, Cue.BETTER, Cue.WORSE, Cue.EXCEED))
 _DESTINATIONS = frozenset(("to", "into"))
 _OF_ATTRIBUTES = frozenset((Cue.BETTER, Cue.WORSE, Cue.EXCEED))
 _SHARES = frozenset((count, "of") for count in ("many", "much", "most", "some", "half", "few"))
-DISMISSAL = re.compile(
-    r"\b(pass|no thanks?|no thank you|not interested|something else|anything else|what else|different (one|ones|suggestion)|"
-    r"other (suggestion|suggestions|recommendation|recommendations|ideas|options))\b"
+_ASKS_FOR_OTHERS = (
+    r"\b(pass|no thanks?|no thx|no thank you|not interested|something else|anything else|what else|"
+    r"different (one|ones|suggestion)|other (suggestion|suggestions|recommendation|recommendations|ideas|options))\b"
+)
+DISMISSAL = re.compile(_ASKS_FOR_OTHERS)
+# Of a whole utterance, lower case: it turns down what was shown, whatever a model of sentences makes of it. Java reads it, too.
+MERE_REJECTION = rf"^\W*(no|nope|nah|nay|neither|none|next)\b(?! (idea|problem|doubt|worries))|{_ASKS_FOR_OTHERS}"
+BARE_REJECTION = re.compile(
+    r"(no|nope|nah|nay|neither|none|next|pass)( (to|of|all|these|those|them|thanks?|thank|you|please|sorry|one))*"
 )
 
 
@@ -139,6 +156,14 @@ class Reader:
         if text in REFUSALS and after <= place + 1 and self._is_answer(place):
             self._take_refusal(place)
             return place + 1
+        if text in CONSENTS and clause.opinions and clause.opinions[-1].mention.end == place:
+            _set_all(clause.opinions, 1)
+            self._end_clause(place + 1)
+            return place + 1
+        if text == "would" and self._is_wished(place):
+            _set_all(clause.opinions[-1:], 1)
+            self._end_clause(place)
+            return place + 1
         if place == clause.exchange and clause.polarity is not None:
             clause.polarity, clause.dangling = -clause.polarity, None
             return place + 1
@@ -164,9 +189,19 @@ class Reader:
             return not is_complaint and not self._is_negated_at(place)
         if text in ("neither", "nor") and self._clause.opinions and self._clause.dangling is not None:
             return True  # "this is not for me and neither is that"
+        if self._clause.polarity == -1 and self._clause.opinions and concludes(self._texts, place):
+            return True
         if text in SUBJECTS:
             return not self._is_opinion(place) and (previous, text) not in (("all", "you"), ("why", "you"))
         return text in CONTRASTS
+
+    def _is_wished(self, place: int) -> bool:
+        """True after "I hate horror a comedy" where "would be better" follows: it is said of the last one."""
+        opinions = self._clause.opinions
+        is_of_last = len(opinions) > 1 and opinions[-1].mention.end == place and self._clause.polarity == -1
+        following = self._texts[place + 1 : place + 4]
+        is_praise = any(cue_at(self._texts, place + 1 + at)[0] is Cue.LIKE for at in range(len(following)))
+        return is_of_last and following[:1] == ["be"] and is_praise
 
     def _take_refusal(self, place: int) -> None:
         """A "no" that answers: it refuses what was named right before it. With a question mark it is a tag: "good, no?"."""
@@ -227,7 +262,10 @@ class Reader:
         clause.is_request = clause.is_request or (cue in (Cue.REQUEST, Cue.LEAN) and not clause.is_negated)
         clause.flips_at_comma = cue is Cue.REJECT_THEN_APPROVE
         is_whole = self._is_light(after) or (cue in (Cue.LIKE, Cue.DISLIKE) and self._is_predicate(place, after))
-        if not clause.is_request and not self._question and is_whole:
+        is_wish = cue is Cue.DISLIKE and clause.is_negated and not clause.opinions and not self._is_of_shown(place)
+        if is_wish:
+            clause.dangling = None  # "just not depressing"
+        elif not clause.is_request and not self._question and is_whole:
             clause.dangling = clause.polarity
 
     def _only_repeats(self, cue: Cue, place: int) -> bool:
@@ -319,8 +357,12 @@ class Reader:
             if clause.opinions[-1].mention.is_pronoun:
                 self._descriptions.append(Opinion(mention, 0, False, self._num_clauses, is_observed=True))
             return
-        if mention.is_pronoun and mention.start > 0 and self._is_share(mention.start):
-            return
+        if (
+            mention.is_pronoun
+            and mention.start > 0
+            and (self._is_share(mention.start) or self._texts[mention.start - 1] == "in")
+        ):
+            return  # neither "too many of these" nor "not enough action in these" speaks of all of them
         opinion = Opinion(mention, polarity, is_explicit, self._num_clauses, clause.is_observing)
         clause.opinions.append(opinion)
         clause.has_items = clause.has_items or bool(mention.item_ids)
@@ -363,6 +405,14 @@ class Reader:
     def _end_clause(self, start: int) -> None:
         """Settle what the clause's last cue, with nothing after it, was said of. The next clause begins at `start`."""
         clause = self._clause
+        if not clause.opinions and self._opinions and self._is_ellipsis(clause.start, start):
+            clause.dangling = None
+            last = self._opinions[-1].clause
+            for opinion in self._opinions:
+                opinion.polarity = -opinion.polarity if opinion.clause == last else opinion.polarity
+        if clause.is_negated and clause.opinions and self._is_missed(clause.start, start):
+            _set_all(clause.opinions, 1)
+            clause.dangling = None
         if clause.dangling is None and clause.polarity == -1 and clause.opinions and clause.opinions[-1].mention.attributes:
             for opinion in clause.opinions:  # "that was not a good comedy"
                 if opinion.mention.item_ids and not opinion.is_explicit:
@@ -376,17 +426,50 @@ class Reader:
         self._clause = Clause(start)
         self._num_clauses += 1
 
+    def _is_ellipsis(self, start: int, end: int) -> bool:
+        """Whether a clause is "but I do not" or the like: `ELLIPSES` after a word of contrast."""
+        said = tuple(self._texts[start:end])
+        if said[:1] and said[0] in CONTRASTS:
+            said = said[1:]
+        elif said[:1] != ("me",) and not (start and self._texts[start - 1] in CONTRASTS):
+            return False
+        return said in ELLIPSES
+
+    def _is_missed(self, start: int, end: int) -> bool:
+        """Whether a clause ends in "in ages": what has not been seen for so long is missed."""
+        return any(tuple(self._texts[place : place + 2]) in FOR_LONG for place in range(start, min(end, start + _LOOK_AHEAD)))
+
     def _antecedents(self) -> list[Opinion]:
         """What a clause without a mention of its own speaks of: the last mention, else the only recommendation."""
         if self._opinions:
             last = self._opinions[-1]
             is_open = not last.is_explicit or last.polarity == 0
             return [last] if is_open and last.clause >= self._num_clauses - 2 else []
-        if len(self._recommended) != 1:
+        if len(self._recommended) != 1 or self._has_other_subject():
             return []
         implied = Opinion(Mention(0, 0, item_ids=tuple(self._recommended), evidence=_UNSAID), 0, False, self._num_clauses)
         self._opinions.append(implied)
         return [implied]
+
+    def _has_other_subject(self) -> bool:
+        """Whether a clause without a mention is about what nobody knows: "shawshank was great", "nothing too dark"."""
+        start = self._clause.start
+        while start < len(self._texts) and self._texts[start] in _BEFORE_A_SUBJECT:
+            start += 1
+        if tuple(self._texts[start : start + 2]) in _WISHES:
+            return True
+        start += start < len(self._texts) and self._texts[start] in _INDEFINITE
+        if start >= len(self._texts) or self._texts[start] in FUNCTION_WORDS | LIGHT_WORDS | SHOWN | ASPECTS:
+            return False
+        for place in range(start, min(len(self._texts), start + _MAX_WORDS_OF_SUBJECT)):
+            text = self._texts[place]
+            cue, _ = cue_at(self._texts, place)
+            is_predicate = text in COPULAS or text == "would" or cue in (Cue.LIKE, Cue.DISLIKE)
+            if place > start and is_predicate:
+                return True
+            if cue is not None or text in LIGHT_WORDS - FUNCTION_WORDS or self._words[place].after:
+                return False
+        return False
 
     def _is_question(self, start: int) -> bool:
         if start >= len(self._words) or self._texts[start] not in QUESTION_WORDS:

@@ -71,7 +71,10 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "appealing|check|go with|going with|take|good|great|awesome|amazing|excellent|perfect|fantastic|wonderful|best|better",
         "brilliant|lovely|nice|cool|thumbs up|adore|adores|adored|superb|outstanding|terrific|delightful|fabulous|works for me",
         "work for me|worked for me|suits me|suit me|suited me|hooked on|addicted to|partial to|sucker for|crazy about",
-        "mad about|up my alley|up my street|obsessed with",
+        "mad about|up my alley|up my street|obsessed with|cracks me up|cracked me up|could not put it down|not put it down",
+        *_frames(
+            ("give it|give that|give this", "a go|a try|a shot|a chance"),
+        ),
         *_frames(
             ("exactly what i|exactly what we|just what i|just what we", "want|wanted|need|needed|had in mind|was looking for"),
         ),
@@ -80,15 +83,25 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "bad|boring|terrible|awful|horrible|lame|dull|crap|garbage|rubbish|sucks|sucked|worst|worse|disappointing|disappointed",
         "overrated|annoying|dumb|stupid|meh|tired of|sick of|bored of|bored with|bored by|fed up with|weary of",
         "dreadful|atrocious|appalling|mediocre|tedious|pointless|bland|underwhelming|unbearable|tiresome|waste of time",
-        "waste of money|a letdown|a let down|fell asleep|fall asleep",
+        "waste of money|a letdown|a let down|fell asleep|fall asleep|suck|depressing|ew|eww|over my dead body",
         *_frames(
-            ("bore|bores|bored|annoy|annoys|annoyed|irritate|irritates|irritated|bug|bugs|bugged|disappointed", "me|us"),
+            (
+                "bore|bores|bored|annoy|annoys|annoyed|irritate|irritates|irritated|bug|bugs|bugged|disappointed|scare|scares|"
+                "scared|terrify|terrifies|upset|upsets|depress|depresses|depressed|disgust|disgusts|frighten|frightens",
+                "me|us|him|her|them",
+            ),
+            ("freak|freaks|freaked|creep|creeps|creeped", "me out|us out|him out|her out|them out"),
+            ("get|gets|got", "on my nerves|on our nerves"),
+            ("give|gives|gave", "me nightmares|us nightmares|him nightmares|her nightmares|them nightmares"),
             ("let|lets", "me down|us down"),
             ("make|makes|made", "me cringe|me sick|me dizzy|me yawn|me sleepy|me fall asleep|us cringe|us yawn"),
             ("put|puts|send|sends|sent", "me to sleep|us to sleep"),
         ),
         "overload|overdose|overkill|fatigue|gets old|getting old|got old",
         "bores|annoys|irritates|puts me off|put me off|leaves me cold|leave me cold|left me cold",
+        "nightmares from|nightmares of|scared of|afraid of|terrified of|sick to death of|burned out on|burnt out on",
+        "stay away from",
+        *_frames(("zero|little|lost|losing|no", "interest in"), ("have|has|need|needs", "to go")),
         "is out|are out|a rest|a miss|hate|hates|hated|dislike|dislikes|disliked|despise|detest|loathe",
     ),
     Cue.APPROVE: (
@@ -98,6 +111,15 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "you never|you rarely|you hardly ever|not say no to|never say no to|nothing against",
         "ca not stop|could not stop|not want to stop|do not stop|never stop",
         "never have too much|never have too many|never get too much|never get too many",
+        "never go wrong|nothing beats|not beat a|not beat|nothing better than|anything better than|not live without",
+        "not opposed to|not averse to|nothing except|too little|too few",
+        "not see enough|not seen enough|not had enough of|what happened to all the",
+        *_frames(
+            ("who does not", "love|like|enjoy"),
+            ("if", "its not|it is not|they are not|there is no|there are no|it has no|it does not have"),
+            ("if you|if they", "do not have|do not have any|have no|have not got|have not got any"),
+            ("do not you|have not you|did not you", "have|have any|got|got any"),
+        ),
         *_frames(
             (
                 "not watch|not play|not play with|not read|not buy|never watch|never play|never play with|never read|never buy|"
@@ -120,10 +142,12 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
             ),
             ("not interest|not appeal to|not excite", "me|us|him|her|them"),
             ("never|do not|does not|not", "watch|play|read|buy"),
+            ("is|are|was|were", "not it"),
             ("used to", "like|love|enjoy|watch|play|read"),
         ),
         "everything but|anything except|everything except|anything other than|other than|had enough|enough of|enough with",
         "had my fill of|too much|too many|way too|too|less|fewer|pass on|pass|not stand|stop|no more|rid of|unlike",
+        "no thx|no ty|ban|hide all|hide the|hide any|filter out",
         "no thanks|no thank you|hold the|spare me|ugh|yuck|turned off|done with|over with|am over",
         "im over",
         "so over|further from|farther from|far from|further away from|farther away from|lighter on|light on|too heavy on",
@@ -162,7 +186,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
             ("why", "do you always|are you always|does it keep|is there so much|are there so many|am i always|am i only"),
             ("i get|i got|we get|we got|i see|seen|got|been|is|are|get|getting", "nothing but"),
             ("shown me|given me|suggested|recommended", "nothing but"),
-            ("yet|still|oh no", "another|more|only"),
+            ("yet|still|oh no|oh great|great", "another|more|only"),
             ("there is|theres|there are|here is|its", "nothing but|so much|so many"),
         ),
         "everything is|everything seems|everything looks|everything you|every one is|every single one is",
@@ -218,6 +242,14 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
 
 # Words after which a new clause begins: what was negated before is over.
 CONTRASTS = word_set("but however though although yet while whereas then because since otherwise")
+# After what was turned down, and before what is wanted instead: "no horror, so MAYBE a comedy", "no horror AND MORE comedy".
+CONCLUSIONS = word_set("maybe perhaps so and")
+_AFTER_CONCLUSION = {
+    "maybe": None,
+    "perhaps": None,
+    "so": word_set("maybe perhaps a an some something give show can could please any lets what how id rather"),
+    "and": word_set("more maybe perhaps instead rather give show"),
+}
 SUBJECTS = word_set("i we you he she they im ill id ive lets let")
 # "I do not think I want ..." negates the wanting.
 OPINION_VERBS = word_set("think believe feel guess suppose")
@@ -250,8 +282,38 @@ EMPHASES = word_set("ever even please again")
 DEGREES = word_set("pretty quite rather totally absolutely completely extremely incredibly super kinda simply truly honestly")
 # Whom something bored or pleased: behind them nothing more is needed.
 OBJECTS = word_set("me us")
+# What is said of something shown without naming it: "acting was terrible".
+ASPECTS = word_set(
+    "acting plot story storyline ending beginning music soundtrack graphics gameplay quality price design idea look looks "
+    "cover writing characters dialogue humor humour jokes pace pacing length visuals effects cast reviews rating"
+)
+# "I hate it BUT HE DOES NOT", "I did not think so BUT I DID": what was said holds the other way round for who speaks.
+ELLIPSES = frozenset(
+    tuple(words.split())
+    for words in (
+        "i do not",
+        "i did not",
+        "i do",
+        "i did",
+        "not me",
+        "me",
+        "me not so much",
+        "not for me",
+        "i am not",
+        "im not",
+        "i would not",
+        "i never did",
+    )
+)
+# "I have not seen a good one IN AGES": it is missed.
+FOR_LONG = frozenset(
+    (first, last)
+    for first, lasts in (("in", "ages years months forever decades"), ("for", "ages years months"), ("in", "a"), ("in", "so"))
+    for last in lasts.split()
+)
 # Answers to what was just named: "the first: no, the second: yes".
 REFUSALS = word_set("no nope nah nay")
+CONSENTS = word_set("yes yep yeah yup")
 # A clause may begin with these before its first word of weight.
 INTERJECTIONS = SUBJECTS | word_set(
     "played watched read bought tried have has had got get seen own already weve youve ok okay well so "
@@ -263,9 +325,18 @@ LISTING = frozenset(("and", "or", "nor", "plus"))
 # After a cue these say no more than the cue alone: "not my type", "not a fan", "too much for me".
 LIGHT_WORDS = FUNCTION_WORDS | word_set(
     "type types taste tastes kind style cup tea really quite bit little liking opinion honestly though sorry actually "
-    "interested work works today tonight fan movie film game book item title suggestion recommendation option choice pick "
+    "interested work works today tonight imo tbh ngl lol haha idk pls plz thx rn tho fan movie "
+    "film game book item title suggestion recommendation option choice pick "
     "looking mood anymore right movies films games books items titles suggestions recommendations options choices"
 )
+
+
+def concludes(words: Sequence[str], place: int) -> bool:
+    """Whether a word leads from what was turned down to what is wanted instead."""
+    if words[place] not in CONCLUSIONS:
+        return False
+    expected = _AFTER_CONCLUSION[words[place]]
+    return expected is None or (place + 1 < len(words) and words[place + 1] in expected)
 
 
 def _index_phrases(phrases: dict[Cue, tuple[str, ...]]) -> dict[str, list[tuple[tuple[str, ...], Cue]]]:

@@ -1,12 +1,15 @@
 """What a simulated user must not say: anything that gives the target away, beyond its attributes."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, names_of, singular, words_of
+from cesrec_core.feedback.understanding import understand
+from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, Vocabulary, names_of, singular, words_of
 
+MAX_CHARACTERS = 2000
 Leak = Literal["item_id", "title", "unique_word"]
 
 
@@ -20,15 +23,24 @@ class LeakCheck:
     def __init__(self, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Iterable[str]]) -> None:
         self._titles = dict(zip(item_ids, titles, strict=True))
         self._free = {*FUNCTION_WORDS, *(word for values in attributes for value in values for word in _words(value))}
+        self._vocabulary = Vocabulary.from_items(item_ids, titles, attributes)
         self._num_titles = Counter(word for title in titles for word in set(_words(title)))
 
     def leak(self, utterance: str, item_id: str) -> Leak | None:
-        """What an utterance gives away of an item, or None."""
+        """What an utterance gives away of an item, or None.
+
+        A title also counts misspelt, written in one, or with invisible signs in it: whatever `understand` would link.
+        """
+        utterance = "".join(sign for sign in unicodedata.normalize("NFKC", utterance) if unicodedata.category(sign) != "Cf")
         if re.search(rf"(?<!\w){re.escape(item_id)}(?!\w)", utterance, re.IGNORECASE):
             return "item_id"
         title = self._titles.get(item_id, "")
         said = _words(utterance)
         if any(_holds(said, _words(name)) for name in names_of(title) if not self._free.issuperset(_words(name))):
+            return "title"
+        written_in_one = {"".join(_words(name)) for name in names_of(title) if " " in name}
+        understood = understand(utterance, (), self._vocabulary, MAX_CHARACTERS)
+        if written_in_one.intersection(said) or item_id in (*understood.wanted_item_ids, *understood.unwanted_item_ids):
             return "title"
         own = {word for word in _words(title) if self._num_titles[word] == 1 and word not in self._free}
         return "unique_word" if own.intersection(said) else None

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cesrec_core.feedback.cues import CONTRASTS, Cue, cue_at
+from cesrec_core.feedback.cues import ASPECTS, CONTRASTS, Cue, cue_at
 from cesrec_core.feedback.spelling import is_misspelt
 from cesrec_core.feedback.vocabulary import (
     FUNCTION_WORDS,
@@ -24,6 +24,9 @@ _ORDINALS = {
     )
     for word in words.split()
 } | {"former": 0, "ninth": 8, "9th": 8, "tenth": 9, "10th": 9}
+_NUMBERING = word_set("number option choice pick")
+_AROUND_NUMBERS = word_set("and or please the a maybe definitely id ill i take go for with want pick choose thanks")
+_AFTER_ORDINAL = word_set("and or better over than instead please i we not yes no too")
 _FROM_THE_END = frozenset(("last", "latter"))
 _NUMBERS = {"two": 2, "2": 2, "three": 3, "3": 3, "four": 4, "4": 4, "couple": 2, "few": 3}
 _REFERENCE_NOUNS = word_set(
@@ -34,15 +37,27 @@ _STATEMENT_VERBS = word_set("is was are were looks look sounds sound seems seem 
 _SINGULAR = frozenset(("it", "that", "this"))
 _PLURAL = frozenset(("them", "those", "these", "they", "both"))
 _OF_KINDS = frozenset(("they", "them"))
+# "Horror scares them, let us stay away FROM that."
+_BEFORE_A_KIND = word_set("from of with about")
+# Behind these a pronoun stands for nothing: "or something like that", "drama is not it".
+_IDLE = frozenset((("something", "like"), ("stuff", "like"), ("things", "like"), ("is", "not"), ("are", "not"), ("was", "not")))
 _COMPLEMENT_STARTS = (("the", "rest"), ("the", "others"), ("the", "other"), ("all", "the", "others"))
-_AFTER_PRONOUN = _STATEMENT_VERBS | CONTRASTS | word_set("and or too out so at as very because")
+_AFTER_PRONOUN = (
+    _STATEMENT_VERBS | CONTRASTS | word_set("and or too out so at as very because tonight tomorrow today later soon this")
+)
 # "I would like it to be", "I like it when", "I like it loud"
 _AFTER_LIKING = word_set("to when if where more less better with without be being")
 _NUMBERED = re.compile(r"\d{1,2}")
+_COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_THE = re.compile(r"^the\b|,\s*the\b", re.IGNORECASE)
 _SEQUEL = re.compile(r"\d|i{2,3}|iv|vi{0,3}|ix")
 _YEAR = re.compile(r"(19|20)\d{2}")
 # Behind these, as behind an attribute, "that" begins what is said of them and stands for nothing that was shown.
 _ANTECEDENTS = _REFERENCE_NOUNS | word_set("something anything nothing everything those stuff thing things")
+_HAD = word_set("loved liked hated enjoyed adored disliked despised watched rewatched saw finished")
+_OF_SOMETHING_HAD = word_set("was sucked rocked ruled bored disappointed")
+_OF_CLASSICS = frozenset((("is", "the"), ("is", "my"), ("is", "overrated"), ("is", "underrated")))
+_BEFORE_LIKENESS = _REFERENCE_NOUNS | word_set("something anything more much things stuff just exactly")
 # Words within a title that are written small, "not" where a contraction was taken apart.
 _SMALL_IN_TITLES = word_set("of the and in a an to on at for from with not")
 
@@ -98,7 +113,7 @@ def _resolved(mentions: Sequence[Mention], words: Sequence[Word]) -> list[Mentio
     for mention in mentions:
         if (
             mention.is_pronoun
-            and words[mention.start].text in _OF_KINDS
+            and _may_be_a_kind(words, mention.start)
             and mention.end == mention.start + 1
             and named is not None
         ):
@@ -107,6 +122,10 @@ def _resolved(mentions: Sequence[Mention], words: Sequence[Word]) -> list[Mentio
         named = mention if mention.attributes else None
         result.append(mention)
     return result
+
+
+def _may_be_a_kind(words: Sequence[Word], place: int) -> bool:
+    return words[place].text in _OF_KINDS or (words[place].text == "that" and _text_at(words, place - 1) in _BEFORE_A_KIND)
 
 
 def _attribute(words: Sequence[Word], place: int, vocabulary: Vocabulary) -> Mention | None:
@@ -233,9 +252,17 @@ class _TitleFinder:
         if name in self._recommended and self._is_said_as_title(start, end, is_recommended=True):
             return Mention(start, end, item_ids=tuple(self._recommended[name]), is_title=True)
         is_loose = name in self._vocabulary.loose and not self._is_in_capitals(start, end)
+        everywhere = self._with_the_article_said(everywhere, start, end)
         if everywhere and not is_loose and self._is_said_as_title(start, end, is_recommended=False):
             return Mention(start, end, item_ids=everywhere, evidence=_PARTIAL, is_title=True)
         return None
+
+    def _with_the_article_said(self, item_ids: tuple[str, ...], start: int, end: int) -> tuple[str, ...]:
+        """Of items named by one small word behind a "the", those whose title has one, too: "the guy" is no "Guy"."""
+        is_word = end == start + 1 and not self._words[start].is_capitalised
+        if not is_word or start == 0 or self._words[start - 1].text != "the":
+            return item_ids
+        return tuple(item_id for item_id in item_ids if _THE.search(self._vocabulary.titles.get(item_id, "")))
 
     def _is_in_capitals(self, start: int, end: int) -> bool:
         """Whether each word of content is written with a capital, and one of them not because it begins a sentence."""
@@ -258,7 +285,25 @@ class _TitleFinder:
             return len(content) > 1 or has_capital or len(content[0].text) >= _MIN_LETTERS_OF_PART
         if start > 0 and self._words[start - 1].text in ("a", "an", "some", "any", "more"):
             return has_capital
-        return has_capital or len(content) > 1
+        return has_capital or len(content) > 1 or self._stands_for_something_had(start, end)
+
+    def _stands_for_something_had(self, start: int, end: int) -> bool:
+        """Whether a single word without a capital is where titles stand and other words seldom do.
+
+        "fargo was boring", "i loved the matrix", "anything like gladiator".
+        """
+        if self._words[start].text in _REFERENCE_NOUNS | ASPECTS:
+            return False
+        first = start - (start > 0 and self._words[start - 1].text == "the")
+        before = [word.text for word in self._words[max(first - 2, 0) : first]]
+        begins = first == 0 or self._words[first - 1].after not in ("", "-") or before[-1] in CONTRASTS
+        stops = bool(self._words[end - 1].after) or end == len(self._words)
+        following = "" if stops else self._words[end].text
+        if begins:
+            return following in _OF_SOMETHING_HAD or (following, _text_at(self._words, end + 1)) in _OF_CLASSICS
+        is_named = before[-1] in _HAD or tuple(before) == ("similar", "to")
+        is_named = is_named or (before[-1] == "like" and before[0] in _BEFORE_LIKENESS)
+        return is_named and (stops or following in FUNCTION_WORDS)
 
     def _unique_parts(self) -> dict[str, tuple[str, float]]:
         """Content words of exactly one recommended title → the item and the word's share of that title."""
@@ -317,14 +362,19 @@ def _reference(words: Sequence[Word], place: int, recommended: Sequence[str], sp
 def _ordinal(words: Sequence[Word], place: int, recommended: Sequence[str]) -> Mention | None:
     """Such as "the second one", "the first two", "number 3", "the latter"."""
     text, following = words[place].text, _text_at(words, place + 1)
-    if text == "number" and _NUMBERED.fullmatch(following):
-        return _chosen(place, place + 2, recommended, int(following) - 1, int(following))
+    if text in _NUMBERING and (number := _number(following)):
+        return _chosen(place, place + 2, recommended, number - 1, number)
+    if (number := _number(text)) and all(word.text in _AROUND_NUMBERS or _number(word.text) for word in words):
+        return _chosen(place, place + 1, recommended, number - 1, number)  # "1 and 3 please"
+    if text == "middle" and len(recommended) % 2 and following in _REFERENCE_NOUNS:
+        return _chosen(place, place + 2, recommended, len(recommended) // 2, len(recommended) // 2 + 1)
     if text not in _ORDINALS and text not in _FROM_THE_END:
         return None
     if text == "last" and _text_at(words, place + 2) in ("i", "we"):
         return None  # "the last one I enjoyed" was had before
-    is_alone = words[place].after in (".", "?", ",") or place + 1 >= len(words) or following in CONTRASTS | {"and", "or"}
-    has_article = place > 0 and words[place - 1].text in ("the", "your", "that", "and", "or")
+    is_alone = words[place].after in (".", "?", ",") or place + 1 >= len(words) or following in CONTRASTS | _AFTER_ORDINAL
+    begins = place == 0 and (following in ("and", "or") or len(words) == 1)
+    has_article = begins or (place > 0 and words[place - 1].text in ("the", "your", "that", "and", "or"))
     if following in _NUMBERS:
         count = _NUMBERS[following]
         first = max(len(recommended) - count, 0) if text == "last" else _ORDINALS.get(text, 0)
@@ -336,6 +386,13 @@ def _ordinal(words: Sequence[Word], place: int, recommended: Sequence[str]) -> M
     return _chosen(place, end, recommended, index, index + 1)
 
 
+def _number(text: str) -> int:
+    """From 1 to 10, in figures or as a word; 0 for anything else."""
+    if _NUMBERED.fullmatch(text):
+        return int(text) if 1 <= int(text) <= len(_COUNTED) else 0
+    return _COUNTED.index(text) + 1 if text in _COUNTED else 0
+
+
 def _chosen(start: int, end: int, recommended: Sequence[str], first: int, stop: int) -> Mention | None:
     item_ids = tuple(dict.fromkeys(recommended[max(first, 0) : stop])) if stop <= len(recommended) else ()
     return Mention(start, end, item_ids=item_ids, evidence=_BY_REFERENCE) if item_ids else None
@@ -345,6 +402,8 @@ def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spok
     """For "those" all that was recommended; for "it" or "that one" the only one recommended, or the only one spoken of."""
     text, following = words[place].text, _text_at(words, place + 1)
     ends = words[place].after in (".", "?", ",") or place + 1 >= len(words)
+    if ends and text in ("it", "that") and _is_idle(words, place):
+        return None
     has_noun = (following in _REFERENCE_NOUNS or (text in _PLURAL and following in _NUMBERS)) and not ends
     stands = ends or following in _AFTER_PRONOUN or (text == "it" and _is_liking(words, place, following))
     end = place + 2 if has_noun else place + 1
@@ -355,6 +414,12 @@ def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spok
         item_ids = tuple(known) if len(known) == 1 else ()
         return Mention(place, end, item_ids=item_ids, evidence=_BY_REFERENCE, is_pronoun=True) if item_ids else None
     return None
+
+
+def _is_idle(words: Sequence[Word], place: int) -> bool:
+    before = (_text_at(words, place - 2), _text_at(words, place - 1)) if place > 1 else ()
+    is_vague = before[1:] == ("like",) and _text_at(words, place - 3) in ("or", "and")
+    return before in _IDLE and (is_vague or before[1] == "not")
 
 
 def _is_liking(words: Sequence[Word], place: int, following: str) -> bool:

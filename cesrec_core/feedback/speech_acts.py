@@ -135,10 +135,11 @@ def _words_and_pairs(text: str) -> set[str]:
 
 @dataclass(frozen=True)
 class Spoken:
-    """What is read of an utterance: its sentences without titles, and all of it without titles."""
+    """What is read of an utterance: its sentences without titles, all of it without titles, and whether it merely says no."""
 
     sentences: tuple[str, ...]
     whole: str
+    is_bare_rejection: bool = False
 
 
 def spoken(text: str, words: Sequence[Word], mentions: Sequence[Mention], recommended: frozenset[str]) -> Spoken:

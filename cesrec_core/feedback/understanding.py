@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cesrec_core.feedback.clarity import contradicted
-from cesrec_core.feedback.clauses import DISMISSAL, Opinion, Reader
+from cesrec_core.feedback.clauses import BARE_REJECTION, DISMISSAL, Opinion, Reader
 from cesrec_core.feedback.intents import ACCEPT, CRITIQUE_ADD, CRITIQUE_COMPARE, INQUIRY, OTHER, REJECT, is_actionable
 from cesrec_core.feedback.mentions import find_mentions
 from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
@@ -36,6 +36,12 @@ Shown = Sequence[Mapping[str, str]]
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.I)
 _GREATER = re.compile(r"(?<![<=:;-])>{1,3}(?=\s*\w)")
 _LESS = re.compile(r"<{1,3}(?=\s*[^\W\d])")
+_NUMBER_SIGN = re.compile(r"#\s?(\d{1,2})\b")
+# "8/10", "two thumbs" in pictures, and what they say: yes or no.
+_OF_TEN = re.compile(r"(?<![\d/.])(\d{1,2}(?:\.\d)?)\s?/\s?(5|10)(?![\d/])")
+_GOOD_MARK, _BAD_MARK = 0.7, 0.4
+_THUMBS_UP = re.compile("[\U0001f44d\u2705\u2714]\ufe0f?[\U0001f3fb-\U0001f3ff]?")
+_THUMBS_DOWN = re.compile("[\U0001f44e\u274c\u2716]\ufe0f?[\U0001f3fb-\U0001f3ff]?")
 _ACCEPTANCE = re.compile(
     r"\b(check (\w+ )?out|look(ing)? for?ward|sounds? (good|great|interesting|perfect|awesome|fun)|perfect|"
     r"(ill|i will|going to|gonna|want to|have to|definitely) (watch|see|try|take|get|buy|play|go with))\b"
@@ -126,7 +132,8 @@ class Listener:
             of_sentences = np.stack([probabilities[sentence] for sentence in said.sentences])
             evidence = _evidence_of_change(signals, item_ids)
             of_whole, names_unwanted = probabilities[said.whole], bool(signals.unwanted_attributes)
-            result.append(replace(signals, intents=intents_of(of_sentences, of_whole, evidence, names_unwanted)))
+            intents = (REJECT,) if said.is_bare_rejection else intents_of(of_sentences, of_whole, evidence, names_unwanted)
+            result.append(replace(signals, intents=intents))
         return result
 
     def _probabilities(self, spoken_texts: Iterable[Spoken]) -> dict[str, np.ndarray]:
@@ -145,20 +152,28 @@ def _evidence_of_change(signals: Signals, recommended: Sequence[str]) -> float:
 
 
 def _read(utterance: str, recommended: Sequence[str], vocabulary: Vocabulary, max_characters: int) -> tuple[Signals, Spoken]:
-    text = _plain(utterance[:max_characters])
+    text = plain_text(utterance[:max_characters])
     words = words_of(text)
     mentions = find_mentions(words, recommended, vocabulary)
     reader = Reader(words, {mention.start: mention for mention in mentions}, recommended)
     shown = frozenset(recommended)
-    return _signals(reader.read(), words, shown), spoken(text, words, mentions, shown)
+    is_bare = bool(BARE_REJECTION.fullmatch(" ".join(word.text for word in words)))
+    return _signals(reader.read(), words, shown), replace(spoken(text, words, mentions, shown), is_bare_rejection=is_bare)
 
 
-def _plain(utterance: str) -> str:
+def plain_text(utterance: str) -> str:
+    """What was said without control characters and tags, in one line, with signs that say yes, no or a number in words."""
     unescaped = html.unescape(utterance)
     visible = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in unescaped)
-    spelled = _LESS.sub(" below ", _GREATER.sub(" over ", _TAG.sub(" ", visible)))
+    drawn = _THUMBS_UP.sub(" yes, ", _THUMBS_DOWN.sub(" no, ", _OF_TEN.sub(_as_verdict, _TAG.sub(" ", visible))))
+    spelled = _NUMBER_SIGN.sub(r"number \1", _LESS.sub(" below ", _GREATER.sub(" over ", drawn)))
     # Long runs of spaces would take the splitting into sentences a time that grows with their square.
     return without_contractions(" ".join(spelled.split()).replace("…", ".").replace("’", "'"))
+
+
+def _as_verdict(mark: re.Match[str]) -> str:
+    share = float(mark.group(1)) / float(mark.group(2))
+    return " yes, " if share >= _GOOD_MARK else " no, " if share <= _BAD_MARK else " "
 
 
 def _signals(opinions: list[Opinion], words: list[Word], recommended: frozenset[str]) -> Signals:
@@ -203,7 +218,10 @@ def _intents(
     is_accepted = any(polarity > 0 and item_id in recommended for item_id, polarity in items.items())
     found = {
         ACCEPT: is_accepted or bool(_ACCEPTANCE.search(text)),
-        REJECT: is_rejected or bool(DISMISSAL.search(text)) or text.startswith(("no ", "nope")) or text == "no",
+        REJECT: is_rejected
+        or bool(DISMISSAL.search(text))
+        or text.startswith(("no ", "nope"))
+        or bool(BARE_REJECTION.fullmatch(text)),
         CRITIQUE_ADD: bool(attributes),
         CRITIQUE_COMPARE: any(item_id not in recommended for item_id in items),
         INQUIRY: any(word.after == "?" for word in words) and not attributes and not items,

@@ -165,6 +165,8 @@ class Vocabulary:
         of_items = [tuple(values) for values in attributes]
         spellings = sorted({attribute for values in of_items for attribute in values})
         names: dict[str, list[str]] = defaultdict(list)
+        # "The Godfather" is the first one, although two others are called so before a subtitle.
+        wholes: dict[str, list[str]] = defaultdict(list)
         firm: set[str] = set()
         years = {}
         for item_id, title in zip(item_ids, titles, strict=True):
@@ -172,12 +174,15 @@ class Vocabulary:
             firm |= of_title
             for name in of_title | loose:
                 names[name].append(item_id)
+            if (bare := _bare(title)) == _YEAR.sub("", title).strip():  # a bracket may hold an edition
+                for name in _in_order(bare):
+                    wholes[name].append(item_id)
             if year := _YEAR.search(title):
                 years[item_id] = year.group(1)
         is_common = _common_parts(titles)
         telling = {
             name: tuple(sorted(found))
-            for name, found in names.items()
+            for name, found in (names | wholes).items()
             if len(found) <= MAX_ITEMS_PER_NAME and not is_common(name)
         }
         phrases, abbreviations = _attribute_index(spellings), _abbreviation_index(spellings)

@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
+from cesrec_core.feedback.clauses import MERE_REJECTION
 from cesrec_core.feedback.intents import REJECT
 from cesrec_core.schemas import RATING_SOURCE, REVIEW_SOURCE
 from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, Split
@@ -48,8 +49,13 @@ def past_opinions(histories: DataFrame, interactions: DataFrame, liked_rating: f
     What has no rating was at least chosen, and counts as liked; so does everything where nothing was liked otherwise. Of
     several ratings the newest counts, and what is held back has none.
     """
-    newest = F.max_by(c.RATING, F.struct(c.INTERACTED_AT, c.SOURCE_POSITION)).alias(c.RATING)
-    ratings = interactions.groupBy(c.USER_ID, c.ITEM_ID).agg(newest)
+    moment = F.struct(c.INTERACTED_AT, c.SOURCE_POSITION)
+    targets = histories.select(c.USER_ID, c.TARGET_ITEM_ID)
+    newest_first = Window.partitionBy(c.USER_ID, c.ITEM_ID).orderBy(moment.desc())
+    numbered = interactions.join(targets, on=c.USER_ID, how="inner").withColumn("place", F.row_number().over(newest_first))
+    # Of an item that somebody had before, the held-back time alone is left out.
+    is_held_back = (F.col("place") == 1) & F.col(c.ITEM_ID).eqNullSafe(F.col(c.TARGET_ITEM_ID))
+    ratings = numbered.where(~is_held_back).groupBy(c.USER_ID, c.ITEM_ID).agg(F.max_by(c.RATING, moment).alias(c.RATING))
     had = histories.select(c.USER_ID, F.posexplode(c.ITEM_IDS).alias("position", c.ITEM_ID))
     rated = had.join(ratings, on=[c.USER_ID, c.ITEM_ID], how="left")
     entry = F.struct("position", c.ITEM_ID)
@@ -120,11 +126,12 @@ def without_hidden_items(feedback: DataFrame, histories: DataFrame) -> DataFrame
     Args:
         histories: from `observed_histories`.
     """
-    hidden = histories.where(F.col(c.TARGET_ITEM_ID).isNotNull()).select(
-        c.USER_ID, F.array(c.TARGET_ITEM_ID).alias(c.RECOMMENDED_ITEM_IDS)
-    )
+    hidden = histories.where(F.col(c.TARGET_ITEM_ID).isNotNull()).select(c.USER_ID, c.TARGET_ITEM_ID)
     is_derived = F.col(c.SOURCE).isin(RATING_SOURCE, REVIEW_SOURCE)
-    derived = feedback.where(is_derived).join(hidden, on=[c.USER_ID, c.RECOMMENDED_ITEM_IDS], how="left_anti")
+    is_of_hidden = (feedback[c.USER_ID] == hidden[c.USER_ID]) & F.array_contains(
+        c.RECOMMENDED_ITEM_IDS, F.col(c.TARGET_ITEM_ID)
+    )
+    derived = feedback.where(is_derived).join(hidden, on=is_of_hidden, how="left_anti")
     return feedback.where(~is_derived).unionByName(derived.select(feedback.columns))
 
 
@@ -175,7 +182,9 @@ def rejected_items(heard: DataFrame, signals: DataFrame, run_end: dt.datetime, r
     Somebody who rejects and says no more of it turns down all that they were shown.
     """
     understood = _between(heard, run_end, rejected_days).join(signals, on=c.FEEDBACK_ID, how="inner")
-    is_mere_rejection = F.col(c.IS_VAGUE) & F.array_contains(c.INTENTS, REJECT)
+    # Both the model of sentences and the words say so: either alone is often wrong, and closes all that was shown for long.
+    says_no = F.lower(c.UTTERANCE).rlike(MERE_REJECTION)
+    is_mere_rejection = F.col(c.IS_VAGUE) & F.array_contains(c.INTENTS, REJECT) & says_no
     nothing = F.array().cast("array<string>")
     unwanted = F.when(is_mere_rejection, F.col(c.RECOMMENDED_ITEM_IDS)).otherwise(F.col(c.UNWANTED_ITEM_IDS))
     unwanted = F.when(is_mere_rejection | is_clear(), unwanted).otherwise(nothing)

@@ -32,8 +32,10 @@ SIGNALS = (
 RUN_END = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 
 
-def said(feedback_id: str, user_id: str, before_end: dt.timedelta, source: str = "human", shown: tuple = ("a", "b")) -> tuple:
-    return (feedback_id, user_id, RUN_END - before_end, f"words of {feedback_id}", list(shown), source)
+def said(
+    feedback_id: str, user_id: str, before_end: dt.timedelta, source: str = "human", shown: tuple = ("a", "b"), words: str = ""
+) -> tuple:
+    return (feedback_id, user_id, RUN_END - before_end, words or f"words of {feedback_id}", list(shown), source)
 
 
 def meant(
@@ -137,6 +139,7 @@ def test_ratings_of_held_back_items_are_left_out(spark: SparkSession) -> None:
     rows = [
         said("past", "u", days(3), "rating", ("a",)),
         said("future", "u", days(1), "rating", ("z",)),
+        said("future and past", "u", days(1), "rating", ("z", "a")),
         said("told", "u", days(1), "review", ("z",)),
         said("own words", "u", days(1), "human", ("z",)),
         said("of another", "v", days(1), "rating", ("z",)),
@@ -148,6 +151,14 @@ def test_ratings_of_held_back_items_are_left_out(spark: SparkSession) -> None:
     assert {row["feedback_id"] for row in kept.collect()} == {"past", "own words", "of another"}
     everything = histories.selectExpr("user_id", "item_ids", "CAST(NULL AS string) AS target_item_id")
     assert without_hidden_items(spark.createDataFrame(rows, FEEDBACK), everything).count() == len(rows)
+
+
+def test_of_an_item_had_twice_the_held_back_rating_is_left_out(spark: SparkSession) -> None:
+    rows = [("u", "a", RUN_END - days(9), 1.0, 0), ("u", "b", RUN_END - days(8), 3.0, 1), ("u", "a", RUN_END - days(2), 5.0, 2)]
+    columns = "user_id string, item_id string, interacted_at timestamp, rating double, source_position bigint"
+    histories = observed_histories(spark.createDataFrame([("u", ["a", "b", "a"])], HISTORIES), "leave_one_out")
+    (row,) = past_opinions(histories, spark.createDataFrame(rows, columns), 5.0, 2.0).collect()
+    assert (row["liked_item_ids"], row["disliked_item_ids"]) == (["a", "b"], ["a"])
 
 
 def test_words_meet_their_meaning_in_order_and_the_newest_decides_what_is_unclear(spark: SparkSession) -> None:
@@ -181,7 +192,8 @@ def test_rejected_items_are_those_whose_last_mention_turns_them_down(spark: Spar
     rows = [
         said("u1", "u", days(5)),
         said("u2", "u", days(2)),
-        said("v1", "v", days(2)),
+        said("v1", "v", days(2), words="None of these"),
+        said("v2", "v", days(1), shown=("c",), words="could not put it down"),
         said("w1", "w", days(11)),
         said("x1", "x", days(1)),
         said("y1", "y", days(1)),
@@ -189,7 +201,8 @@ def test_rejected_items_are_those_whose_last_mention_turns_them_down(spark: Spar
     meaning = [
         meant("u1", unwanted_items=("a", "b")),
         meant("u2", wanted_items=("a",), unwanted_items=("c",)),
-        meant("v1", intent="reject"),  # "none of these": all that was shown
+        meant("v1", intent="reject"),  # all that was shown
+        meant("v2", intent="reject"),  # the words do not say so
         meant("w1", unwanted_items=("a",)),  # too long ago
         meant("x1", unwanted=("Red",), intent="reject"),  # of an attribute: nothing is said of the items
         meant("y1", wanted_items=("a",), unwanted_items=("a", "b")),  # contradicts itself

@@ -21,13 +21,42 @@ def answer(utterance: str, *offered: str) -> tuple[set[str], set[str], bool]:
 
 
 @pytest.mark.parametrize(
-    "said", ["yes", "Yes please!", "yeah, sure", "ok", "of course", "why not?", "I think so, yes", "please"]
+    "said",
+    [
+        "yes",
+        "Yes please!",
+        "yeah, sure",
+        "ok",
+        "of course",
+        "why not?",
+        "I think so, yes",
+        "please",
+        "sounds good",
+        "love it",
+        "👍",
+    ],
 )
 def test_a_yes_wants_what_was_offered(said: str) -> None:
     assert answer(said, "Comedy") == ({"Comedy"}, set(), False)
 
 
-@pytest.mark.parametrize("said", ["no", "Nope.", "no thanks", "not really", "never", "rather not", "no, not that"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no",
+        "Nope.",
+        "no thanks",
+        "not really",
+        "never",
+        "rather not",
+        "no, not that",
+        "absolutely not",
+        "I don't think so",
+        "please don't",
+        "👎",
+        "anything but that",
+    ],
+)
 def test_a_no_turns_it_down(said: str) -> None:
     assert answer(said, "Comedy") == (set(), {"Comedy"}, False)
 
@@ -47,6 +76,10 @@ def test_a_no_turns_it_down(said: str) -> None:
         ("comedy", {"Comedy"}, set()),
         ("drama, please", {"Drama"}, set()),
         ("yes, comedy", {"Comedy"}, set()),
+        ("both are fine", {"Comedy", "Drama"}, set()),
+        ("both sound bad", set(), {"Comedy", "Drama"}),
+        ("anything but the first", set(), {"Comedy"}),
+        ("none of them, sci-fi", {"Sci-Fi"}, {"Comedy", "Drama"}),
         ("neither, sci-fi", {"Sci-Fi"}, {"Comedy", "Drama"}),
         ("not comedy", set(), {"Comedy"}),
     ],

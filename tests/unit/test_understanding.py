@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cesrec_core.feedback import phrases
+from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, reason_not_to_act
 from cesrec_core.feedback.understanding import Signals, model_id, understand
 from cesrec_core.feedback.vocabulary import Vocabulary
 from cesrec_core.prompts import attribute_words
@@ -303,7 +304,7 @@ def catalogue(name: str) -> Vocabulary:
         ("films", "why all the horror?", set(), {"Horror"}),
         ("films", "why is there so much horror on this list", set(), {"Horror"}),
         ("films", "what I don't need is another drama; what I need is comedy", {"Comedy"}, {"Drama"}),
-        ("films", "my wife loves romance, me not so much", {"Romance"}, set()),
+        ("films", "my wife loves romance, me not so much", set(), {"Romance"}),
         ("films", "I didn't ask for horror", set(), {"Horror"}),
         ("films", "I never asked for musicals", set(), {"Musical"}),
         ("films", "more than anything I want drama", {"Drama"}, set()),
@@ -467,6 +468,101 @@ def test_items(utterance: str, recommended: tuple[str, ...], wanted: set[str], u
     assert (set(signals.wanted_item_ids), set(signals.unwanted_item_ids)) == (wanted, unwanted)
 
 
+FILMS = {
+    "fargo": ("Fargo (1996)", ()),
+    "matrix": ("Matrix, The (1999)", ()),
+    "guy": ("Guy (1996)", ()),
+    "first": ("Quest, The (1990)", ()),
+    "second": ("Quest: The Return, The (1994)", ()),
+    "kinds": ("Nothing Like It", ("Horror", "Comedy", "Western", "Thriller", "War", "Musical", "Dinosaurs")),
+    "shown": ("Shown Here (2001)", ()),
+}
+
+
+@pytest.mark.parametrize(
+    ("utterance", "wanted", "unwanted"),
+    [
+        # A title in small letters, where titles stand.
+        ("fargo was boring", set(), {"fargo"}),
+        ("i loved the matrix", {"matrix"}, set()),
+        ("do you have anything like fargo", {"fargo"}, set()),
+        ("the guy was funny", set(), set()),
+        ("more like the quest please", {"first"}, set()),
+        # What is said of something that the catalogue lacks is not said of what was shown.
+        ("shawshank was great", set(), set()),
+        ("blair witch was stupid", set(), set()),
+        ("a robot that talks would be cool", set(), set()),
+        ("nothing too dark please", set(), set()),
+        ("acting was terrible", set(), {"shown"}),
+        ("it was boring", set(), {"shown"}),
+        ("boring", set(), {"shown"}),
+        ("overrated imo", set(), {"shown"}),
+        ("I'll give it a go", {"shown"}, set()),
+        ("my dad would love this one, me not so much", set(), {"shown"}),
+        ("shown here 9/10", {"shown"}, set()),
+        ("shown here \U0001f44e", set(), {"shown"}),
+    ],
+)
+def test_what_is_said_of_titles_stays_with_them(utterance: str, wanted: set[str], unwanted: set[str]) -> None:
+    catalogue = Vocabulary.from_items(list(FILMS), *zip(*FILMS.values(), strict=True))
+    signals = understand(utterance, ("shown",), catalogue, max_characters=1000)
+    assert (set(signals.wanted_item_ids), set(signals.unwanted_item_ids)) == (wanted, unwanted)
+
+
+@pytest.mark.parametrize(
+    ("utterance", "wanted", "unwanted"),
+    [
+        ("musicals suck", set(), {"Musical"}),
+        ("the musicals have to go", set(), {"Musical"}),
+        ("horror gives us nightmares", set(), {"Horror"}),
+        ("my daughter is afraid of dinosaurs", set(), {"Dinosaurs"}),
+        ("zero interest in westerns", set(), {"Western"}),
+        ("war films depress me", set(), {"War"}),
+        ("another idea than horror? no thx", set(), {"Horror"}),
+        ("a western is not it", set(), {"Western"}),
+        ("we like comedies, horror gets on our nerves", {"Comedy"}, {"Horror"}),
+        ("you can never go wrong with a western", {"Western"}, set()),
+        ("nothing beats a good thriller", {"Thriller"}, set()),
+        ("I haven't seen a decent western in years", {"Western"}, set()),
+        ("we can't live without musicals", {"Musical"}, set()),
+        ("who doesn't love a comedy", {"Comedy"}, set()),
+        ("don't you have any westerns", {"Western"}, set()),
+        ("if there are no westerns then a musical is fine", {"Western", "Musical"}, set()),
+        ("my husband hates horror so maybe a thriller", {"Thriller"}, {"Horror"}),
+        ("I hate war a comedy would be better", {"Comedy"}, {"War"}),
+        ("no horror and more comedy", {"Comedy"}, {"Horror"}),
+        ("no horror perhaps a western", {"Western"}, {"Horror"}),
+        ("no horror and no war", set(), {"Horror", "War"}),
+        ("westerns yes musicals no", {"Western"}, {"Musical"}),
+        ("he likes horror but I don't", set(), {"Horror"}),
+        ("I did not expect to enjoy a musical but I did", {"Musical"}, set()),
+        ("musicals 2/10, westerns 8/10", {"Western"}, {"Musical"}),
+    ],
+)
+def test_wishes_and_dislikes_without_the_plain_verbs(utterance: str, wanted: set[str], unwanted: set[str]) -> None:
+    catalogue = Vocabulary.from_items(list(FILMS), *zip(*FILMS.values(), strict=True))
+    signals = understand(utterance, (), catalogue, max_characters=1000)
+    assert (set(signals.wanted_attributes), set(signals.unwanted_attributes)) == (wanted, unwanted)
+
+
+@pytest.mark.parametrize(
+    ("utterance", "places"),
+    [
+        ("#3", {2}),
+        ("number two looks good", {1}),
+        ("I'll go for option 1", {0}),
+        ("1 and 3", {0, 2}),
+        ("the middle one sounds good", {1}),
+        ("first or third", {0, 2}),
+        ("liked the first better than the others", {0}),
+        ("the third I want", {2}),
+        ("I have 3 kids", set()),
+    ],
+)
+def test_places_in_the_list(utterance: str, places: set[int]) -> None:
+    assert set(read(utterance).wanted_item_ids) == {THREE[place] for place in places}
+
+
 SERIES = {
     "doom": "Jo Bell and the Temple of Doom (1984)",
     "raft": "Jo Bell and the Last Raft (1989)",
@@ -578,8 +674,11 @@ def test_any_text_gives_signals_within_the_catalogue(utterance: str, recommended
     known = {attribute for _, values in ITEMS.values() for attribute in values}
     assert set(signals.wanted_attributes) | set(signals.unwanted_attributes) <= known
     assert set(signals.wanted_item_ids) | set(signals.unwanted_item_ids) <= set(ITEMS)
-    assert not set(signals.wanted_attributes) & set(signals.unwanted_attributes)
-    assert not set(signals.wanted_item_ids) & set(signals.unwanted_item_ids)
+    wanted = signals.wanted_attributes, signals.wanted_item_ids
+    unwanted = signals.unwanted_attributes, signals.unwanted_item_ids
+    is_both = any(set(one) & set(other) for one, other in zip(wanted, unwanted, strict=True))
+    reason = reason_not_to_act(utterance, signals.is_vague, wanted, unwanted)
+    assert (reason == CONFLICTING_FEEDBACK) == is_both
     assert 0.0 <= signals.confidence <= 1.0
     assert signals.intents
     assert signals == understand(utterance, recommended, VOCABULARY, 1000)
