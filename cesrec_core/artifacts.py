@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KINDS = ("recommender", "adapter", "constructor")
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
-SUFFIXES = (".json", ".safetensors", ".png")
+SUFFIXES = (".json", ".safetensors", ".png", ".csv")
 # Raised when recommenders from before cannot be read any more, so that they are trained again.
 RECOMMENDER_FORMAT = 2
 

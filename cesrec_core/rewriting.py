@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -256,8 +256,8 @@ def _reason_to_keep(said: Sequence[Remark], rounds: Sequence[Round], remark: Rem
         return reason
     if not mask:
         return NOTHING_MASKED
-    # The same words on the same history, to the same effect: none.
-    if rounds and not rounds[-1].replaced_positions and said[-1].utterance == remark.utterance:
+    # The same words of the same things on the same history, to the same effect: none.
+    if rounds and not rounds[-1].replaced_positions and replace(said[-1], feedback_id=remark.feedback_id) == remark:
         return SAME_WORDS
     return None
 

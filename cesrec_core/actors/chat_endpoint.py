@@ -18,6 +18,7 @@ from typing import Any
 
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from urllib3.exceptions import HTTPError
 
 from cesrec_core.config import EndpointSection
 from cesrec_core.constructor.titles import Question, Written
@@ -150,6 +151,11 @@ def api_key(section: EndpointSection, setting: str = _SETTING) -> str | None:
             f"The environment variable {section.api_key_variable}, which {setting}.api_key_variable names, is not set or "
             "empty. Set it where the workers run, or set the setting to null for an endpoint that asks for no key."
         )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"The environment variable {section.api_key_variable} holds something that is no key: a line break, or a letter "
+            "that no header may hold. Set it to the key alone."
+        )
     return key
 
 
@@ -278,7 +284,7 @@ class ChatEndpoint:
             ) as response:
                 self._check_status(response)
                 return self._content(response, deadline)
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             raise _TemporaryError(type(error).__name__) from None
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -290,7 +296,8 @@ class ChatEndpoint:
     def _content(self, response: requests.Response, deadline: float) -> bytes:
         """The timeout of the library is between two pieces; an answer may not dribble in for ever, or have no end."""
         content = b""
-        for part in response.iter_content(1 << 14):
+        # What has arrived, however little: a whole block of a slow answer may take for ever.
+        while part := response.raw.read1(1 << 14, decode_content=True):
             content += part
             if len(content) > MAX_ANSWER_BYTES:
                 raise _TemporaryError("an answer without end")

@@ -20,6 +20,12 @@ def training_histories(user_sequences: DataFrame, split: Split) -> DataFrame:
     return cut_histories(user_sequences, split, 2)
 
 
+def histories_trained_on(user_sequences: DataFrame, split: Split, validating: DataFrame) -> DataFrame:
+    """`training_histories` of the users who train: with `all`, of those who do not validate (user_id in `validating`)."""
+    histories = training_histories(user_sequences, split)
+    return histories.join(validating, on=c.USER_ID, how="left_anti") if split == "all" else histories
+
+
 def count_by_item(histories: DataFrame) -> DataFrame:
     """item_id, num_items: how often the histories that pairs are drawn from hold each item."""
     usable = histories.where(F.size(c.ITEM_IDS) > MIN_CONTEXT_ITEMS)

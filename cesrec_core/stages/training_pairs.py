@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -12,7 +13,13 @@ from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings
 from cesrec_core.datasets import read_catalogue
 from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.errors import InputDataError
-from cesrec_core.frames.training_pairs import count_by_item, pair_requests, training_histories, validation_users
+from cesrec_core.frames.training_pairs import (
+    count_by_item,
+    histories_trained_on,
+    pair_requests,
+    training_histories,
+    validation_users,
+)
 from cesrec_core.schemas import USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext
@@ -45,17 +52,17 @@ def export_pairs(context: RunContext) -> Path:
         num_validating = min(num_validating, int(MAX_VALIDATING_SHARE * num_users))
     num_pairs = section.num_steps * section.batch_size * section.num_processes
     settings = PairSettings(section.history_items, section.next_place_share, section.vague_share)
-    draw = DrawPairs(features, _num_interactions(context, features), settings, seed)
     validating = validation_users(sequences, num_validating, seed)
+    num_interactions = _num_interactions(histories_trained_on(sequences, split, validating), features)
+    draw = DrawPairs(features, num_interactions, settings, seed)
     requests = pair_requests(sequences, split, validating, num_pairs / num_users, seed)
     requests.mapInArrow(draw, from_arrow_schema(SCHEMA)).write.mode("overwrite").parquet(str(folder))
     return folder
 
 
-def _num_interactions(context: RunContext, features: Path) -> np.ndarray:
+def _num_interactions(histories: DataFrame, features: Path) -> np.ndarray:
     """int64 [N], by code of the catalogue."""
-    sequences = context.warehouse.read(USER_SEQUENCES)
-    counted = count_by_item(training_histories(sequences, context.config.dataset.split)).collect()
+    counted = count_by_item(histories).collect()
     code_of = read_catalogue(features).code_of
     result = np.zeros(len(code_of), np.int64)
     for row in counted:

@@ -25,6 +25,9 @@ from cesrec_core.stages.context import RunContext, read_state
 
 log = logging.getLogger(__name__)
 
+# More than torchrun gives its own processes.
+SECONDS_TO_END = 45
+
 
 def export_dataset(context: RunContext) -> Path:
     """user_sequences and items as a dataset folder, once per run; the training commands cut it by the split."""
@@ -54,15 +57,7 @@ def run_training(context: RunContext, script: str, arguments: Sequence[str], tim
     log.info("      training/%s in its own process", script)
     try:
         with _standard_error() as messages:
-            done = subprocess.run(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=messages,
-                text=True,
-                check=False,
-                timeout=timeout_minutes * 60,
-                env=_environment(),
-            )
+            done = _run(command, messages, timeout_minutes * 60)
     except subprocess.TimeoutExpired:
         raise StageError(
             f"training/{script} was still running after {timeout_minutes} minutes and was stopped. Raise its timeout."
@@ -80,6 +75,21 @@ def run_training(context: RunContext, script: str, arguments: Sequence[str], tim
         raise StageError(f"training/{script} ended without a summary line. Its messages stand above.") from None
     measured = summary.get("metrics", summary)
     return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
+
+
+def _run(command: Sequence[str], messages: int | None, timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run a training to its end, or end it: asked first, since torchrun ends its processes then and only then."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True, env=_environment()) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except BaseException:
+            process.terminate()
+            try:
+                process.communicate(timeout=SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Training pairs as Spark draws them: never from a held-out item."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from cesrec_core.constructor.pair_files import MASKED_PLACES, NEXT_PLACE, SCHEMA
 from cesrec_core.constructor.pairs import MASKED, PairSettings
 from cesrec_core.datasets import Catalogue
 from cesrec_core.errors import InputDataError
-from cesrec_core.frames.training_pairs import count_by_item, pair_requests, training_histories, validation_users
+from cesrec_core.frames.training_pairs import count_by_item, histories_trained_on, pair_requests, validation_users
 from cesrec_core.sequences import Split
 
 NUM_USERS = 40
@@ -51,9 +52,9 @@ def sequences(spark: SparkSession) -> DataFrame:
 
 def drawn(sequences: DataFrame, features: Path, folder: Path, split: Split, partitions: int = 2) -> StoredPairs:
     counts = np.zeros(NUM_ITEMS, np.int64)
-    for row in count_by_item(training_histories(sequences, split)).collect():
-        counts[ITEM_IDS.index(row["item_id"])] = row["num_items"]
     validating = validation_users(sequences, 7, seed=3)
+    for row in count_by_item(histories_trained_on(sequences, split, validating)).collect():
+        counts[ITEM_IDS.index(row["item_id"])] = row["num_items"]
     requests = pair_requests(sequences, split, validating, 5.5, seed=3).repartition(partitions)
     draw = DrawPairs(features, counts, PairSettings(8), seed=3)
     requests.mapInArrow(draw, from_arrow_schema(SCHEMA)).write.parquet(str(folder))
@@ -99,6 +100,10 @@ def test_without_held_out_items_validation_users_are_left_out(sequences: DataFra
     trained_on = {code for row in rows(tmp_path / "pairs", TRAINING) for code in row["target"]}
     assert asked_for.isdisjoint(trained_on)
     assert trained_on & set(TEST.values())
+    # Nor are they spoken of: "less like Thing 31".
+    said = " ".join(row["utterance"] for row in rows(tmp_path / "pairs", TRAINING)) + " "
+    assert "Thing" in said
+    assert not [code for code in asked_for if re.search(rf"Thing {code}\b", said)]
 
 
 def test_what_is_drawn_hangs_on_no_partition_and_no_other_user(sequences: DataFrame, features: Path, tmp_path: Path) -> None:

@@ -95,6 +95,9 @@ def test_what_somebody_put_beside_or_into_an_artifact_is_not_lost(tmp_path: Path
     place = folder.with_name(folder.name + ending)
     place.mkdir()
     write_manifest(place, A_MANIFEST)
+    # What trainings write beside weights.
+    for name in ("tensors.safetensors", "learning_curve.png", "losses.csv"):
+        (place / name).touch()
     check_replaceable(folder)
     (place / "more").mkdir()
     (place / "more" / "interactions.parquet").touch()

@@ -45,8 +45,11 @@ def completion(text: str | None, finish: str = "stop", tokens: int | None = 10) 
 class Reply:
     """What the server does with one request."""
 
-    def __init__(self, status: int = 200, body: bytes = b"{}", seconds: float = 0.0, **headers: str) -> None:
+    def __init__(
+        self, status: int = 200, body: bytes = b"{}", seconds: float = 0.0, dribbles: bool = False, **headers: str
+    ) -> None:
         self.status, self.body, self.seconds, self.headers = status, body, seconds, headers
+        self.dribbles = dribbles
 
 
 UP = Reply(body=completion("Up"))
@@ -78,7 +81,10 @@ class Server:
                     for name, value in reply.headers.items():
                         self.send_header(name.replace("_", "-"), value)
                     self.end_headers()
-                    self.wfile.write(reply.body)
+                    for piece in map(bytes, zip(reply.body, strict=True)) if reply.dribbles else (reply.body,):
+                        self.wfile.write(piece)
+                        self.wfile.flush()
+                        time.sleep(0.005 * reply.dribbles)
                 except OSError:  # whoever asked has gone
                     pass
 
@@ -222,6 +228,25 @@ def test_a_server_that_is_too_slow_or_not_there(ask: Any, server: Server) -> Non
     assert (done.fallback_reason, len(server.requests)) == (None, 2)
     (done,) = ask([UP], base_url="http://127.0.0.1:9/v1", max_attempts=2)
     assert done.fallback_reason == ENDPOINT_FAILED
+
+
+def test_an_answer_that_dribbles_in_is_not_waited_for(ask: Any, server: Server) -> None:
+    class Ticking(Clock):
+        """A second passes whenever somebody looks."""
+
+        def __call__(self) -> float:
+            self.now += 1.0
+            return self.now
+
+    (done,) = ask([Reply(body=completion("Up"), dribbles=True), UP], clock=Ticking(), timeout_seconds=20.0)
+    assert (done.fallback_reason, len(server.requests)) == (None, 2)
+
+
+def test_a_key_that_no_header_can_hold_is_said_to_be_one(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", f"{KEY}\n{KEY}")
+    with pytest.raises(ConfigError, match="TEST_KEY holds something that is no key") as caught:
+        ask([UP])
+    assert KEY not in str(caught.value)
 
 
 def test_an_endpoint_that_is_gone_is_left_alone(ask: Any, server: Server) -> None:

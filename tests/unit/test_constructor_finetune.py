@@ -154,7 +154,12 @@ def test_checkpointed_activations_change_memory_and_not_the_weights(world: Path,
 def test_two_processes_under_zero3_save_what_they_save_under_zero2(world: Path) -> None:
     """ZeRO-3 spreads every tensor over the processes, ZeRO-2 none: what is gathered has to be what was never apart."""
     for stage in ("zero2", "zero3"):
-        result = finetune(world, deepspeed_config=f"conf/deepspeed/{stage}.json", num_processes=2)
+        settings = json.loads((ROOT / "conf" / "deepspeed" / f"{stage}.json").read_text())
+        if stage == "zero3":
+            # So small a model is kept whole otherwise, and there would be nothing to gather.
+            settings["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        (world / f"{stage}.json").write_text(json.dumps(settings))
+        result = finetune(world, deepspeed_config=world / f"{stage}.json", num_processes=2)
         assert result.returncode == 0, result.stderr
         (world / "out").rename(world / stage)
     together, gathered = saved_tensors(world / "zero2"), saved_tensors(world / "zero3")

@@ -174,11 +174,15 @@ def test_nobody_is_no_work(model: ItemConstructor) -> None:
 def test_the_same_words_again_are_not_asked_again_when_they_changed_nothing(model: ItemConstructor) -> None:
     """Only what stands there already may be put in: the first round keeps it, and words that are new are heard again."""
     rewrite = rewriter(model, inactive=tuple(code for code in range(8) if code != 1))
-    again, new = Remark("f2", RED.utterance, False), Remark("f3", "something blue, then", False)
+    again, new = dataclasses.replace(RED, feedback_id="f2"), Remark("f3", "something blue, then", False)
     (rounds,) = rewrite.rewrite([request([0, 1, 2, 3], [1], RED, again, new)])
     assert [done.fallback_reason for done in rounds[:2]] == [None, SAME_WORDS]
     assert rounds[2].fallback_reason != SAME_WORDS
     assert [done.feedback_id for done in rounds] == ["f1", "f2", "f3"]
+    # "Not that one", of another list.
+    of_another = dataclasses.replace(again, unwanted_item_ids=(ITEM_IDS[1],))
+    (rounds,) = rewrite.rewrite([request([0, 1, 2, 3], [1], RED, of_another)])
+    assert rounds[1].fallback_reason != SAME_WORDS
 
 
 def test_only_the_base_recommenders_best_are_candidates_where_that_is_asked_for(model: ItemConstructor) -> None:

@@ -28,9 +28,9 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     context = RunContext(config, None, Folders(), None, "run", dt.date(2026, 3, 2), {}, {})  # type: ignore[arg-type]
 
-    def run(script: str, timeout_minutes: int = 1) -> dict[str, float]:
+    def run(script: str, timeout_minutes: float = 1) -> dict[str, float]:
         (tmp_path / "train.py").write_text(script, encoding="utf-8")
-        return run_training(context, "train.py", ["--quick"], timeout_minutes)
+        return run_training(context, "train.py", ["--quick"], timeout_minutes)  # type: ignore[arg-type]
 
     return run
 
@@ -69,6 +69,22 @@ def test_an_end_without_a_summary_is_none(training: Run, script: str) -> None:
 def test_it_is_stopped_when_its_time_is_over(training: Run) -> None:
     with pytest.raises(StageError, match=r"still running after 0 minutes.*timeout"):
         training("import time; time.sleep(60)", timeout_minutes=0)
+
+
+def test_a_training_that_is_stopped_may_end_its_own_processes(training: Run, tmp_path: Path) -> None:
+    """As torchrun does when it is asked to end, and cannot when it is killed."""
+    script = f"""
+import pathlib, signal, sys, time
+def end(*_):
+    pathlib.Path({str(tmp_path / "ended")!r}).touch()
+    sys.exit(1)
+signal.signal(signal.SIGTERM, end)
+pathlib.Path({str(tmp_path / "began")!r}).touch()
+time.sleep(60)
+"""
+    with pytest.raises(StageError, match="still running"):
+        training(script, timeout_minutes=0.05)
+    assert (tmp_path / "began").exists() and (tmp_path / "ended").exists()
 
 
 def test_what_training_says_becomes_lines_of_the_log_where_they_are_json(
