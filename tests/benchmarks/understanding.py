@@ -6,14 +6,17 @@
 FILE.jsonl has one utterance a line: dialogue_id, utterance, recommended_titles, labels (ACC, REJ, SEE, CRI-*, ...). Nothing is
 fitted on it. One half of the dialogues was read while rules and prototypes were written, the other half was not: both are
 reported. Where scikit-learn is installed, tf-idf with logistic regression is fitted on four fifths of the dialogues and tested
-on the rest, in turn; it sees the labels that ours does not. Then the sentences of our own in tests/data. Intervals: 95 %,
-bootstrap over dialogues. Prints tables, and one JSON object on the last line.
+on the rest, in turn; it sees the labels that ours does not. Then the sentences of our own in tests/data, those about films
+against the titles of --items, and every fifth of these titles as people write them. Intervals: 95 %, bootstrap over dialogues.
+Prints tables, and one JSON object on the last line.
 """
 
 import argparse
 import hashlib
 import importlib.util
 import json
+import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +24,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
+
+from remarks import readings
 
 from cesrec_core.config import UnderstandFeedbackSection
 from cesrec_core.datasets import read_catalogue_file
@@ -77,7 +84,7 @@ def main() -> int:
         result["tf-idf"] = _report("tf-idf + logistic regression, fitted", truth, guess, dialogues, {"all": is_read | True})
     else:
         print("scikit-learn is not installed: nothing to compare with\n")
-    result["own sentences"] = _own_sentences()
+    result["own sentences"] = _own_sentences() | _remarks(vocabulary) | _titles(vocabulary)
     print(json.dumps(result))
     return 0
 
@@ -201,6 +208,40 @@ def _own_sentences() -> dict[str, float]:
         "negations right, share": round(sum(right) / len(right), 4),
         "critiques right, share": round(sum(of_50) / len(of_50), 4),
     }
+
+
+def _remarks(films: Vocabulary) -> dict[str, int]:
+    told = readings(films)
+    print(f"remarks on what was shown: {sum(one.is_right for one in told)} of {len(told)} right, ", end="")
+    print(f"{sum(one.is_worse for one in told)} worse than not understood\n")
+    return {
+        "remarks right": sum(one.is_right for one in told),
+        "remarks read as what they do not say": sum(one.is_worse for one in told),
+    }
+
+
+def _titles(vocabulary: Vocabulary) -> dict[str, float]:
+    """Of every fifth title, the share that is found where people speak of it while another item is shown."""
+    shown, *others = list(vocabulary.titles)[::5]
+    shares = {}
+    for frame in ("i loved {}", "do you have anything like {}", "{} was boring"):
+        for is_small in (True, False):
+            found, mistaken = 0, 0
+            for item_id in others:
+                name = _as_people_say(vocabulary.titles[item_id])
+                signals = understand(frame.format(name.lower() if is_small else name), (shown,), vocabulary, 1000)
+                items = {*signals.wanted_item_ids, *signals.unwanted_item_ids}
+                found, mistaken = found + (item_id in items), mistaken + (shown in items and item_id not in items)
+            spelling = "in small letters" if is_small else "as written"
+            shares[f"{frame}, {spelling}"] = round(found / len(others), 3)
+            print(f"{frame} {spelling}: {found} of {len(others)} titles, {mistaken} times taken for what was shown")
+    print()
+    return shares
+
+
+def _as_people_say(title: str) -> str:
+    bare = re.sub(r"\s*\([^)]*\)", "", title)
+    return re.sub(r"^(.*), (The|A|An)$", r"\2 \1", bare)
 
 
 def _is_right(utterance: str, wanted: list[str], unwanted: list[str], attributes: list[str]) -> bool:

@@ -1,0 +1,53 @@
+"""Remarks on what was shown, by somebody who had not written the rules, with what they say: tests/data/remarks.json."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cesrec_core.feedback.understanding import understand
+from cesrec_core.feedback.vocabulary import Vocabulary
+
+FILE = Path(__file__).parents[1] / "data" / "remarks.json"
+SIDES = ("wanted", "unwanted")
+
+
+class Reading(NamedTuple):
+    """Right: attributes and items on both sides are those that were said. Worse: something is read that was not said."""
+
+    said: str
+    is_right: bool
+    is_worse: bool
+
+
+def readings(films: Vocabulary | None = None) -> list[Reading]:
+    """All remarks as rules read them; those about films only with a catalogue of films."""
+    content = json.loads(FILE.read_text(encoding="utf-8"))
+    catalogues = {name: _vocabulary(items) for name, items in content["catalogues"].items()}
+    if films is not None:
+        catalogues["films"] = films
+    return [
+        _read(remark, catalogues[remark["catalogue"]]) for remark in content["remarks"] if remark["catalogue"] in catalogues
+    ]
+
+
+def _vocabulary(items: Sequence[Mapping[str, Any]]) -> Vocabulary:
+    return Vocabulary.from_items(
+        [str(number) for number in range(len(items))],
+        [item["title"] for item in items],
+        [item["attributes"] for item in items],
+    )
+
+
+def _read(remark: Mapping[str, Any], vocabulary: Vocabulary) -> Reading:
+    shown = [(vocabulary.items_titled(title) or (f"\0{number}",))[0] for number, title in enumerate(remark["shown"])]
+    foreign = {item: title for item, title in zip(shown, remark["shown"], strict=True) if item not in vocabulary.titles}
+    signals = understand(remark["said"], shown, vocabulary.with_titles(foreign), 1000)
+    is_right, is_worse = True, False
+    for side in SIDES:
+        titles = {vocabulary.titles[item] for item in getattr(signals, f"{side}_item_ids") if item in vocabulary.titles}
+        for read, key in ((set(getattr(signals, f"{side}_attributes")), side), (titles, f"{side}_titles")):
+            expected = set(remark.get(key, ()))
+            extra = read - expected - set(remark.get(f"maybe_{key}", ()))
+            is_right, is_worse = is_right and expected <= read and not extra, is_worse or bool(extra)
+    return Reading(remark["said"], is_right, is_worse)
