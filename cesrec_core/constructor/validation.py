@@ -1,4 +1,5 @@
-"""What a trained Constructor is worth on users it has not been asked about: with their words, and with somebody else's."""
+"""What a trained Constructor is worth on users it has not been asked about: with their words, with none, and with somebody
+else's."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -45,33 +46,28 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
     """Figures for the manifest.
 
     Returns:
-        Shares of places whose true item is among the first TOP_K or is the first, with the user's words and with another
-        user's (`_shuffled`), and what the words add to recall with its bootstrap interval (95 %, over users). The next place
-        is that of a held-out item; the masked places lie in histories that training also saw.
+        Shares of places whose true item is among the first TOP_K or is the first: with the user's words, with none (`_without`)
+        and with another user's (`_shuffled`), which mislead; and what the words add to recall, compared with none, with its
+        bootstrap interval (95 %, over users). The next place is that of a held-out item; the masked places lie in histories
+        that training also saw.
     """
-    inside = place_ranks(model, examples.masked, batch_size)
-    inside_shuffled = place_ranks(model, shuffled_words(examples.masked), batch_size)
-    after = place_ranks(model, examples.next_place, batch_size, examples.seen)
-    after_shuffled = place_ranks(model, shuffled_words(examples.next_place), batch_size, examples.seen)
-    gain = _recall(inside) - _recall(inside_shuffled)
-    low, high = bootstrap_interval(gain, seed)
-    held_out_gain = _recall(after) - _recall(after_shuffled)
-    held_out_low, held_out_high = bootstrap_interval(held_out_gain, seed)
-    return {
-        "masked_recall_at_10": float(_recall(inside).mean()),
-        "masked_recall_at_10_shuffled": float(_recall(inside_shuffled).mean()),
-        "masked_accuracy": float(_accuracy(inside).mean()),
-        "masked_accuracy_shuffled": float(_accuracy(inside_shuffled).mean()),
-        "words_worth": float(gain.mean()),
-        "words_worth_low": low,
-        "words_worth_high": high,
-        "next_place_recall_at_10": float(_recall(after).mean()),
-        "next_place_recall_at_10_shuffled": float(_recall(after_shuffled).mean()),
-        "next_place_words_worth": float(held_out_gain.mean()),
-        "next_place_words_worth_low": held_out_low,
-        "next_place_words_worth_high": held_out_high,
-        "num_validation_users": float(len(examples.masked)),
-    }
+    figures: dict[str, float] = {}
+    for prefix, pairs, seen in (("masked", examples.masked, None), ("next_place", examples.next_place, examples.seen)):
+        of_words = {"": pairs, "_without": without_words(pairs), "_shuffled": shuffled_words(pairs)}
+        ranks = {name: place_ranks(model, said, batch_size, seen) for name, said in of_words.items()}
+        figures |= {f"{prefix}_recall_at_10{name}": float(_recall(found).mean()) for name, found in ranks.items()}
+        if seen is None:
+            figures |= {f"{prefix}_accuracy{name}": float(_accuracy(found).mean()) for name, found in ranks.items()}
+        gain = _recall(ranks[""]) - _recall(ranks["_without"])
+        worth = "words_worth" if seen is None else f"{prefix}_words_worth"
+        low, high = bootstrap_interval(gain, seed)
+        figures |= {worth: float(gain.mean()), f"{worth}_low": low, f"{worth}_high": high}
+    return {**figures, "num_validation_users": float(len(examples.masked))}
+
+
+def without_words(pairs: Sequence[TrainingPair]) -> list[TrainingPair]:
+    """The same pairs of people who say nothing."""
+    return [dataclasses.replace(pair, feedback="") for pair in pairs]
 
 
 def shuffled_words(pairs: Sequence[TrainingPair]) -> list[TrainingPair]:

@@ -43,7 +43,7 @@ QUALITY = (
     Measure(
         ("finetune_constructor", "words_worth"),
         "Worth of words, in histories",
-        "Recall@10 of masked places with a person's own words, minus that with another person's.",
+        "Recall@10 of masked places with a person's own words, minus that without words.",
         "+.3f",
         1,
         ("words_worth_low", "words_worth_high"),

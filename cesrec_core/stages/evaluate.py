@@ -48,7 +48,7 @@ from cesrec_core.stages.training_process import export_dataset
 log = logging.getLogger(__name__)
 
 NAME = "evaluate"
-# What the fine-tuning measured on validation items: recall of masked places with the words, and with other users' words.
+# What the fine-tuning measured on validation items: recall of masked places with the words, without, and with other users'.
 WORDS_ROWS = {
     "masked places inside histories": ("masked_recall_at_10", "words_worth"),
     "the masked place of the held-out item": ("next_place_recall_at_10", "next_place_words_worth"),
@@ -176,14 +176,15 @@ def _worth_of_words(context: RunContext) -> str:
     lines = [
         f"### What the words are worth: recall@10 on validation, {measured['num_validation_users']:.0f} users",
         "",
-        "| places | with the user's words | with another user's | difference [95 % interval] |",
-        "|---|---|---|---|",
+        "| places | with the user's words | without words | with another user's | worth of the words [95 % interval] |",
+        "|---|---|---|---|---|",
     ]
     for label, (recall, worth) in WORDS_ROWS.items():
-        if worth not in measured:
+        if f"{recall}_without" not in measured:  # trained before this was measured
             continue
         difference = f"{measured[worth]:+.3f} [{measured[worth + '_low']:+.3f}, {measured[worth + '_high']:+.3f}]"
-        lines.append(f"| {label} | {measured[recall]:.3f} | {measured[recall + '_shuffled']:.3f} | {difference} |")
+        cells = [f"{measured[recall + name]:.3f}" for name in ("", "_without", "_shuffled")]
+        lines.append(f"| {label} | {' | '.join(cells)} | {difference} |")
     return "\n".join(lines)
 
 

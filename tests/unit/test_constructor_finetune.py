@@ -80,7 +80,13 @@ def test_a_finished_training_leaves_an_artifact_that_loads_and_one_line_of_metri
     result = finetune(world)
     assert result.returncode == 0, result.stderr
     metrics = json.loads(result.stdout.strip().splitlines()[-1])
-    expected = {"masked_recall_at_10", "masked_recall_at_10_shuffled", "words_worth_low", "words_worth_high"}
+    expected = {
+        "masked_recall_at_10",
+        "masked_recall_at_10_without",
+        "masked_recall_at_10_shuffled",
+        "words_worth_low",
+        "words_worth_high",
+    }
     assert expected | {"next_place_recall_at_10", "loss_first", "loss_last"} <= set(metrics)
     assert metrics["words_worth_low"] <= metrics["words_worth"] <= metrics["words_worth_high"]
     manifest = read_manifest(world / "out", "constructor")

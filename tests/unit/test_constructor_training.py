@@ -14,7 +14,7 @@ from cesrec_core.constructor.layout import ITEM, MASK
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures, forbid
 from cesrec_core.constructor.pairs import MASKED, PairSettings, PairSource, TrainingPair
 from cesrec_core.constructor.training import COPIED_PLACES_PER_SEQUENCE, BatchStream, scored_batch
-from cesrec_core.constructor.validation import bootstrap_interval, place_ranks, shuffled_words
+from cesrec_core.constructor.validation import bootstrap_interval, place_ranks, shuffled_words, without_words
 from cesrec_core.errors import ArtifactError, ConfigError
 
 NUM_ITEMS = 8
@@ -195,6 +195,7 @@ def test_a_model_that_has_no_numbers_ranks_everything_last(model: ItemConstructo
 def test_shuffling_gives_everybody_somebody_elses_words() -> None:
     pairs = [pair(words, [1, 2], [1]) for words in "abc"]
     assert [each.feedback for each in shuffled_words(pairs)] == ["b", "c", "a"]
+    assert [each.feedback for each in without_words(pairs)] == ["", "", ""]
 
 
 def test_bootstrap_interval_of_known_values() -> None:
