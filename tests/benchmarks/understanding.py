@@ -27,7 +27,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
-from remarks import readings
+from remarks import READ, UNREAD, readings
 
 from cesrec_core.config import UnderstandFeedbackSection
 from cesrec_core.datasets import read_catalogue_file
@@ -211,13 +211,14 @@ def _own_sentences() -> dict[str, float]:
 
 
 def _remarks(films: Vocabulary) -> dict[str, int]:
-    told = readings(films)
-    print(f"remarks on what was shown: {sum(one.is_right for one in told)} of {len(told)} right, ", end="")
-    print(f"{sum(one.is_worse for one in told)} worse than not understood\n")
-    return {
-        "remarks right": sum(one.is_right for one in told),
-        "remarks read as what they do not say": sum(one.is_worse for one in told),
-    }
+    figures = {}
+    for name, file in (("read", READ), ("unread", UNREAD)):
+        told = readings(films, file)
+        right, worse = sum(one.is_right for one in told), sum(one.is_worse for one in told)
+        print(f"{name} remarks on what was shown: {right} of {len(told)} right, {worse} worse than not understood")
+        figures |= {f"{name} remarks": len(told), f"{name} remarks right": right, f"{name} remarks worse": worse}
+    print()
+    return figures
 
 
 def _titles(vocabulary: Vocabulary) -> dict[str, float]:

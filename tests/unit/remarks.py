@@ -1,4 +1,5 @@
-"""Remarks on what was shown, by somebody who had not written the rules, with what they say: tests/data/remarks.json."""
+"""Remarks on what was shown, by somebody who had not written the rules, with what they say: tests/data/remarks.json, which was
+read while rules were mended, and unread_remarks.json, which nobody who writes rules should read."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,8 @@ from typing import Any, NamedTuple
 from cesrec_core.feedback.understanding import understand
 from cesrec_core.feedback.vocabulary import Vocabulary
 
-FILE = Path(__file__).parents[1] / "data" / "remarks.json"
+DATA = Path(__file__).parents[1] / "data"
+READ, UNREAD = "remarks.json", "unread_remarks.json"
 SIDES = ("wanted", "unwanted")
 
 
@@ -20,10 +22,11 @@ class Reading(NamedTuple):
     is_worse: bool
 
 
-def readings(films: Vocabulary | None = None) -> list[Reading]:
-    """All remarks as rules read them; those about films only with a catalogue of films."""
-    content = json.loads(FILE.read_text(encoding="utf-8"))
-    catalogues = {name: _vocabulary(items) for name, items in content["catalogues"].items()}
+def readings(films: Vocabulary | None = None, file: str = READ) -> list[Reading]:
+    """All remarks of a file as rules read them; those about films only with a catalogue of films."""
+    content = json.loads((DATA / file).read_text(encoding="utf-8"))
+    of_both = json.loads((DATA / READ).read_text(encoding="utf-8"))["catalogues"]
+    catalogues = {name: _vocabulary(items) for name, items in of_both.items()}
     if films is not None:
         catalogues["films"] = films
     return [
