@@ -47,8 +47,8 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
 
     Returns:
         Shares of places whose true item is among the first TOP_K or is the first: with the user's words, with none (`_without`)
-        and with another user's (`_shuffled`), which mislead; and what the words add to recall, compared with none, with its
-        bootstrap interval (95 %, over users). The next place is that of a held-out item; the masked places lie in histories
+        and with another user's (`_shuffled`), which mislead; and what the words add to recall, compared with none and with
+        another user's (`_over_others`), with bootstrap intervals (95 %, over users). The next place is that of a held-out item; the masked places lie in histories
         that training also saw.
     """
     figures: dict[str, float] = {}
@@ -58,10 +58,11 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
         figures |= {f"{prefix}_recall_at_10{name}": float(_recall(found).mean()) for name, found in ranks.items()}
         if seen is None:
             figures |= {f"{prefix}_accuracy{name}": float(_accuracy(found).mean()) for name, found in ranks.items()}
-        gain = _recall(ranks[""]) - _recall(ranks["_without"])
         worth = "words_worth" if seen is None else f"{prefix}_words_worth"
-        low, high = bootstrap_interval(gain, seed)
-        figures |= {worth: float(gain.mean()), f"{worth}_low": low, f"{worth}_high": high}
+        for name, other in ((worth, "_without"), (f"{worth}_over_others", "_shuffled")):
+            gain = _recall(ranks[""]) - _recall(ranks[other])
+            low, high = bootstrap_interval(gain, seed)
+            figures |= {name: float(gain.mean()), f"{name}_low": low, f"{name}_high": high}
     return {**figures, "num_validation_users": float(len(examples.masked))}
 
 

@@ -177,8 +177,11 @@ def test_constructor_learned_and_was_measured(first_night: tuple[World, dict[str
     metrics = summary["metrics"]["finetune_constructor"]
     assert metrics["loss_last"] < metrics["loss_first"]
     # It listens: the same places with somebody else's words are filled worse, beyond chance.
-    assert metrics["words_worth_low"] > 0
-    assert metrics["next_place_words_worth_low"] > 0
+    assert metrics["words_worth_over_others_low"] > 0
+    assert metrics["next_place_words_worth_over_others_low"] > 0
+    assert metrics["next_place_words_worth"] == pytest.approx(
+        metrics["next_place_recall_at_10"] - metrics["next_place_recall_at_10_without"]
+    )
 
 
 def test_metrics_and_runs_tell_of_the_run(first_night: tuple[World, dict[str, Any]]) -> None:
