@@ -48,8 +48,8 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
     Returns:
         Shares of places whose true item is among the first TOP_K or is the first: with the user's words, with none (`_without`)
         and with another user's (`_shuffled`), which mislead; and what the words add to recall, compared with none and with
-        another user's (`_over_others`), with bootstrap intervals (95 %, over users). The next place is that of a held-out item; the masked places lie in histories
-        that training also saw.
+        another user's (`_over_others`), with bootstrap intervals (95 %, over users). The next place is that of a held-out
+        item; the masked places lie in histories that training also saw.
     """
     figures: dict[str, float] = {}
     for prefix, pairs, seen in (("masked", examples.masked, None), ("next_place", examples.next_place, examples.seen)):
