@@ -436,7 +436,7 @@ class Reader:
         return said in ELLIPSES
 
     def _is_missed(self, start: int, end: int) -> bool:
-        """Whether a clause ends in "in ages": what has not been seen for so long is missed."""
+        """Whether a clause has an "in ages": what has not been seen for so long is missed."""
         return any(tuple(self._texts[place : place + 2]) in FOR_LONG for place in range(start, min(end, start + _LOOK_AHEAD)))
 
     def _antecedents(self) -> list[Opinion]:

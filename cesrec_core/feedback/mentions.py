@@ -429,4 +429,4 @@ def _is_liking(words: Sequence[Word], place: int, following: str) -> bool:
 
 
 def _text_at(words: Sequence[Word], place: int) -> str:
-    return words[place].text if place < len(words) else ""
+    return words[place].text if 0 <= place < len(words) else ""

@@ -277,7 +277,7 @@ def _read_manifest(out: Path) -> ExportManifest | None:
     if out == Path(out.anchor):
         raise ConfigError(f"--out {out}: an export replaces its folder as a whole. Name one of its own.")
     for beside in (scratch_of(out), aside_of(out)):
-        if beside.is_file() or (beside.is_dir() and any(beside.iterdir()) and _foreign_in(beside)):
+        if beside.is_file() or (beside.is_dir() and _foreign_in(beside)):
             raise ConfigError(f"--out {out}: {beside} is in the way, and holds no export. Move it, or name another folder.")
     if not out.exists() and aside_of(out).is_dir():
         return _manifest_in(aside_of(out))  # a process was killed between moving the old one aside and the new one in
