@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from cesrec_core import evaluation_sweeps
 from cesrec_core.config import Config
 from cesrec_core.evaluation import TableRow, Variant, Weights
+from cesrec_core.evaluation_rounds import Round
 from cesrec_core.evaluation_sweeps import Sweep, sweep_num_masked, sweep_weight
 from cesrec_core.report.evaluation_figures import differences_figure, rounds_figure, sweep_figure, variants_figure
 from cesrec_core.report.pictures import BAD, GOOD, LINE, ONE
@@ -67,11 +68,16 @@ def test_variants_are_coloured_by_where_their_interval_lies() -> None:
 
 
 def test_differences_that_may_be_accidents_are_grey() -> None:
-    tests = {
+    by_full_ranking = {
         "x against base": PairedTest(Interval(0.02, 0.01, 0.03), 0.001),
         "CESRec + re-rank + next place against base + re-rank + next place": PairedTest(Interval(0.02, -0.01, 0.05), 0.2),
         # The test decides, though the interval leaves out 0.
         "z against base": PairedTest(Interval(-0.06, -0.12, -0.01), 0.109),
+    }
+    # By sampled negatives it is the other way round; the picture is of the measure it names.
+    by_sampling = {name: PairedTest(Interval(-0.5, -0.6, -0.4), 0.001) for name in by_full_ranking}
+    tests = {
+        name: {"full NDCG@10": test, "sampled HR@10": by_sampling[name]} for name, test in by_full_ranking.items()
     }
     picture = differences_figure(tests)
     bars = [line for line in picture.axes[0].lines if line.get_linewidth() == 3]
@@ -85,5 +91,6 @@ def test_sweeps_and_rounds_are_curves() -> None:
     picture = sweep_figure(Sweep("attribute weight", (0.0, 8.0), {"base + re-rank": intervals}, (8.0, "chosen")))
     assert list(picture.axes[0].lines[0].get_ydata()) == [0.1, 0.3]
     assert {"chosen: 8", "base + re-rank"} <= set(words_on(picture))
-    of_rounds = rounds_figure([[row("base", 0.1), row("CESRec", 0.2)], [row("base", 0.1), row("CESRec", 0.25)]])
+    after = [Round([row("base", 0.1), row("CESRec", mean)], {}) for mean in (0.2, 0.25)]
+    of_rounds = rounds_figure(after)
     assert [list(line.get_ydata()) for line in of_rounds.axes[0].lines] == [[0.1, 0.1], [0.2, 0.25]]
