@@ -68,12 +68,11 @@ def load_checkpoint(folder: Path, engine: Any, made_from: str) -> Progress | Non
     if progress is None or not is_readable.item():
         return None
     tag = f"step_{len(progress.losses)}"
+    _check_files(folder / tag, torch.distributed.get_world_size())
     try:
         engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
-    except (OSError, RuntimeError, EOFError, KeyError) as error:
-        raise ArtifactError(
-            f"The checkpoint {folder / tag} is damaged ({error}). Remove {folder} to begin the training anew."
-        ) from None
+    except (OSError, RuntimeError, EOFError, KeyError, AssertionError) as error:
+        raise _damaged(folder / tag, str(error) or type(error).__name__) from None
     with safe_open(_own_file(folder / tag, torch.distributed.get_rank()), framework="pt") as opened:
         # Last, since loading may itself have drawn.
         torch.set_rng_state(opened.get_tensor("cpu_generator"))
@@ -82,11 +81,28 @@ def load_checkpoint(folder: Path, engine: Any, made_from: str) -> Progress | Non
     return progress
 
 
+def _check_files(checkpoint: Path, num_processes: int) -> None:
+    """DeepSpeed goes on with fresh moments where those of the optimizer are missing, and tells nobody."""
+    if not any(checkpoint.glob("*model_states.pt")):
+        raise _damaged(checkpoint, "the weights are missing")
+    if (num_found := len(list(checkpoint.glob("*optim_states.pt")))) < num_processes:
+        raise _damaged(checkpoint, f"{num_found} of {num_processes} files of the optimizer are there")
+
+
+def _damaged(checkpoint: Path, why: str) -> ArtifactError:
+    return ArtifactError(
+        f"The checkpoint {checkpoint} is damaged ({why}). Remove {checkpoint.parent} to begin the training anew."
+    )
+
+
 def _read_own(folder: Path, made_from: str) -> Progress | None:
     latest = folder / LATEST
     if not latest.is_file():
         return None
-    file = _own_file(folder / latest.read_text(encoding="utf-8").strip(), torch.distributed.get_rank())
+    if not (tag := latest.read_text(encoding="utf-8").strip()):
+        log.warning("%s is empty: training begins anew", latest)
+        return None
+    file = _own_file(folder / tag, torch.distributed.get_rank())
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}

@@ -87,8 +87,8 @@ def next_place_scores(model: ItemConstructor, requests: Sequence[ConstructionReq
     """Score every item for the place after the history; `masked_positions` are not used.
 
     Returns:
-        float32 [len(requests), N] on the CPU, log-probabilities over the allowed items; -inf for the others. Items of the
-        history are not removed: that is the ranking's business.
+        float32 [len(requests), N] on the CPU, log-probabilities over the allowed items; -inf for the others, which is all
+        where nothing is allowed. Items of the history are not removed: that is the ranking's business.
     """
     scores = torch.empty(len(requests), model.num_items)
     was_training = model.training
@@ -101,7 +101,8 @@ def next_place_scores(model: ItemConstructor, requests: Sequence[ConstructionReq
             allowed = requests[index].allowed
             if allowed is not None:
                 logit = logit.masked_fill(~torch.from_numpy(allowed), float("-inf"))
-            scores[index] = torch.log_softmax(logit, -1)
+            # Of nothing but -inf, a softmax is NaN, which any ranking would take for a score.
+            scores[index] = logit if (logit == float("-inf")).all() else torch.log_softmax(logit, -1)
     model.train(was_training)
     return scores
 

@@ -164,6 +164,13 @@ def test_next_place_scores_are_a_distribution_over_exactly_the_allowed_items(mod
     assert (probabilities[0] > 0).all()
 
 
+def test_where_nothing_is_allowed_no_item_has_a_score(model: ItemConstructor) -> None:
+    nothing = ConstructionRequest(np.array([1, 2, 3]), (), "red", np.zeros(NUM_ITEMS, dtype=bool))
+    of_nothing, of_another = next_place_scores(model, [nothing, requests()[0]])
+    assert (of_nothing == float("-inf")).all()
+    assert torch.allclose(of_another, next_place_scores(model, requests()[:1])[0], atol=1e-5)
+
+
 def test_next_place_scores_do_not_depend_on_the_batch(model: ItemConstructor) -> None:
     alone = torch.cat([next_place_scores(model, [request]) for request in requests()])
     together = next_place_scores(model, requests(), batch_size=4)

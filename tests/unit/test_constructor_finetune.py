@@ -114,16 +114,21 @@ def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
-def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(world: Path) -> None:
-    values = {"num_steps": 60, "checkpoint_every_steps": 7}
-    assert finetune(world, **values).returncode == 0
-    (world / "out").rename(world / "whole")
+def killed(world: Path, **values: object) -> None:
+    """Train until a checkpoint is whole, and stop as a crash would."""
     command, environment = finetune_command(world, **values)
     running = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (world / "out.checkpoint" / "latest").is_file() and running.poll() is None:
         time.sleep(0.005)
     running.kill()
     assert running.wait() == -signal.SIGKILL
+
+
+def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(world: Path) -> None:
+    values = {"num_steps": 60, "checkpoint_every_steps": 7}
+    assert finetune(world, **values).returncode == 0
+    (world / "out").rename(world / "whole")
+    killed(world, **values)
     resumed = finetune(world, **values)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after step" in resumed.stderr
@@ -143,6 +148,26 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(world: Path) -> None
     result = finetune(world)
     assert result.returncode == 0, result.stderr
     assert "of other data or settings: training begins anew" in result.stderr
+
+
+@pytest.mark.parametrize("states", ["model_states", "optim_states"])
+def test_a_checkpoint_that_lacks_files_is_refused_by_name(world: Path, states: str) -> None:
+    killed(world, num_steps=60, checkpoint_every_steps=7)
+    (checkpoint,) = (world / "out.checkpoint").glob("step_*")
+    for file in checkpoint.glob(f"*{states}.pt"):
+        file.unlink()
+    result = finetune(world, num_steps=60, checkpoint_every_steps=7)
+    assert result.returncode == 1
+    assert f"The checkpoint {checkpoint} is damaged (" in result.stderr
+    assert f"Remove {world / 'out.checkpoint'} to begin the training anew." in result.stderr
+
+
+def test_a_checkpoint_whose_name_was_never_written_is_not_gone_on_from(world: Path) -> None:
+    (world / "out.checkpoint").mkdir()
+    (world / "out.checkpoint" / "latest").touch()
+    result = finetune(world)
+    assert result.returncode == 0, result.stderr
+    assert "latest is empty: training begins anew" in result.stderr
 
 
 @pytest.mark.parametrize("stage", ["zero2", "zero3"])

@@ -113,6 +113,15 @@ def test_near_misses_lack_the_attribute_of_what_they_replace(monkeypatch: pytest
     assert {drawn.drawer._draw_corruption(0, rng) for _ in range(60)} == {1, 2, 3}
 
 
+def test_half_of_what_is_put_in_is_a_near_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cesrec_core.constructor.pairs._NUM_NEIGHBOURS", 4)
+    drawer, rng = source().drawer, np.random.default_rng(0)
+    by_popularity = np.isin(drawer._draw_popular(4000, rng), [1, 2, 3]).mean()
+    assert by_popularity < 0.5
+    near = np.isin([drawer._draw_corruption(0, rng) for _ in range(4000)], [1, 2, 3]).mean()
+    assert near == pytest.approx(0.5 + 0.5 * by_popularity, abs=0.04)
+
+
 def test_popular_items_are_drawn_as_often_as_they_are_used() -> None:
     drawn = PairSource.over([np.array([0, 0, 0, 5])], TITLES, ATTRIBUTES, np.eye(NUM_ITEMS), PairSettings(8))
     codes = drawn.drawer._draw_popular(4000, np.random.default_rng(0))
