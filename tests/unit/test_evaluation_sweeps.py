@@ -76,9 +76,7 @@ def test_differences_that_may_be_accidents_are_grey() -> None:
     }
     # By sampled negatives it is the other way round; the picture is of the measure it names.
     by_sampling = {name: PairedTest(Interval(-0.5, -0.6, -0.4), 0.001) for name in by_full_ranking}
-    tests = {
-        name: {"full NDCG@10": test, "sampled HR@10": by_sampling[name]} for name, test in by_full_ranking.items()
-    }
+    tests = {name: {"full NDCG@10": test, "sampled HR@10": by_sampling[name]} for name, test in by_full_ranking.items()}
     picture = differences_figure(tests)
     bars = [line for line in picture.axes[0].lines if line.get_linewidth() == 3]
     assert [to_hex(line.get_color()) for line in bars] == [GOOD, LINE, LINE]
