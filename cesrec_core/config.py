@@ -80,6 +80,17 @@ class WarehouseSection(Section):
     path: str = "warehouse"
     schema_name: TableName | None = None
 
+    @field_validator("path")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        # With one slash, as Path writes it, it is a URI, too.
+        if ":/" in value:
+            raise ValueError(
+                "a URI, but shards and artifacts are ordinary files. Name a folder that every node sees, such as a mounted "
+                "volume; tables themselves may lie in a catalog (warehouse.schema_name)"
+            )
+        return value
+
 
 class SparkSection(Section):
     master: str | None = None

@@ -84,13 +84,13 @@ class Warehouse:
         Tables of an earlier version get the nullable columns that have come since; their old rows hold null there.
         """
         for table in TABLES.values():
-            if self.exists(table):
-                self._add_new_columns(table)
-            else:
-                self.create(table)
+            self.create(table)
 
     def create(self, table: Table) -> None:
-        """Create the table, unless it is there."""
+        """Create the table; one of an earlier version gets the columns that have come since."""
+        if self.exists(table):
+            self._add_new_columns(table)
+            return
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
         if self.schema_name is None:
             builder = builder.location(str(self.path / "tables" / table.name))

@@ -40,7 +40,8 @@ def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
     runs = warehouse.read(RUNS).orderBy(F.col(c.STARTED_AT).desc(), c.RUN_ID).select(c.RUN_ID).collect()
     kept = {row[c.RUN_ID] for row in runs[: section.keep_runs]} | {latest_published(warehouse)}
     dropped = [row[c.RUN_ID] for row in runs if row[c.RUN_ID] not in kept]
-    for table in TABLES.values():
+    # A version before this one may have made the warehouse, and fewer tables.
+    for table in filter(warehouse.exists, TABLES.values()):
         if table.is_per_run and dropped:
             quoted = ", ".join(f"'{run_id}'" for run_id in dropped)
             warehouse.delete_where(table, f"{c.RUN_ID} IN ({quoted})")

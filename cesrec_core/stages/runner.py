@@ -100,13 +100,8 @@ def check_warehouse_folder(path: Path) -> None:
     """Refuse a folder that the run could not write to, before any work is done.
 
     Raises:
-        ConfigError: it is a URI, a part of the path is a file, or this user may not write there.
+        ConfigError: a part of the path is a file, or this user may not write there.
     """
-    if ":/" in str(path):
-        raise ConfigError(
-            "warehouse.path is a URI, but shards and artifacts are ordinary files. Name a folder that every node sees, such as "
-            "a mounted volume; tables themselves may lie in a catalog (warehouse.schema_name)."
-        )
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise ConfigError(f"warehouse.path is {path}, but {existing} is a file. Name a folder.")

@@ -245,12 +245,6 @@ def test_an_unknown_argument() -> None:
     assert "--frobnicate" in json.loads(done.stdout.splitlines()[-1])["error"]
 
 
-def test_a_warehouse_at_a_uri(world: World) -> None:
-    error = refusal(world, "warehouse.path=s3://bucket/warehouse")
-    assert error.exit_code == 2
-    assert "warehouse.path is a URI" in str(error)
-
-
 def test_a_job_as_people_start_it(world: World) -> None:
     """Results on standard output, the rest on standard error, though spark-submit's launcher gives a job one pipe for both."""
     spark_submit = Path(sys.executable).parent / "spark-submit"

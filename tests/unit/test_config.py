@@ -94,6 +94,8 @@ def test_set_overrides_with_yaml_values(tmp_path: Path) -> None:
         ("recommend.top_k.x=3", "is a value, not a section"),
         ("run.run_date=tomorrow", r"run\.run_date is 'tomorrow'"),
         ("warehouse.schema_name=text.`/etc/hostname`", r"warehouse\.schema_name"),
+        ("warehouse.path=s3://bucket/warehouse", r"warehouse\.path is 's3://bucket/warehouse', .* a URI, but shards"),
+        ("warehouse.path=/dbfs:/warehouse", "a URI"),
         ("mask_outliers.max_history_items=50", "could not see some of the masked places"),
         ("simulate_feedback.num_users=5", "leave_one_out"),
         ("train_recommender.num_heads=3", r"train_recommender: embedding_dim is 64, which 3 heads .* make it a multiple of 3"),
