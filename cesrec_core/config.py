@@ -308,6 +308,7 @@ class SimulateFeedbackSection(Section):
 class UnderstandFeedbackSection(Section):
     model_path: str = ""
     max_utterance_characters: Count = 1000
+    min_synonym_similarity: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.38
     window_days: Days = 30
     max_rounds: Annotated[int, Field(ge=1, le=3)] = 3
 

@@ -69,7 +69,8 @@ def config_values(folder: Path) -> dict[str, Any]:
         "ray": {"num_actors": 1, "object_store_mib": 100, "rows_per_shard": 40},
         "train_recommender": {"embedding_dim": 16, "max_history_items": 20, "batch_size": 16, "max_epochs": 30},
         "embed_items": {"model_path": str(folder / "models" / "encoder"), "max_tokens": 48},
-        "understand_feedback": {"model_path": str(folder / "models" / "encoder")},
+        # To an encoder of random weights, any word may be like any other.
+        "understand_feedback": {"model_path": str(folder / "models" / "encoder"), "min_synonym_similarity": None},
         "train_adapter": {"max_epochs": 60, "hidden_width": 16, "batch_size": 8},
         "finetune_constructor": {
             "model_path": str(folder / "models" / "language"),

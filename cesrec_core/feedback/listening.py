@@ -25,7 +25,10 @@ def check_sentence_model(section: UnderstandFeedbackSection) -> None:
 
 def listener_id(section: UnderstandFeedbackSection, vocabulary: Vocabulary) -> str:
     """Everything that the reading depends on besides the words: rules, catalogue, sentence model, and head."""
-    return model_id(vocabulary, _sentences_id(section) if section.model_path else "")
+    if not section.model_path:
+        return model_id(vocabulary)
+    nearest = "" if section.min_synonym_similarity is None else f"-near{section.min_synonym_similarity:g}"
+    return model_id(vocabulary, f"{_sentences_id(section)}{nearest}")
 
 
 def open_listener(
@@ -45,7 +48,7 @@ def open_listener(
         head = Head.fit(extractor.embed)
         if file is not None:
             head.save(file)
-    return Listener(vocabulary, extractor.embed, head, section.max_utterance_characters)
+    return Listener(vocabulary, extractor.embed, head, section.max_utterance_characters, section.min_synonym_similarity)
 
 
 def _extractor_section(section: UnderstandFeedbackSection) -> EmbedItemsSection:

@@ -62,6 +62,8 @@ _BEFORE_LIKENESS = _REFERENCE_NOUNS | word_set("something anything more much thi
 _SMALL_IN_TITLES = word_set("of the and in a an to on at for from with not")
 
 _EXACT, _BY_REFERENCE, _PARTIAL = 1.0, 0.9, 0.8
+# Evidence of an attribute by other words for it.
+BY_MEANING = 0.6
 # A part of a recommended title counts from this share of its content words on.
 _MIN_SHARE_OF_TITLE = 0.5
 _MIN_LETTERS_OF_PART = 4
@@ -132,7 +134,10 @@ def _attribute(words: Sequence[Word], place: int, vocabulary: Vocabulary) -> Men
     found, end = vocabulary.attributes_at(words, place)
     if found and words[end - 1].is_capitalised and _YEAR.fullmatch(_text_at(words, end)):
         return None  # the end of a title that the catalogue does not have, followed by its year
-    return Mention(place, end, attributes=found) if found else None
+    if found:
+        return Mention(place, end, attributes=found)
+    found, end = vocabulary.synonym_at(words, place)
+    return Mention(place, end, attributes=found, evidence=BY_MEANING) if found else None
 
 
 def _foreign_titles(words: Sequence[Word]) -> dict[int, int]:

@@ -2,9 +2,9 @@
 
 Three steps: find what is spoken of (titles, ordinals, pronouns, attributes), walk through the clauses while keeping track of
 whether they approve or reject, then settle every mention. Plain rules, so that the same words always mean the same and a new
-catalogue needs no training. What people are doing when they say so (`intents`) is told by a `Listener`, which has a model of
-sentences; by rules alone it is told worse. The cost is linear in the utterance, which is cut first, and does not depend on the
-catalogue.
+catalogue needs no training. A `Listener` has a model of sentences as well. It tells what people are doing when they say so
+(`intents`), which rules alone tell worse, and which attributes are meant by words that the catalogue lacks. The cost is linear
+in the utterance, which is cut first, and does not depend on the catalogue.
 """
 
 import html
@@ -18,11 +18,12 @@ import numpy as np
 from cesrec_core.feedback.clarity import contradicted
 from cesrec_core.feedback.clauses import BARE_REJECTION, DISMISSAL, Opinion, Reader
 from cesrec_core.feedback.intents import ACCEPT, CRITIQUE_ADD, CRITIQUE_COMPARE, INQUIRY, OTHER, REJECT, is_actionable
-from cesrec_core.feedback.mentions import find_mentions
+from cesrec_core.feedback.mentions import BY_MEANING, Mention, find_mentions
 from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
+from cesrec_core.feedback.synonyms import Synonyms, unknown_terms
 from cesrec_core.feedback.vocabulary import Vocabulary, Word, without_contractions, words_of
 
-PARSER_VERSION = "rules-6"
+PARSER_VERSION = "rules-7"
 
 _EXPLICIT = 0.9
 _IMPLIED = 0.6
@@ -85,7 +86,7 @@ def understand(utterance: str, recommended_item_ids: Sequence[str], vocabulary: 
         recommended_item_ids: what they react to, best first; "the second one" is counted here.
         max_characters: longer utterances are cut.
     """
-    return _read(utterance, recommended_item_ids, vocabulary, max_characters)[0]
+    return _read(utterance, recommended_item_ids, vocabulary, max_characters).signals
 
 
 class RuleListener:
@@ -106,13 +107,17 @@ class Listener:
 
     Args:
         embed: texts to vectors, float32 [N, H], of the model that `head` was fitted with.
+        min_similarity: of words that the catalogue lacks to the attribute that they stand for, by cosine; None: to none.
     """
 
-    def __init__(self, vocabulary: Vocabulary, embed: Embed, head: Head, max_characters: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, embed: Embed, head: Head, max_characters: int, min_similarity: float | None = None
+    ) -> None:
         self.vocabulary = vocabulary
         self.embed = embed
         self.head = head
         self.max_characters = max_characters
+        self.synonyms = None if min_similarity is None else Synonyms(vocabulary.spelled_attributes(), embed, min_similarity)
 
     def read(self, utterances: Sequence[str], recommended: Sequence[Sequence[str]], shown: Shown = ()) -> list[Signals]:
         """What each utterance means; see `understand`.
@@ -126,14 +131,42 @@ class Listener:
             _read(utterance, item_ids, vocabulary, self.max_characters)
             for utterance, item_ids, vocabulary in zip(utterances, recommended, vocabularies, strict=True)
         ]
-        probabilities = self._probabilities([said for _, said in read])
+        meant = read
+        if self.synonyms is not None:
+            meant = self._read_by_meaning(self.synonyms, read, utterances, recommended, vocabularies)
+        probabilities = self._probabilities([reading.spoken for reading in read])
         result = []
-        for (signals, said), item_ids in zip(read, recommended, strict=True):
+        for reading, by_meaning, item_ids in zip(read, meant, recommended, strict=True):
+            # What is only likely to be meant is no evidence of what somebody is doing when they say so.
+            signals, said = reading.signals, reading.spoken
             of_sentences = np.stack([probabilities[sentence] for sentence in said.sentences])
             evidence = _evidence_of_change(signals, item_ids)
             of_whole, names_unwanted = probabilities[said.whole], bool(signals.unwanted_attributes)
             intents = (REJECT,) if said.is_bare_rejection else intents_of(of_sentences, of_whole, evidence, names_unwanted)
-            result.append(replace(signals, intents=intents))
+            result.append(replace(by_meaning.signals, intents=intents))
+        return result
+
+    def _read_by_meaning(
+        self,
+        synonyms: Synonyms,
+        read: Sequence["_Reading"],
+        utterances: Sequence[str],
+        recommended: Sequence[Sequence[str]],
+        vocabularies: Sequence[Vocabulary],
+    ) -> list["_Reading"]:
+        """Once more what names no attribute of the catalogue, with those that other words are near to in meaning.
+
+        It counts where somebody says outright that they want it or do not: "something scary", but not "we were scared".
+        """
+        terms = [unknown_terms(reading.words, reading.mentions) if not reading.names_attributes else [] for reading in read]
+        known = synonyms.of(term for of_one in terms for term in of_one)
+        result = []
+        for reading, of_one, utterance, item_ids, vocabulary in zip(
+            read, terms, utterances, recommended, vocabularies, strict=True
+        ):
+            meant = {term: known[term] for term in of_one if term in known}
+            again = _read(utterance, item_ids, vocabulary.with_synonyms(meant), self.max_characters) if meant else reading
+            result.append(again if again.names_attributes else reading)
         return result
 
     def _probabilities(self, spoken_texts: Iterable[Spoken]) -> dict[str, np.ndarray]:
@@ -151,14 +184,35 @@ def _evidence_of_change(signals: Signals, recommended: Sequence[str]) -> float:
     return _OF_WHAT_IS_TURNED_DOWN * turned_down + _OF_WHAT_IS_ASKED_FOR * bool(signals.wanted_attributes)
 
 
-def _read(utterance: str, recommended: Sequence[str], vocabulary: Vocabulary, max_characters: int) -> tuple[Signals, Spoken]:
+@dataclass(frozen=True)
+class _Reading:
+    """What an utterance means, and what that was read from."""
+
+    signals: Signals
+    spoken: Spoken
+    words: Sequence[Word]
+    mentions: Sequence[Mention]
+    names_attributes: bool
+
+
+def _read(utterance: str, recommended: Sequence[str], vocabulary: Vocabulary, max_characters: int) -> _Reading:
     text = plain_text(utterance[:max_characters])
     words = words_of(text)
     mentions = find_mentions(words, recommended, vocabulary)
-    reader = Reader(words, {mention.start: mention for mention in mentions}, recommended)
+    opinions = Reader(words, {mention.start: mention for mention in mentions}, recommended).read()
+    for opinion in opinions:
+        if opinion.mention.evidence == BY_MEANING and not opinion.is_explicit:
+            opinion.polarity = 0
     shown = frozenset(recommended)
     is_bare = bool(BARE_REJECTION.fullmatch(" ".join(word.text for word in words)))
-    return _signals(reader.read(), words, shown), replace(spoken(text, words, mentions, shown), is_bare_rejection=is_bare)
+    return _Reading(
+        _signals(opinions, words, shown),
+        replace(spoken(text, words, mentions, shown), is_bare_rejection=is_bare),
+        words,
+        mentions,
+        names_attributes=any(mention.attributes for mention in mentions if mention.evidence != BY_MEANING)
+        or any(opinion.polarity for opinion in opinions if opinion.mention.evidence == BY_MEANING),
+    )
 
 
 def plain_text(utterance: str) -> str:

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections import ChainMap, Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cesrec_core.feedback.spelling import without_a_letter
 
@@ -144,6 +144,7 @@ class Vocabulary:
         names_by_word: content word → names of two words or more that have it, where these are few.
         names_by_letters: name of a single word, whole and without each letter → such names.
         fingerprint: changes with any of it.
+        synonyms: words that the catalogue does not have → the attributes that they stand for in one utterance.
     """
 
     attributes: Mapping[str, tuple[str, ...]]
@@ -158,6 +159,7 @@ class Vocabulary:
     names_by_word: dict[str, tuple[str, ...]]
     names_by_letters: dict[str, tuple[str, ...]]
     fingerprint: str
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_items(cls, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Iterable[str]]) -> "Vocabulary":
@@ -205,6 +207,22 @@ class Vocabulary:
         """The same with titles that the catalogue does not have, by ids of their own; they count where recommended."""
         years = {key: year.group(1) for key, title in titles.items() if (year := _YEAR.search(title))}
         return replace(self, titles=ChainMap(dict(titles), self.titles), years=ChainMap(years, self.years))  # type: ignore[arg-type]
+
+    def with_synonyms(self, synonyms: Mapping[str, str]) -> "Vocabulary":
+        """The same, with attributes by words that stand for them."""
+        return replace(self, synonyms={words: (attribute,) for words, attribute in synonyms.items()})
+
+    def spelled_attributes(self) -> set[str]:
+        """All attributes, as the catalogue spells them."""
+        named = {attribute for found in self.attributes.values() for attribute in found}
+        return named | {attribute for found in self.abbreviations.values() for attribute, _ in found}
+
+    def synonym_at(self, words: Sequence[Word], start: int) -> tuple[tuple[str, ...], int]:
+        """The attributes that the words from `start` stand for, and the place after them; ((), start) for none."""
+        for end in range(min(start + MAX_ATTRIBUTE_WORDS, len(words)), start, -1) if self.synonyms else ():
+            if found := self.synonyms.get(" ".join(word.text for word in words[start:end]), ()):
+                return found, end
+        return (), start
 
     def names_misspelt_as(self, word: str) -> set[str]:
         """Names of a single word that may be meant by `word`; those a letter away are among them."""

@@ -110,15 +110,15 @@ def _export(warehouse: Warehouse, since: str | None, formats: tuple[str, ...], o
                 "jobs/nightly_refresh.py, which makes them again, or publish another by jobs/roll_back.py. Nothing was changed."
             )
         has_table = warehouse.exists(SERVED_RECOMMENDATIONS)
+        is_served = has_table and warehouse.run_held(SERVED_RECOMMENDATIONS) == run_id
+        if is_served and before is not None and _is_this(before, run_id, since, formats, str(content), out):
+            log.info("%s holds this export already. Nothing to do.", out)
+            done = {"run_id": run_id, "since_run_id": before.since_run_id, "out": str(out)}
+            return {**done, "status": "nothing_to_do", "counts": before.counts}
         served = warehouse.versions_holding(SERVED_RECOMMENDATIONS) if has_table else {}
         old = _lists_before(warehouse, rows, run_id, since, before, served)
         wanted = ExportManifest(run_id, old.run_id, formats, {}, content=str(content))
         where = {"run_id": run_id, "since_run_id": old.run_id, "out": str(out)}
-        is_served = has_table and warehouse.run_held(SERVED_RECOMMENDATIONS) == run_id
-        is_same = before is not None and dataclasses.replace(before, counts={}, files={}) == wanted
-        if is_served and before is not None and is_same and _files_in(out) == before.files:
-            log.info("%s holds this export already. Nothing to do.", out)
-            return {**where, "status": "nothing_to_do", "counts": before.counts}
         _check_place(out)
         warehouse.create(SERVED_RECOMMENDATIONS)
         # Also where the table holds this run already: its rows may have been made again, and what is the same is not written.
@@ -130,6 +130,13 @@ def _export(warehouse: Warehouse, since: str | None, formats: tuple[str, ...], o
             changes.unpersist()
     finally:
         now.unpersist()
+
+
+def _is_this(export: ExportManifest, run_id: str, since: str | None, formats: tuple[str, ...], content: str, out: Path) -> bool:
+    """Whether an export that is there is the one asked for; also where the rows of the run that it starts from are gone."""
+    is_since = since in (None, export.since_run_id)
+    is_same = (export.run_id, export.formats, export.content) == (run_id, formats, content)
+    return is_since and is_same and _files_in(out) == export.files
 
 
 @dataclass(frozen=True)

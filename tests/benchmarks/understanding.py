@@ -7,8 +7,8 @@ FILE.jsonl has one utterance a line: dialogue_id, utterance, recommended_titles,
 fitted on it. One half of the dialogues was read while rules and prototypes were written, the other half was not: both are
 reported. Where scikit-learn is installed, tf-idf with logistic regression is fitted on four fifths of the dialogues and tested
 on the rest, in turn; it sees the labels that ours does not. Then the sentences of our own in tests/data, those about films
-against the titles of --items, and every fifth of these titles as people write them. Intervals: 95 %, bootstrap over dialogues.
-Prints tables, and one JSON object on the last line.
+against the titles of --items, by the same path and by rules alone, and every fifth of these titles as people write them.
+Intervals: 95 %, bootstrap over dialogues. Prints tables, and one JSON object on the last line.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import importlib.util
 import json
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,13 +28,13 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 
-from remarks import READ, UNREAD, readings
+from remarks import READ, UNREAD, Understand, by_rules, readings
 
 from cesrec_core.config import UnderstandFeedbackSection
 from cesrec_core.datasets import read_catalogue_file
 from cesrec_core.feedback.intents import ACCEPT, CRITIQUES, REJECT, is_actionable
 from cesrec_core.feedback.listening import open_listener
-from cesrec_core.feedback.understanding import understand
+from cesrec_core.feedback.understanding import Signals, understand
 from cesrec_core.feedback.vocabulary import Vocabulary
 
 DATA = Path(__file__).parents[1] / "data"
@@ -84,7 +85,13 @@ def main() -> int:
         result["tf-idf"] = _report("tf-idf + logistic regression, fitted", truth, guess, dialogues, {"all": is_read | True})
     else:
         print("scikit-learn is not installed: nothing to compare with\n")
-    result["own sentences"] = _own_sentences() | _remarks(vocabulary) | _titles(vocabulary)
+    with tempfile.TemporaryDirectory() as cache:
+        ways = {"sentence model": _by_listener(options.model, options.device, Path(cache)), "rules alone": by_rules}
+        result["own sentences"] = {
+            name: _own_sentences(name, way) | _synonyms(name, way) | _remarks(name, way, vocabulary)
+            for name, way in ways.items()
+        }
+    result["own sentences"]["titles"] = _titles(vocabulary)
     print(json.dumps(result))
     return 0
 
@@ -194,29 +201,71 @@ def _tf_idf(utterances: Sequence[str], truth: Flags, dialogues: np.ndarray) -> F
     return guess
 
 
-def _own_sentences() -> dict[str, float]:
+def _by_listener(model: str, device: str, cache: Path) -> Understand:
+    """One utterance at a time, as a listener of each vocabulary reads it."""
+    section = UnderstandFeedbackSection(model_path=model)
+    listeners: dict[str, Any] = {}
+
+    def by_listener(said: str, shown: Sequence[str], vocabulary: Vocabulary) -> Signals:
+        if vocabulary.fingerprint not in listeners:
+            listeners[vocabulary.fingerprint] = open_listener(section, vocabulary, device, cache)
+        foreign = {item_id: vocabulary.titles[item_id] for item_id in shown if item_id in vocabulary.titles}
+        (signals,) = listeners[vocabulary.fingerprint].read([said], [shown], [foreign])
+        return signals  # type: ignore[no-any-return]
+
+    return by_listener
+
+
+def _own_sentences(name: str, way: Understand) -> dict[str, float]:
     negations = json.loads((DATA / "negations.json").read_text())
     critiques = json.loads((DATA / "critiques.json").read_text())
-    of_critiques = sorted({genre for _, wanted, unwanted in critiques for genre in (*wanted, *unwanted)})
+    vocabularies = {shop: _of_attributes(attributes) for shop, attributes in negations["catalogues"].items()}
+    of_critiques = _of_attributes(sorted({genre for _, wanted, unwanted in critiques for genre in (*wanted, *unwanted)}))
     right = [
-        _is_right(utterance, wanted, unwanted, negations["catalogues"][name])
-        for name, utterance, wanted, unwanted in negations["sentences"]
+        _is_right(way, said, wanted, unwanted, vocabularies[shop]) for shop, said, wanted, unwanted in negations["sentences"]
     ]
-    of_50 = [_is_right(*critique, of_critiques) for critique in critiques]
-    print(f"negation set: {sum(right)} of {len(right)} right; genres of critiques: {sum(of_50)} of {len(of_50)} right\n")
+    of_50 = [_is_right(way, *critique, of_critiques) for critique in critiques]
+    print(f"{name}: negation set {sum(right)} of {len(right)} right; genres of critiques {sum(of_50)} of {len(of_50)} right")
     return {
         "negations right, share": round(sum(right) / len(right), 4),
         "critiques right, share": round(sum(of_50) / len(of_50), 4),
     }
 
 
-def _remarks(films: Vocabulary) -> dict[str, int]:
+def _synonyms(name: str, way: Understand) -> dict[str, int]:
+    """Sentences that name no attribute of their catalogue: half of them mean one, and half mean none.
+
+    Right: something on each side that should have it, and nothing else; one of several is enough.
+    """
+    content = json.loads((DATA / "synonyms.json").read_text(encoding="utf-8"))
+    vocabularies = {shop: _of_attributes(attributes) for shop, attributes in content["catalogues"].items()}
+    counts = dict.fromkeys(("meant", "right", "wrong", "nothing meant", "read all the same"), 0)
+    for sentence in content["sentences"]:
+        signals = way(sentence["said"], ("0",), vocabularies[sentence["catalogue"]])
+        read = [set(signals.wanted_attributes), set(signals.unwanted_attributes)]
+        meant = [set(sentence["wanted"]), set(sentence["unwanted"])]
+        is_wrong = any(found - expected for found, expected in zip(read, meant, strict=True))
+        is_whole = all(bool(found) == bool(expected) for found, expected in zip(read, meant, strict=True))
+        for key, holds in {
+            "meant": any(meant),
+            "right": any(meant) and is_whole and not is_wrong,
+            "wrong": any(meant) and is_wrong,
+            "nothing meant": not any(meant),
+            "read all the same": not any(meant) and is_wrong,
+        }.items():
+            counts[key] += holds
+    told = ", ".join(f"{count} {key}" for key, count in counts.items())
+    print(f"{name}: sentences in other words: {told}")
+    return {f"other words, {key}": count for key, count in counts.items()}
+
+
+def _remarks(name: str, way: Understand, films: Vocabulary) -> dict[str, int]:
     figures = {}
-    for name, file in (("read", READ), ("unread", UNREAD)):
-        told = readings(films, file)
+    for which, file in (("read", READ), ("unread", UNREAD)):
+        told = readings(films, file, way)
         right, worse = sum(one.is_right for one in told), sum(one.is_worse for one in told)
-        print(f"{name} remarks on what was shown: {right} of {len(told)} right, {worse} worse than not understood")
-        figures |= {f"{name} remarks": len(told), f"{name} remarks right": right, f"{name} remarks worse": worse}
+        print(f"{name}: {which} remarks on what was shown: {right} of {len(told)} right, {worse} worse than not understood")
+        figures |= {f"{which} remarks": len(told), f"{which} remarks right": right, f"{which} remarks worse": worse}
     print()
     return figures
 
@@ -245,10 +294,13 @@ def _as_people_say(title: str) -> str:
     return re.sub(r"^(.*), (The|A|An)$", r"\2 \1", bare)
 
 
-def _is_right(utterance: str, wanted: list[str], unwanted: list[str], attributes: list[str]) -> bool:
+def _of_attributes(attributes: Sequence[str]) -> Vocabulary:
     ids = [str(number) for number in range(len(attributes))]
-    vocabulary = Vocabulary.from_items(ids, [f"Qx{number} zork" for number in ids], [[name] for name in attributes])
-    signals = understand(utterance, ("0", "1"), vocabulary, 1000)
+    return Vocabulary.from_items(ids, [f"Qx{number} zork" for number in ids], [[name] for name in attributes])
+
+
+def _is_right(way: Understand, said: str, wanted: list[str], unwanted: list[str], vocabulary: Vocabulary) -> bool:
+    signals = way(said, ("0", "1"), vocabulary)
     return (set(signals.wanted_attributes), set(signals.unwanted_attributes)) == (set(wanted), set(unwanted))
 
 

@@ -297,12 +297,14 @@ def test_the_change_feed_of_what_is_served_tells_what_changed(
         *((f"person-0{n}", f"update_{which}") for n in (2, 3) for which in ("preimage", "postimage")),
     }
 
-    # Since the run itself nothing changed, and where VACUUM has taken the feed as well, nobody knows.
-    counts = export_recommendations(warehouse, second, ["parquet"], out)["counts"]
+    # Since the run itself nothing changed, and where VACUUM has taken the feed as well, nobody knows. What was written stands.
+    counts = export_recommendations(warehouse, second, ["parquet"], tmp_path / "itself")["counts"]
     assert [counts[change] for change in ("added", "changed", "rescored", "removed")] == [0, 0, 0, 0]
     shutil.rmtree(world.warehouse_path / "tables" / "served_recommendations" / "_change_data")
     with pytest.raises(ConfigError, match=f"--since {first}: no recommendations of such a run"):
         export_recommendations(warehouse, first, ["parquet"], out)
+    told = export_recommendations(warehouse, None, ["jsonl"], out)
+    assert (told["status"], told["since_run_id"]) == ("nothing_to_do", first)
 
 
 def test_the_table_is_moved_whatever_a_folder_holds(two_runs: tuple[World, str, str], tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 read while rules were mended, and unread_remarks.json, which nobody who writes rules should read."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cesrec_core.feedback.understanding import understand
+from cesrec_core.feedback.understanding import Signals, understand
 from cesrec_core.feedback.vocabulary import Vocabulary
 
 DATA = Path(__file__).parents[1] / "data"
@@ -22,15 +22,25 @@ class Reading(NamedTuple):
     is_worse: bool
 
 
-def readings(films: Vocabulary | None = None, file: str = READ) -> list[Reading]:
-    """All remarks of a file as rules read them; those about films only with a catalogue of films."""
+# Of an utterance and the items that were shown, in a vocabulary: what it means.
+Understand = Callable[[str, Sequence[str], Vocabulary], Signals]
+
+
+def by_rules(said: str, shown: Sequence[str], vocabulary: Vocabulary) -> Signals:
+    return understand(said, shown, vocabulary, 1000)
+
+
+def readings(films: Vocabulary | None = None, file: str = READ, understanding: Understand = by_rules) -> list[Reading]:
+    """All remarks of a file as they are understood; those about films only with a catalogue of films."""
     content = json.loads((DATA / file).read_text(encoding="utf-8"))
     of_both = json.loads((DATA / READ).read_text(encoding="utf-8"))["catalogues"]
     catalogues = {name: _vocabulary(items) for name, items in of_both.items()}
     if films is not None:
         catalogues["films"] = films
     return [
-        _read(remark, catalogues[remark["catalogue"]]) for remark in content["remarks"] if remark["catalogue"] in catalogues
+        _read(remark, catalogues[remark["catalogue"]], understanding)
+        for remark in content["remarks"]
+        if remark["catalogue"] in catalogues
     ]
 
 
@@ -42,10 +52,10 @@ def _vocabulary(items: Sequence[Mapping[str, Any]]) -> Vocabulary:
     )
 
 
-def _read(remark: Mapping[str, Any], vocabulary: Vocabulary) -> Reading:
+def _read(remark: Mapping[str, Any], vocabulary: Vocabulary, understanding: Understand) -> Reading:
     shown = [(vocabulary.items_titled(title) or (f"\0{number}",))[0] for number, title in enumerate(remark["shown"])]
     foreign = {item: title for item, title in zip(shown, remark["shown"], strict=True) if item not in vocabulary.titles}
-    signals = understand(remark["said"], shown, vocabulary.with_titles(foreign), 1000)
+    signals = understanding(remark["said"], shown, vocabulary.with_titles(foreign))
     is_right, is_worse = True, False
     for side in SIDES:
         titles = {vocabulary.titles[item] for item in getattr(signals, f"{side}_item_ids") if item in vocabulary.titles}
