@@ -52,6 +52,12 @@ _COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nin
 _THE = re.compile(r"^the\b|,\s*the\b", re.IGNORECASE)
 _SEQUEL = re.compile(r"\d|i{2,3}|iv|vi{0,3}|ix")
 _YEAR = re.compile(r"(19|20)\d{2}")
+# "That actor is great" says little of what was shown, and "this week was long" nothing.
+_OF_OTHERS = word_set(
+    "time times day days night nights week weekend month year years way kind kinds sort sorts type types genre genres part "
+    "parts half halves hour hours minute minutes season seasons episode episodes scene scenes chapter chapters act acts level "
+    "levels actor actors actress director author writer guy guys man woman person people one ones shop store brand series"
+)
 # Behind these, as behind an attribute, "that" begins what is said of them and stands for nothing that was shown.
 _ANTECEDENTS = _REFERENCE_NOUNS | word_set("something anything nothing everything those stuff thing things")
 _HAD = word_set("loved liked hated enjoyed adored disliked despised watched rewatched saw finished")
@@ -384,9 +390,10 @@ def _ordinal(words: Sequence[Word], place: int, recommended: Sequence[str]) -> M
         count = _NUMBERS[following]
         first = max(len(recommended) - count, 0) if text == "last" else _ORDINALS.get(text, 0)
         return _chosen(place, place + 2, recommended, first, first + count)
-    if following not in _REFERENCE_NOUNS and following not in _STATEMENT_VERBS and not (has_article and is_alone):
+    has_noun = not is_alone and _is_noun_of_shown(words, place + 1)
+    if not has_noun and following not in _STATEMENT_VERBS and not (has_article and is_alone):
         return None
-    end = place + 2 if following in _REFERENCE_NOUNS else place + 1
+    end = place + 2 if has_noun else place + 1
     index = len(recommended) - 1 if text in _FROM_THE_END else _ORDINALS[text]
     return _chosen(place, end, recommended, index, index + 1)
 
@@ -409,7 +416,8 @@ def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spok
     ends = words[place].after in (".", "?", ",") or place + 1 >= len(words)
     if ends and text in ("it", "that") and _is_idle(words, place):
         return None
-    has_noun = (following in _REFERENCE_NOUNS or (text in _PLURAL and following in _NUMBERS)) and not ends
+    has_noun = _is_noun_of_shown(words, place + 1) or (text in _PLURAL and following in _NUMBERS)
+    has_noun = has_noun and not ends
     stands = ends or following in _AFTER_PRONOUN or (text == "it" and _is_liking(words, place, following))
     end = place + 2 if has_noun else place + 1
     if text in _PLURAL and (has_noun or stands or text == "them" or (text, following) == ("both", "of")):
@@ -419,6 +427,24 @@ def _pronoun(words: Sequence[Word], place: int, recommended: Sequence[str], spok
         item_ids = tuple(known) if len(known) == 1 else ()
         return Mention(place, end, item_ids=item_ids, evidence=_BY_REFERENCE, is_pronoun=True) if item_ids else None
     return None
+
+
+def _is_noun_of_shown(words: Sequence[Word], place: int) -> bool:
+    """Whether what was shown is called so: by a word for a product, or by whatever has something said of it.
+
+    "That kit is", "I hate that kit"; `place` is that of the noun.
+    """
+    text = _text_at(words, place)
+    if text in _REFERENCE_NOUNS or not text.isalpha():
+        return text in _REFERENCE_NOUNS
+    is_subject = _text_at(words, place + 1) in _STATEMENT_VERBS and not words[place].after
+    ends = words[place].after in (".", "?", ",") or place + 1 == len(words)
+    verb = place - 2 if words[place - 2].text != "the" else place - 3
+    is_object = ends and verb >= 0 and cue_at([words[verb].text], 0)[0] in (Cue.LIKE, Cue.DISLIKE)
+    if is_subject and words[place - 1].text == "that" and place > 1 and not words[place - 2].after:
+        is_subject = words[place - 2].text in FUNCTION_WORDS | CONTRASTS  # "a robot that talks would be"
+    has_content = text not in FUNCTION_WORDS | ASPECTS | _OF_OTHERS | _STATEMENT_VERBS
+    return (is_subject or is_object) and has_content and cue_at([text], 0)[0] is None
 
 
 def _is_idle(words: Sequence[Word], place: int) -> bool:

@@ -461,6 +461,15 @@ def test_what_is_only_hinted_at_is_trusted_less(utterance: str, confidence: floa
         ("one that looks different please", ("toys",), set(), set()),
         ("I want a comedy that is short", ("toys",), set(), set()),
         ("I think that is great", ("toys",), {"toys"}, set()),
+        # What was shown by whatever a shop's people call it.
+        ("I hate this kit", ("toys",), set(), {"toys"}),
+        ("these puppets are boring", ("toys", "it"), set(), {"toys", "it"}),
+        ("I love those dolls!", ("toys", "it"), {"toys", "it"}, set()),
+        ("the second kit looks great", ("toys", "it"), {"it"}, set()),
+        ("the first kit is great, the second is boring", ("toys", "it"), {"toys"}, {"it"}),
+        ("I liked the second half", ("toys", "it"), set(), set()),
+        ("a kit that talks would be great", ("toys",), set(), set()),
+        ("I don't like that actor", ("toys",), set(), set()),
     ],
 )
 def test_items(utterance: str, recommended: tuple[str, ...], wanted: set[str], unwanted: set[str]) -> None:
