@@ -124,11 +124,11 @@ class AdapterFit:
 
     Attributes:
         model: the Adapter.
-        metrics: `best_epoch`, `hidden_width`, `learning_rate`, `num_training_items`; `held_out_mse`, on the scale of the
-            collaborative vectors; `held_out_normalised_mse`, divided by the variance of the held-out collaborative vectors,
-            so that 1 is what their mean would score; the two again over validation items; `all_normalised_mse` over all;
-            `held_out_median_rank_share` and `held_out_neighbour_rank_share`, see `alignment_metrics`; `is_alignment_weak`,
-            1 where the validation error is above one of the limits of the settings.
+        metrics: `best_epoch`, `hidden_width`, `learning_rate`; `num_training_items`, `num_held_out_items`; `held_out_mse`,
+            on the scale of the collaborative vectors; `held_out_normalised_mse`, divided by the variance of the held-out
+            collaborative vectors, so that 1 is what their mean would score; the two again over validation items;
+            `all_normalised_mse` over all; `held_out_median_rank_share` and `held_out_neighbour_rank_share`, see
+            `alignment_metrics`; `is_alignment_weak`, 1 where the validation error is above one of the limits of the settings.
         losses: training loss per epoch, divided by the variance.
         validation_losses: the same of the items that early stopping watches.
     """
@@ -259,6 +259,7 @@ def fit_adapter(
         "hidden_width": float(model.hidden_width),
         "learning_rate": settings.learning_rate,
         "num_training_items": float(len(training)),
+        "num_held_out_items": float(len(parts.held_out)),
         **_measure(model, semantic, collaborative, parts),
     }
     metrics["is_alignment_weak"] = float(is_weak(metrics["validation_mse"], metrics["validation_normalised_mse"], settings))

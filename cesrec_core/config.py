@@ -360,7 +360,7 @@ class AuditSection(Section):
     min_ndcg_over_popularity: Weight = 1.0
     max_users_without_recommendations_share: Share = 0.01
     min_aligned_coverage_share: Share = 0.9
-    max_alignment_error: Annotated[float, Field(gt=0)] = 1.0
+    max_alignment_error: Annotated[float, Field(gt=0)] = 0.99
     max_alignment_rank_share: Share = 0.5
     max_norm_change: Annotated[float, Field(ge=0)] = 0.1
     max_users_masked_share_change: Share = 0.05

@@ -163,7 +163,8 @@ def _refuse_missing_weights(missing: Iterable[str], section: EmbedItemsSection) 
 
 def refuse_long_instruction(tokenizer: Any, section: EmbedItemsSection) -> None:
     """Raises ConfigError where the instruction leaves no token to the text, so that all items would get one vector."""
-    frame = len(tokenizer(section.instruction)["input_ids"])
+    # As `tokenise` reads it: written out, one of the model's own tokens is many.
+    frame = len(tokenizer(section.instruction, split_special_tokens=True)["input_ids"])
     if frame >= section.max_tokens:
         raise ConfigError(
             f"embed_items.max_tokens is {section.max_tokens}, and embed_items.instruction with the model's own tokens takes "

@@ -276,7 +276,7 @@ def _has_company(
 
     The median knows the larger of two tastes alone, and would give up items of the smaller one. They have company: another item
     of the history whose similarity to them is at least `close`, [B, 1], or one that stands out, too, and is nearer to them than
-    the core.
+    the core. An item that somebody had twice is no company to itself.
     """
     result = np.zeros_like(stands_out)
     users = np.flatnonzero(stands_out.any(axis=1))
@@ -294,7 +294,7 @@ def _has_company(
     # [users, those that stand out, all items of the history in that order]
     near = likeness.round(decimals=SIMILARITY_DECIMALS).numpy()
     near[~np.repeat(has_vector[:, None], near.shape[1], axis=1)] = -np.inf
-    near[:, np.arange(near.shape[1]), np.arange(near.shape[1])] = -np.inf
+    near[items[:, : near.shape[1], None] == items[:, None, :]] = -np.inf
     has_company = near.max(axis=2) >= close[users]
     near[~np.repeat((np.arange(near.shape[2]) < num_out)[:, None], near.shape[1], axis=1)] = -np.inf
     has_company |= near.max(axis=2) > np.take_along_axis(similarities[users], places, axis=1)

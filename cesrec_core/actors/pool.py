@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class _SetupError(Exception):
 
 
 class _ShardActor:
-    def __init__(self, worker: Worker, num_threads: int) -> None:
+    def __init__(self, worker: Worker, num_threads: int, mark: str) -> None:
         # Of numeric libraries, and of tokenizers, which would take all cores of the machine for each actor.
         for variable in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
             os.environ.setdefault(variable, str(num_threads))
@@ -76,6 +77,7 @@ class _ShardActor:
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(num_threads)
         self.worker = worker
+        self.mark = mark
         self.is_set_up = False
 
     def run(self, source: str, target: str) -> int:
@@ -84,7 +86,7 @@ class _ShardActor:
         num_before = counted_tokens()
         answer = self.worker.process(pq.read_table(source))
         told = {**(answer.schema.metadata or {}), TOKENS: str(counted_tokens() - num_before)}
-        _write_whole(answer.replace_schema_metadata(told), Path(target))
+        _write_whole(answer.replace_schema_metadata(told), Path(target), self.mark)
         return int(answer.num_rows)
 
     def set_up(self) -> None:
@@ -114,8 +116,8 @@ def map_shards(
 ) -> MapReport:
     """Run `worker` over every Parquet file of `source`, writing one file of the same name into `target`.
 
-    Files already in `target` are kept: a killed stage resumes at the shard it was on. A file that cannot be read, as a
-    machine that lost its power may leave one, is made again.
+    Files already in `target` are kept: a killed stage resumes at the shard it was on. A file that cannot be read whole, as
+    a machine that lost its power may leave one, is made again.
 
     Args:
         on_progress: called with the number of input rows of each shard as it is done.
@@ -123,12 +125,15 @@ def map_shards(
             that it fails on stand alone; so many of them are laid aside (`refused_rows`), and all others are answered.
 
     Raises:
-        StageError: a shard failed `section.max_attempts_per_shard` times, a worker could not be set up, a disk is full, or
-            more rows would have to be laid aside. What was done stays done.
+        StageError: a shard failed `section.max_attempts_per_shard` times, as often in a row as actors times that no worker
+            could be set up, a shard of `source` or a disk cannot be read or written, or more rows would have to be laid
+            aside. What was done stays done.
     """
     target.mkdir(parents=True, exist_ok=True)
     shards = sorted(source.glob("*.parquet"))
-    rows = {shard: pq.read_metadata(shard).num_rows for shard in shards}
+    rows = {shard: _num_rows(shard) for shard in shards}
+    for file in (*target.glob("*.parquet"), *target.glob(f"{HALVES}/*.parquet")):
+        _drop_if_damaged(file)
     parts = [part for shard in shards for part in _parts(shard, target)]
     open_parts = [part for part in parts if not (_is_answered(part, target) or _refused(part, target).exists())]
     pending, is_open = deque(open_parts), set(open_parts)
@@ -149,8 +154,8 @@ def map_shards(
 
 
 def drop_damaged(target: Path) -> list[Path]:
-    """The answers in a folder that `map_shards` wrote to; those that cannot be read are removed."""
-    return [answer for answer in sorted(target.glob("*.parquet")) if _is_answered(answer, target)]
+    """The answers in a folder that `map_shards` wrote to; those that cannot be read whole are removed."""
+    return [answer for answer in sorted(target.glob("*.parquet")) if not _drop_if_damaged(answer)]
 
 
 def refused_rows(target: Path) -> pa.Table | None:
@@ -177,25 +182,41 @@ def _refused(shard: Path, target: Path) -> Path:
     return target / REFUSED / shard.name
 
 
+def _num_rows(shard: Path) -> int:
+    try:
+        return int(pq.read_metadata(shard).num_rows)
+    except (pa.ArrowException, OSError):
+        raise StageError(f"{shard} cannot be read. Remove {shard.parent} and start the job again.") from None
+
+
 def _is_answered(shard: Path, target: Path) -> bool:
     answer = target / shard.name
+    return answer.exists() and not _drop_if_damaged(answer, is_whole=False)
+
+
+def _drop_if_damaged(file: Path, is_whole: bool = True) -> bool:
+    """Remove a file that cannot be read, so that it is made again; `is_whole`: all of it, and not its end alone."""
     try:
-        pq.read_metadata(answer)
-    except FileNotFoundError:
-        return False
-    except (pa.ArrowInvalid, OSError):
-        log.warning("%s is damaged and made again", answer)
-        answer.unlink()
-        return False
-    return True
+        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+            for _ in opened.iter_batches() if is_whole else ():
+                pass
+    except (pa.ArrowException, OSError):
+        log.warning("%s is damaged and made again", file)
+        file.unlink(missing_ok=True)
+        return True
+    return False
 
 
-def _write_whole(table: pa.Table, file: Path) -> None:
-    """All of the file or none of it. The rename is what marks a shard done; Spark does not read names with a dot in front."""
-    scratch = file.with_name(f".{file.name}.unfinished")
+def _write_whole(table: pa.Table, file: Path, mark: str = "") -> None:
+    """All of the file or none of it. The rename is what marks a shard done; Spark does not read names with a dot in front.
+
+    Args:
+        mark: of this map: on a cluster a worker that outlived its driver may be writing the same shard.
+    """
+    scratch = file.with_name(f".{file.name}.{mark}unfinished")
     try:
         with scratch.open("wb") as opened:
-            pq.write_table(table, opened)
+            pq.write_table(table, opened, write_page_checksum=True)
             # Before the rename, which may otherwise outlive the content where a machine goes down.
             opened.flush()
             os.fsync(opened.fileno())
@@ -272,6 +293,9 @@ class _Pool:
         self.worker = ray.put(worker)
         self.num_threads = max(1, int(section.num_cpus_per_actor))
         self.actor_class = ray.remote(num_cpus=section.num_cpus_per_actor, num_gpus=section.num_gpus_per_actor)(_ShardActor)
+        # In a row, over all actors: what cannot start for one shard will not start for the next.
+        self.num_failed_starts = 0
+        self.mark = f"{uuid.uuid4().hex}."
 
     def run(self, pending: deque[Path], on_done: Callable[[Path], None]) -> int:
         attempts: dict[Path, int] = {}
@@ -312,6 +336,7 @@ class _Pool:
                         time.sleep(min(2.0 ** attempts[shard], 30.0) / 10)
                         idle.append(self._new_actor())
                 else:
+                    self.num_failed_starts = 0
                     on_done(shard)
                 # Actors without work make room for those that still wait for a place on the cluster with a shard in hand.
                 while idle and not pending:
@@ -335,7 +360,7 @@ class _Pool:
         log.warning("ray.num_gpus_per_actor is %g, and Ray has %g GPUs: workers wait until it has more", wanted, present)
 
     def _new_actor(self) -> _Member:
-        handle: Any = self.actor_class.remote(self.worker, self.num_threads)
+        handle: Any = self.actor_class.remote(self.worker, self.num_threads, self.mark)
         return _Member(handle, handle.set_up.remote())
 
     def _after_failure(self, shard: Path, attempt: int, error: RayError, was_ready: bool) -> list[Path]:
@@ -356,6 +381,12 @@ class _Pool:
             ) from error
         kind = _kind(cause) if cause is not None else type(error).__name__
         log.warning("Shard %s failed with %s, attempt %d of %d", shard.name, kind, attempt, self.section.max_attempts_per_shard)
+        self.num_failed_starts = 0 if was_ready else self.num_failed_starts + 1
+        if self.num_failed_starts >= self.section.max_attempts_per_shard * self.section.num_actors:
+            raise StageError(
+                f"No worker could be set up, {self.num_failed_starts} times in a row, last with {kind}. Shards done so far are "
+                "kept: mend the cause and start the job again."
+            ) from error
         # A worker that is not there, and files that cannot be read, are no fault of some row.
         is_about_rows = was_ready and not isinstance(cause, _SetupError | OSError)
         if is_about_rows and self.halving.is_open_to(shard):

@@ -1,14 +1,19 @@
 """Parquet shards: how Spark hands one version of a frame to other processes, and takes their answer back."""
 
+import logging
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.errors import StageError
 from cesrec_core.schemas import Table
+
+log = logging.getLogger(__name__)
 
 # Written by Spark last: a folder with it is complete.
 SUCCESS = "_SUCCESS"
@@ -23,11 +28,22 @@ def number_of_shards(num_rows: int, rows_per_shard: int, num_workers: int) -> in
     return max(1, for_all, -(-num_rows // rows_per_shard))
 
 
-def export_shards(frame: DataFrame, folder: Path, key: str, rows_per_shard: int, num_workers: int = 1) -> int:
+def export_shards(
+    frame: DataFrame, folder: Path, key: str, rows_per_shard: int, num_workers: int = 1, answers: Path | None = None
+) -> int:
     """Write `frame` as Parquet files, each sorted by `key`; returns the number of rows. See `number_of_shards`.
 
-    A folder that is complete is left as it is, so that a resumed run works on the very shards it began with.
+    Args:
+        answers: a folder with what workers made of them.
+
+    A folder that is complete is left as it is, so that a resumed run works on the very shards it began with. One that cannot
+    be read any more, as a machine that lost its power may leave it, is written again, and answers to it are dropped.
     """
+    if (folder / SUCCESS).exists() and not all(map(_is_readable, folder.glob("*.parquet"))):
+        log.warning("%s is damaged and written again", folder)
+        for outdated in (folder, answers):
+            if outdated is not None:
+                shutil.rmtree(outdated, ignore_errors=True)
     if not (folder / SUCCESS).exists():
         shutil.rmtree(folder, ignore_errors=True)
         num_shards = number_of_shards(frame.count(), rows_per_shard, num_workers)
@@ -35,6 +51,14 @@ def export_shards(frame: DataFrame, folder: Path, key: str, rows_per_shard: int,
         sharded = frame.repartition(num_shards, F.col(key)) if num_shards > 1 else frame.coalesce(1)
         sharded.sortWithinPartitions(key).write.parquet(str(folder))
     return frame.sparkSession.read.schema(frame.schema).parquet(str(folder)).count()
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        pq.read_metadata(file)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
 
 
 def import_shards(spark: SparkSession, folder: Path, table: Table) -> DataFrame:

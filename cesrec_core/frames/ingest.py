@@ -61,6 +61,11 @@ REASONS: dict[str, tuple[str, ...]] = {
 _FIRST_MILLISECONDS = 1e11
 _END_OF_MILLISECONDS = 2.5e14
 _CONTROL_CHARACTERS = r"\p{Cc}|\p{Cf}|\p{Co}|\p{Cs}"
+# Of text: the two that join letters and pictures, or keep them apart, are part of what is written.
+_WITHOUT_MEANING = r"[\p{Cc}\p{Cf}\p{Co}\p{Cs}&&[^\u200C\u200D]]"
+# With (?U) of all scripts: the no-break space, the ideographic one, separators of lines and paragraphs.
+_SPACE = r"(?U)\s+"
+_VISIBLE = r"[\p{L}\p{N}\p{P}\p{S}]"
 _NUMBER_OF_ITEM = "number_of_item"
 
 
@@ -211,9 +216,9 @@ def _trimmed(name: str) -> Column:
 
 
 def _cleaned(text: Column) -> Column:
-    """One line without control characters; NULL where nothing is left."""
-    spaced = F.regexp_replace(F.regexp_replace(text, r"\s+", " "), _CONTROL_CHARACTERS, "")
-    return F.nullif(F.trim(spaced), F.lit(""))
+    """One line without control characters; NULL where nothing is left that can be seen."""
+    spaced = F.trim(F.regexp_replace(F.regexp_replace(text, _SPACE, " "), _WITHOUT_MEANING, ""))
+    return F.when(F.regexp_like(spaced, F.lit(_VISIBLE)), spaced)
 
 
 def _cleaned_attributes() -> Column:

@@ -45,6 +45,7 @@ def run(context: RunContext) -> StageResult:
         **_of_recommendations(context, histories, recommendations),
         **_of_rewrites(context, histories),
         **_of_recommender(context),
+        **_of_adapter(context),
         **vector_health(CatalogueFeatures.load(export_features(context))),
         **_of_masks(context),
     }
@@ -129,6 +130,19 @@ LIMITS = (
         False,
         "the median item is found behind {} of the others by its aligned vector",
     ),
+    Limit(
+        "held_out_alignment_error",
+        "audit.max_alignment_error",
+        False,
+        "of items that the Adapter has not seen, the error is {} times the variance of the recommender's vectors",
+        ".2f",
+    ),
+    Limit(
+        "held_out_median_rank_share",
+        "audit.max_alignment_rank_share",
+        False,
+        "the median item that the Adapter has not seen is found behind {} of the others by its aligned vector",
+    ),
     Limit("semantic_norm_change", "audit.max_norm_change", False, f"the length of semantic vectors moved by {{}} {SINCE}"),
     Limit("aligned_norm_change", "audit.max_norm_change", False, f"the length of aligned vectors moved by {{}} {SINCE}"),
     Limit(
@@ -141,6 +155,8 @@ LIMITS = (
 )
 # In front of what is recorded where it was meant to change: no limit has such a name.
 UNGATED = "ungated_"
+# Of fewer held-out items an Adapter that has learned something may look like chance.
+MIN_HELD_OUT_ITEMS = 50
 # Of fewer users a share of masks that stayed says little.
 MIN_COMPARED_USERS = 100
 
@@ -198,6 +214,17 @@ def _of_recommender(context: RunContext) -> dict[str, float]:
     popularity = trained["popularity_ndcg_at_10"]
     ratio = trained["validation_ndcg_at_10"] / popularity if popularity > 0 else float("inf")
     return {"ndcg_over_popularity": min(ratio, 1e9)}
+
+
+def _of_adapter(context: RunContext) -> dict[str, float]:
+    """Of the items that it learned from, any Adapter is better than chance."""
+    trained = context.artifact("adapter")[1].metrics
+    if trained.get("num_held_out_items", 0.0) < MIN_HELD_OUT_ITEMS:
+        return {}
+    return {
+        "held_out_alignment_error": trained["held_out_normalised_mse"],
+        "held_out_median_rank_share": trained["held_out_median_rank_share"],
+    }
 
 
 def _of_masks(context: RunContext) -> dict[str, float]:

@@ -42,7 +42,7 @@ def map_frame(
     folder = context.stage_path(stage)
     section = context.config.ray
     section = section if num_actors is None else section.model_copy(update={"num_actors": num_actors})
-    num_rows = export_shards(frame, folder / "in", key, section.rows_per_shard, section.num_actors)
+    num_rows = export_shards(frame, folder / "in", key, section.rows_per_shard, section.num_actors, folder / "out")
     if num_rows == 0:
         return None
     context.ray.start()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -122,6 +123,17 @@ class CountsSetups(Double):
     def setup(self) -> None:
         super().setup()
         (self.folder / f"setup-{ray.get_runtime_context().get_actor_id()}").touch(exist_ok=False)
+
+
+class CountsFailedSetups(Double):
+    """Leaves a file for each attempt to set it up, none of which works."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def setup(self) -> None:
+        (self.folder / f"setup-{uuid.uuid4().hex}").touch()
+        raise OSError("no model in /models")
 
 
 class TellsThreads(Double):
@@ -255,21 +267,53 @@ def test_halving_ends_where_more_than_a_few_rows_fail(tmp_path: Path, target: Pa
 def test_a_worker_that_cannot_be_set_up_is_no_reason_to_lay_rows_aside(
     source: Path, target: Path, worker: Double, kind: str
 ) -> None:
-    with pytest.raises(StageError, match=rf"part-\d\.parquet failed 2 times, last with {kind}\."):
+    with pytest.raises(StageError, match=rf"No worker could be set up, 2 times in a row, last with {kind}\."):
         map_shards(source, target, worker, section(num_actors=1), max_refused_rows=10)
     assert refused_rows(target) is None
 
 
-def test_a_full_disk_is_named_and_what_is_done_stays_done(source: Path, target: Path) -> None:
+def test_workers_that_cannot_be_set_up_are_not_started_for_every_shard(tmp_path: Path, target: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(30):
+        pq.write_table(pa.table({"number": [number]}), folder / f"part-{number:02d}.parquet")
+    with pytest.raises(StageError, match="No worker could be set up, 4 times in a row"):
+        map_shards(folder, target, CountsFailedSetups(tmp_path), section(num_actors=2))
+    # Two may be starting while the last failure is told.
+    assert 4 <= len(list(tmp_path.glob("setup-*"))) <= 6
+
+
+def test_a_full_disk_is_named_and_what_is_done_stays_done(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The device's kernel driver says `no space` to whoever writes there."""
     target.mkdir()
-    (target / ".part-2.parquet.unfinished").symlink_to("/dev/full")
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=0))
+    (target / f".part-2.parquet.{'0' * 32}.unfinished").symlink_to("/dev/full")
     with pytest.raises(StageError, match=r"no room for the answer to part-2\.parquet .*No space left on device.*make room"):
         map_shards(source, target, Double(), section(num_actors=1), max_refused_rows=10)
     assert not [path for path in target.iterdir() if path.name.startswith(".part")]
     assert numbers(target) == DOUBLED[:8]
+    monkeypatch.undo()
     map_shards(source, target, Double(), section(num_actors=1))
     assert numbers(target) == DOUBLED
+
+
+def test_an_answer_that_is_damaged_inside_is_made_again(source: Path, target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    map_shards(source, target, Double(), section())
+    answer = target / "part-0.parquet"
+    whole = answer.read_bytes()
+    # A single bit of a value, which stands in the dictionary right before the first page: footer and headers are whole.
+    place = pq.read_metadata(answer).row_group(0).column(0).data_page_offset - 4
+    answer.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    report = map_shards(source, target, Double(), section())
+    assert report.num_reused == 2
+    assert f"{answer} is damaged and made again" in caplog.text
+    assert numbers(target) == DOUBLED
+
+
+def test_a_damaged_shard_to_work_on_is_named(source: Path, target: Path) -> None:
+    (source / "part-1.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StageError, match=rf"part-1\.parquet cannot be read\. Remove {source} and start the job again"):
+        map_shards(source, target, Double(), section())
 
 
 def test_a_damaged_answer_is_made_again(source: Path, target: Path) -> None:
@@ -359,7 +403,7 @@ def test_a_key_that_setting_up_did_not_find_is_not_told() -> None:
 )
 def test_a_worker_that_cannot_be_set_up_says_why(source: Path, target: Path, message: str, told: str) -> None:
     """It has read nobody's words yet, and the type alone helps nobody."""
-    with pytest.raises(StageError, match=f"failed 2 times, last with {told}"):
+    with pytest.raises(StageError, match=f"2 times in a row, last with {told}"):
         map_shards(source, target, NeverReady(message), section(num_actors=1))
 
 

@@ -146,6 +146,24 @@ def test_items_are_cleaned_and_described(spark: SparkSession) -> None:
     assert clean.count() + refused.count() == raw.count()
 
 
+@pytest.mark.parametrize(
+    ("title", "cleaned"),
+    [
+        ("\u00a0Heat\u00a0", "Heat"),
+        ("one\u2028two\u2029three\u3000four\x85five", "one two three four five"),
+        ("mother \U0001f469\u200d\U0001f467 and child", "mother \U0001f469\u200d\U0001f467 and child"),
+        ("\u202eright to left\u202c", "right to left"),
+        *((nothing, None) for nothing in ("\u00a0", "\u3000", "\u2028", "\ufe0f", "\u200d", "\u200b \u200c")),
+        ("?!", "?!"),
+        ("千と千尋の神隠し", "千と千尋の神隠し"),
+    ],
+)
+def test_titles_of_all_scripts_are_one_line(spark: SparkSession, title: str, cleaned: str | None) -> None:
+    clean, refused = clean_items(items_with(spark, [("1", title, [], None)]), IngestSection())
+    assert [row["title"] for row in clean.collect()] == ([] if cleaned is None else [cleaned])
+    assert reasons(refused) == ({"missing_title": 1} if cleaned is None else {})
+
+
 def test_item_text_by_a_template(spark: SparkSession) -> None:
     rows = [("1", "Alien", ["Horror", "Sci-Fi"], "In space."), ("2", "Bare", [], None)]
     section = IngestSection(item_text=["A film of {attributes}", "called {title}!", "{description}"])

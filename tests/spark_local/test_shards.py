@@ -42,6 +42,18 @@ def test_a_finished_export_is_kept_and_an_unfinished_one_is_not(spark: SparkSess
     assert sum(len(shard) for shard in shards(folder)) == 9
 
 
+def test_a_damaged_export_is_written_again_and_its_answers_go(spark: SparkSession, tmp_path: Path) -> None:
+    folder, answers = tmp_path / "in", tmp_path / "out"
+    export_shards(frame_of(spark, 5), folder, "user_id", 20, 1, answers)
+    answers.mkdir()
+    (answers / "part-0.parquet").touch()
+    assert export_shards(frame_of(spark, 9), folder, "user_id", 20, 1, answers) == 5
+    (shard,) = folder.glob("*.parquet")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert export_shards(frame_of(spark, 9), folder, "user_id", 20, 1, answers) == 9
+    assert not answers.exists()
+
+
 def test_no_rows(spark: SparkSession, tmp_path: Path) -> None:
     assert export_shards(frame_of(spark, 0), tmp_path / "in", "user_id", 20) == 0
 

@@ -2,11 +2,15 @@ import ast
 import dataclasses
 import inspect
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tiny_features import tiny_features
 
+from cesrec_core.adapter import fit_adapter
 from cesrec_core.config import Config
 from cesrec_core.drift import changes, relative_change, vector_health
 from cesrec_core.stages import audit
@@ -37,6 +41,24 @@ def test_a_catalogue_that_nobody_knows_has_no_alignment() -> None:
     health = vector_health(dataclasses.replace(features, has_collaborative=np.zeros(8, bool)))
     assert not [name for name in health if name.startswith("alignment")]
     assert health["collaborative_coverage_share"] == 0.0
+
+
+def complaints_about(semantic: torch.Tensor, collaborative: torch.Tensor) -> list[str]:
+    """What an audit says of an Adapter between these vectors, a tenth of them held out, beside what it says of any run."""
+    fit = fit_adapter(semantic, collaborative, Config().train_adapter.model_copy(update={"check_after_epochs": 1000}), seed=1)
+    context: Any = SimpleNamespace(artifact=lambda kind: (None, SimpleNamespace(metrics=fit.metrics)))
+    measured = audit._of_adapter(context)
+    return [limit.name for limit in LIMITS if limit.complaint(measured, Config())]
+
+
+def test_an_adapter_that_has_learned_nothing_is_not_published() -> None:
+    """Of the items that it learned from, it knows some by heart; of 60 that it has not seen, none."""
+    generator = torch.Generator().manual_seed(0)
+    semantic, noise = (torch.randn(600, width, generator=generator) for width in (24, 8))
+    assert "held_out_alignment_error" in complaints_about(semantic, noise)
+    assert complaints_about(semantic, semantic[:, :8]) == []
+    # Of few held-out items, nothing can be told.
+    assert complaints_about(semantic[:300], noise[:300]) == []
 
 
 @pytest.mark.parametrize(("now", "before", "change"), [(1.1, 1.0, 0.1), (0.5, 1.0, 0.5), (0.0, 0.0, 0.0), (0.1, 0.0, 1.0)])

@@ -196,6 +196,9 @@ def test_lengths_that_do_not_fit_are_refused(folder: Path) -> None:
         Extractor(section(folder, instruction="A toy for children of all ages, with a box: ", max_tokens=4), "cpu")
     with pytest.raises(ConfigError, match="the model reads"):
         Extractor(section(folder, max_tokens=1_000_000), "cpu")
+    # Three tokens as the model's own, and far more as they are read.
+    with pytest.raises(ConfigError, match="nothing of an item would be read"):
+        Extractor(section(folder, instruction="[SEP]" * 3, max_tokens=8), "cpu")
 
 
 @pytest.mark.parametrize(

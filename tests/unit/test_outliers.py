@@ -204,6 +204,13 @@ def test_deviations_by_hand() -> None:
     assert [reason.is_masked for reason in explained] == [False, False, False, False, True]
 
 
+def test_a_stray_that_somebody_had_twice_is_one_still() -> None:
+    vectors = around(0, 5, -5, 10, -10, 3, -3, 120)
+    once, twice = np.arange(8), np.array([*range(8), 7])
+    found = find_outliers(histories(once, twice), vectors, OutlierRule(2, 3, 100, min_deviations=3.5))
+    assert [one.positions.tolist() for one in found] == [[7], [7, 8]]
+
+
 def test_random_masks_have_the_same_size_as_the_rule_gives() -> None:
     random = OutlierRule(num_masked=2, min_kept_items=3, max_history_items=50, random_seed=1)
     users = [np.full(length, EAST) for length in (1, 4, 5, 200)]
