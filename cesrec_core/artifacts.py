@@ -103,6 +103,8 @@ def check_replaceable(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file. Name a folder for the artifact.")
+    if folder.absolute() == folder.absolute().parent:
+        raise ConfigError(f"{folder} is no folder that an artifact could replace. Name one of its own.")
     for place in (folder, aside_of(folder)):
         if place.is_dir() and any(place.iterdir()) and not (_is_of_artifact(place) and _is_artifact(place)):
             raise ConfigError(

@@ -107,19 +107,23 @@ def read_dataset(folder: Path) -> Dataset:
     Raises:
         InputDataError: a file is missing, empty or damaged, an id is null, a timestamp is no moment, a position no number, or
             an interaction names an item that items.parquet lacks.
-        SchemaError: a column is missing.
+        SchemaError: a column is missing, or both of `timestamp` and `position`.
     """
     catalogue = read_catalogue(folder)
     path = folder / "interactions.parquet"
     table = _read(path, required=(c.USER_ID, c.ITEM_ID), optional=("timestamp", POSITION))
+    if not {"timestamp", POSITION}.intersection(table.column_names):
+        raise SchemaError(
+            f"{path} has neither `timestamp` nor `{POSITION}`, so nobody knows what came first. Add one of them: the "
+            "number of the row, if rows are in order."
+        )
     if "timestamp" in table.column_names:
         table = table.set_column(table.column_names.index("timestamp"), "timestamp", _moments(table["timestamp"], path))
     if POSITION in table.column_names:
         table = table.set_column(table.column_names.index(POSITION), POSITION, _positions(table[POSITION], path))
     order = [name for name in (c.USER_ID, "timestamp", POSITION, c.ITEM_ID) if name in table.column_names]
     table = table.sort_by([(name, "ascending") for name in order])
-    if "timestamp" in order:
-        table = _without_repeats(table, order, path)
+    table = _without_repeats(table, order, path)
     codes = pc.index_in(table[c.ITEM_ID].cast(pa.string()), value_set=pa.array(catalogue.item_ids, pa.string()))
     if codes.null_count:
         raise InputDataError(

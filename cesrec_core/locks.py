@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 TRAINING_LOCK = "lock"
 # What file systems say that know no such locks, as some mounted object stores do.
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+# And where nothing can be made at all, however often one tries.
+IMPOSSIBLE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG)
 NO_LOCKS = "%s lies on a file system without locks: see to it that %s by one process at a time"
 
 
@@ -29,7 +31,7 @@ def take_lock(file: Path, busy_with: str) -> IO[str]:
 
     Raises:
         BusyError: another process holds it.
-        ConfigError: this user may not write there.
+        ConfigError: this user may not write there, or nobody can.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +41,10 @@ def take_lock(file: Path, busy_with: str) -> IO[str]:
             f"{error.filename} cannot be written by this user. Ask for the right to, or name another folder."
         ) from None
     except OSError as error:
+        if error.errno in IMPOSSIBLE:
+            raise ConfigError(
+                f"{file.parent} cannot be made: {error.filename} ({error.strerror}). Name another folder."
+            ) from None
         # A volume of an object store may not even know how to append.
         if error.errno not in UNSUPPORTED:
             raise

@@ -141,11 +141,11 @@ def sample_negatives(
     Drawn once and shared by all variants under comparison. A user's draw depends on the seed and the user's place only.
 
     Args:
-        num_items: V.
-        interacted: B arrays of item_idx, the targets included.
+        num_items: V, of a vocabulary or a catalogue; numbered from 1 here.
+        interacted: B arrays of such numbers, the targets included.
 
     Returns:
-        int64 [B, num_negatives] of item_idx, ascending; 0 fills up where a user has fewer left.
+        int64 [B, num_negatives] of such numbers, ascending; 0 fills up where a user has fewer left.
     """
     negatives = np.zeros((len(interacted), num_negatives), np.int64)
     for row, items in enumerate(interacted):

@@ -34,6 +34,7 @@ from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, p
 from cesrec_core.splits import NOWHERE, Cuts, cut_histories
 
 TOP_K = 10
+ENTROPY = "entropy of taste"
 NUM_GROUPS = 4
 Advance = Callable[[int], None]
 
@@ -45,7 +46,8 @@ class Cases:
     Attributes:
         inputs: histories before the target, in item_idx of the recommender; 0 is an item it does not know.
         target_ids: the item each user is tested on.
-        had: all of each user's items, later ones too, in item_idx: what is no negative.
+        had: all of each user's items, later ones too, in item codes of the catalogue: what is no negative.
+        idx_of_code: int64 [N], item_idx of the catalogue's items; 0 where the recommender does not know one.
         target_idx: int64 [U], the same for the recommender; 0 where it does not know the target.
         properties: of each user, float64 [U]; by each the users are put into groups.
         num_users_of: int64 [V + 1], users who had the item in training.
@@ -56,6 +58,7 @@ class Cases:
     target_ids: list[str]
     inputs: ItemLists
     had: ItemLists
+    idx_of_code: NDArray[np.int64]
     target_idx: NDArray[np.int64]
     properties: dict[str, NDArray[np.float64]]
     num_users_of: NDArray[np.int64]
@@ -113,12 +116,13 @@ def cases_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], mome
         "popularity of the target": count_of_code[targets].astype(np.float64),
     }
     if any(dataset.catalogue.attributes):
-        properties["entropy of taste"] = np.array([attribute_entropy(items, dataset.catalogue) for items in inputs])
+        properties[ENTROPY] = np.array([attribute_entropy(items, dataset.catalogue) for items in inputs])
     return Cases(
         user_ids=[histories.user_ids[user] for user in users],
         target_ids=[dataset.catalogue.item_ids[target] for target in targets],
         inputs=ItemLists.of([idx_of_code[items] for items in inputs]),
-        had=ItemLists.of([idx_of_code[histories[user]] for user in users]),
+        had=ItemLists.of([histories[user].astype(np.int64) for user in users]),
+        idx_of_code=idx_of_code,
         target_idx=idx_of_code[targets],
         properties=properties,
         num_users_of=num_users_of,
@@ -166,7 +170,9 @@ def quartiles(values: NDArray[np.float64]) -> NDArray[np.int64]:
 def measure(model: Recommender, cases: Cases, num_negatives: int, seed: int, advance: Advance = lambda _: None) -> Measured:
     """Rank every target, and list the top 10 of every user; block by block."""
     item_vectors = model.item_vectors()
-    negatives = sample_negatives(len(item_vectors) - 1, list(cases.had), num_negatives, seed)
+    # Of the catalogue, so that recommenders that know other items are asked the same. Nobody is shown what is not known.
+    drawn = sample_negatives(len(cases.idx_of_code), [codes + 1 for codes in cases.had], num_negatives, seed)
+    negatives = np.where(drawn > 0, cases.idx_of_code[drawn - 1], 0)
     rows = max(1, SCORES_PER_BLOCK // len(item_vectors))
     full, sampled, lists = [], [], []
     for start in range(0, len(cases.inputs), rows):
@@ -191,8 +197,11 @@ PER_USER: dict[str, Callable[[Measured], NDArray[np.float64]]] = {
     "HR@10": lambda measured: hits(measured.full, 10),
     "NDCG@10": lambda measured: ndcg(measured.full, 10),
     "MRR": lambda measured: reciprocal_ranks(measured.full),
+    "HR@5 sampled": lambda measured: hits(measured.sampled, 5),
+    "NDCG@5 sampled": lambda measured: ndcg(measured.sampled, 5),
     "HR@10 sampled": lambda measured: hits(measured.sampled, 10),
     "NDCG@10 sampled": lambda measured: ndcg(measured.sampled, 10),
+    "MRR sampled": lambda measured: reciprocal_ranks(measured.sampled),
 }
 
 
@@ -240,7 +249,7 @@ def compare(variant: Measured, baseline: Measured, num_samples: int, seed: int) 
     return {
         name: paired_test(values(variant), values(baseline), num_samples, seed)
         for name, values in PER_USER.items()
-        if name in ("HR@10", "NDCG@10", "MRR")
+        if name in ("HR@10", "NDCG@10", "MRR", "HR@10 sampled", "NDCG@10 sampled")
     }
 
 

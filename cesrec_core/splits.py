@@ -23,6 +23,14 @@ TIMELINE_SHARE = 0.1
 MIN_MOMENTS = 10
 # People do not all begin in the same second; numbers of places do.
 SAME_START_SHARE = 0.5
+# Of all steps within histories that may be equally long; nobody is so regular.
+SAME_STEP_SHARE = 0.95
+MIN_STEPS = 20
+# Of all the time, and in steps: where half of the people have begun by then, and most steps are taken, places are numbered.
+EARLY_SHARE, EARLY_STEPS = 0.02, 5
+DENSE_SHARE = 0.5
+# A day in the units that numbers of this size count in: seconds, milliseconds, or microseconds since 1970.
+DAYS = ((1e14, 86_400_000_000), (1e11, 86_400_000), (1e8, 86_400))
 
 
 @dataclass(frozen=True)
@@ -136,4 +144,33 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
             f"A global timeline needs real timestamps, and here each of {len(order)} users ends before the next begins, as "
             "where the rows of a file that is sorted by user are numbered. Use leave_one_out."
         )
+    _refuse_steps(histories, moments)
     return histories.timestamps
+
+
+def _refuse_steps(histories: Histories, moments: NDArray[np.int64]) -> None:
+    """Places in histories may have been turned into moments, an hour apiece, with some of them left out since."""
+    times: NDArray[np.int64] = histories.timestamps  # type: ignore[assignment]
+    is_inside = np.ones(max(0, len(times) - 1), bool)
+    borders = histories.offsets[1:-1]
+    is_inside[borders[(borders > 0) & (borders < len(times))] - 1] = False
+    lengths, counts = np.unique(np.diff(times)[is_inside], return_counts=True)
+    is_step = lengths > 0
+    num_steps = int(counts.sum())
+    if num_steps >= MIN_STEPS and counts[is_step].max(initial=0) > SAME_STEP_SHARE * num_steps:
+        raise InputDataError(
+            f"A global timeline needs real timestamps, and here {counts[is_step].max()} of {num_steps} steps within histories "
+            "are equally long, as where places were turned into moments. Use leave_one_out."
+        )
+    day = next((length for least, length in DAYS if moments[0] >= least), 0)
+    step = int(np.gcd.reduce(np.diff(moments))) if len(moments) > 1 else 0
+    if not 0 < step < day or len(histories) <= 2:
+        return
+    span = int(moments[-1] - moments[0])
+    starts = times[histories.offsets[:-1][np.diff(histories.offsets) > 0]]
+    is_early = float(np.median(starts)) - moments[0] <= max(EARLY_SHARE * span, EARLY_STEPS * step)
+    if is_early and len(moments) > DENSE_SHARE * (span // step + 1):
+        raise InputDataError(
+            f"A global timeline needs real timestamps, and here half of {len(histories)} users begin at the very start, and "
+            "all moments are as many equal steps from it, as where places were turned into moments. Use leave_one_out."
+        )

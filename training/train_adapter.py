@@ -47,7 +47,8 @@ RECORDED = (
     "held_out_neighbour_rank_share",
 )
 
-logger = logging.getLogger("train_adapter")
+JOB = "train_adapter"
+logger = logging.getLogger(JOB)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,14 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = run(arguments)
     except CesrecError as error:
         logger.error("%s", error)
-        print(json.dumps({"status": "failed", "error": str(error)}))
+        print(json.dumps({"job": JOB, "status": "failed", "error": str(error)}))
         return error.exit_code
     except Exception as error:
         # What nobody foresaw, such as a lack of memory, still ends in a line that a scheduler can read.
         logger.exception("unforeseen %s", type(error).__name__)
-        print(json.dumps({"status": "failed", "error": type(error).__name__}))
+        print(json.dumps({"job": JOB, "status": "failed", "error": type(error).__name__}))
         return 1
-    print(json.dumps(summary))
+    print(json.dumps({"job": JOB, **summary}))
     return 0
 
 

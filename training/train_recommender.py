@@ -63,6 +63,7 @@ from cesrec_core.splits import SPLIT_NAMES, Cuts, cut_histories
 
 HELD_OUT_TWIN = "held_out_twin"
 # The split on which the best number of epochs is found, where the split itself holds no validation item back.
+JOB = "train_recommender"
 SPLIT_OF_TWIN = {"all": "leave_one_out", "leave_last_out": "leave_one_out"}
 LEARNING_CURVE = "learning_curve.png"
 # Whose states are averaged: enough that more would hardly move the mean.
@@ -70,7 +71,7 @@ USERS_IN_AVERAGE = 5000
 # Norm at which gradients are cut: healthy training stays under it, one odd batch does not undo an epoch.
 MAX_GRADIENT_NORM = 1.0
 
-logger = logging.getLogger("train_recommender")
+logger = logging.getLogger(JOB)
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CesrecError as error:
         logger.error("%s", error)
         if os.environ.get("RANK", "0") == "0":
-            print(json.dumps({"status": "failed", "error": str(error)}))
+            print(json.dumps({"job": JOB, "status": "failed", "error": str(error)}))
         return error.exit_code
     except Exception as error:
         # What nobody foresaw, such as a lack of memory, still ends in a line that a scheduler can read.
         logger.exception("unforeseen %s", type(error).__name__)
         if os.environ.get("RANK", "0") == "0":
-            print(json.dumps({"status": "failed", "error": type(error).__name__}))
+            print(json.dumps({"job": JOB, "status": "failed", "error": type(error).__name__}))
         return 1
     if processes.is_first:
-        print(json.dumps(summary), flush=True)
+        print(json.dumps({"job": JOB, **summary}), flush=True)
     leave_processes()
     return 0
 

@@ -14,6 +14,7 @@ from cesrec_core.datasets import read_dataset
 from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.progress import progress
 from cesrec_core.recommender_evaluation import (
+    ENTROPY,
     Cases,
     Group,
     Measured,
@@ -66,8 +67,8 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     """Print the figures of an artifact, and of its difference to another, and return them.
 
     Raises:
-        ConfigError: a folder that the command line names holds no finished recommender.
-        ArtifactError: an artifact saw its targets, or the two were not trained by the same split.
+        ConfigError: a folder that the command line names holds no finished recommender, or one that saw its targets, was
+            trained on other data or has diverged; or the two were not trained by the same split.
     """
     artifact: Path = options.artifact
     against: Path | None = options.against
@@ -88,19 +89,23 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
         except ArtifactError as error:
             raise ConfigError(f"{option}: {error}") from None
 
-    def measured(folder: Path) -> tuple[str, Cases, Measured]:
+    def measured(option: str, folder: Path) -> tuple[str, Cases, Measured]:
         model, manifest = loaded[folder]
-        cases = cases_of(dataset, manifest, model.item_ids, moment)
-        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-        with progress(f"evaluate {folder.name}", len(cases.user_ids), "users") as advance:
-            return manifest.split, cases, measure(model, cases, section.num_negatives, seed, advance)
+        try:
+            cases = cases_of(dataset, manifest, model.item_ids, moment)
+            model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+            with progress(f"evaluate {folder.name}", len(cases.user_ids), "users") as advance:
+                return manifest.split, cases, measure(model, cases, section.num_negatives, seed, advance)
+        except ArtifactError as error:
+            # No artifact of another try: what the command line names does not fit.
+            raise ConfigError(f"{option}: {error}") from None
 
-    split, cases, of_artifact = measured(artifact)
+    split, cases, of_artifact = measured("--artifact", artifact)
     tests = {}
     if against is not None:
-        other_split, other_cases, of_other = measured(against)
+        other_split, other_cases, of_other = measured("--against", against)
         if _questions(other_cases) != _questions(cases):
-            raise ArtifactError(
+            raise ConfigError(
                 f"{artifact} ({split}) and {against} ({other_split}) are tested on other users or items and cannot be paired. "
                 "Train both with one split."
             )
@@ -116,6 +121,8 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     groups = by_group(of_artifact, cases, section.num_bootstrap_samples, seed)
     title = f"{artifact.name}: {moment} items of {len(cases.user_ids)} users ({split}), full ranking, seen items filtered"
     print(as_text(title, figures, of_lists, groups, tests) + "\n", flush=True)
+    if ENTROPY not in groups:
+        log.warning("%s: items have no attributes, so that nobody's entropy of taste is known", options.dataset)
     return {
         "status": "done",
         "artifact": str(artifact),

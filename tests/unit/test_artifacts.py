@@ -82,6 +82,8 @@ def test_only_artifacts_and_empty_folders_are_replaced(tmp_path: Path) -> None:
             check_replaceable(something_else)
     with pytest.raises(ConfigError, match="is a file"):
         check_replaceable(folder / "thesis.txt")
+    with pytest.raises(ConfigError, match="Name one of its own"):
+        check_replaceable(Path("/"))
     with pytest.raises(ConfigError, match=r"cannot be made.*thesis\.txt"):
         check_replaceable(folder / "thesis.txt" / "artifact")
     (folder / "thesis.txt").unlink()

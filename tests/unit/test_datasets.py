@@ -49,7 +49,7 @@ def test_order_without_timestamps(tmp_path: Path) -> None:
 
 def test_catalogue_is_sorted_and_codes_are_places(tmp_path: Path) -> None:
     write(tmp_path, "items", item_id=["b", "a"], title=["B", None], attributes=[["x", "y"], None])
-    write(tmp_path, "interactions", user_id=["u"], item_id=["b"])
+    write(tmp_path, "interactions", user_id=["u"], item_id=["b"], position=[0])
     catalogue = read_dataset(tmp_path).catalogue
     assert catalogue.item_ids == ["a", "b"]
     assert catalogue.titles == ["", "B"]
@@ -86,7 +86,7 @@ def test_text_in_every_form(tmp_path: Path, kind: pa.DataType) -> None:
 @pytest.mark.parametrize("user_ids", [[b"\xff", b"\xfe"], [[1], [2]], [True, False]])
 def test_ids_that_are_neither_text_nor_numbers_are_refused(tmp_path: Path, user_ids: list[object]) -> None:
     write_items(tmp_path, "a", "b")
-    write(tmp_path, "interactions", user_id=user_ids, item_id=["a", "b"])
+    write(tmp_path, "interactions", user_id=user_ids, item_id=["a", "b"], position=[0, 1])
     with pytest.raises(SchemaError, match=r"interactions\.parquet: `user_id` is .*; give text or numbers"):
         read_dataset(tmp_path)
 
@@ -117,7 +117,7 @@ def test_item_twice(tmp_path: Path) -> None:
 
 def test_unknown_item(tmp_path: Path) -> None:
     write_items(tmp_path, "a")
-    write(tmp_path, "interactions", user_id=["u", "u"], item_id=["a", "ghost"])
+    write(tmp_path, "interactions", user_id=["u", "u"], item_id=["a", "ghost"], position=[0, 1])
     with pytest.raises(InputDataError, match=r"1 interactions name items that items\.parquet lacks"):
         read_dataset(tmp_path)
 
@@ -201,5 +201,12 @@ def test_rows_that_are_there_twice_count_once(tmp_path: Path, caplog: pytest.Log
     write(tmp_path, "interactions", **columns, position=[1, 1, 2, 1, 1])
     assert read_dataset(tmp_path).histories.offsets.tolist() == [0, 4, 5]
     del columns["timestamp"]
-    write(tmp_path, "interactions", **columns)
-    assert read_dataset(tmp_path).histories.offsets.tolist() == [0, 4, 5]
+    write(tmp_path, "interactions", **columns, position=[1, 1, 2, 1, 1])
+    assert read_dataset(tmp_path).histories.offsets.tolist() == [0, 3, 4]
+
+
+def test_without_any_order_nothing_is_read(tmp_path: Path) -> None:
+    write_items(tmp_path, "a", "b")
+    write(tmp_path, "interactions", user_id=["u", "u"], item_id=["b", "a"])
+    with pytest.raises(SchemaError, match=r"neither `timestamp` nor `position`, so nobody knows what came first"):
+        read_dataset(tmp_path)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cesrec_core.errors import BusyError
+from cesrec_core.errors import BusyError, ConfigError
 from cesrec_core.locks import take_lock
 
 HOLDER = """
@@ -61,3 +61,11 @@ def test_a_volume_that_cannot_append_is_told_of_and_used(
     monkeypatch.setattr(Path, "open", refuse_appending)
     with take_lock(tmp_path / "lock", "the warehouse is being written to"):
         assert "file system without locks" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["below a file", "/proc/x/y"])
+def test_where_nothing_can_be_made_another_folder_is_asked_for(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" if place == "below a file" else Path(place)
+    with pytest.raises(ConfigError, match=r"cannot be made: .*Name another folder"):
+        take_lock(folder / "lock", "out is being made")

@@ -7,6 +7,7 @@ import math
 import runpy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,10 @@ import pytest
 import pytrec_eval
 import torch
 
-from cesrec_core.artifacts import MANIFEST, Manifest
+from cesrec_core.artifacts import MANIFEST, Manifest, read_manifest
 from cesrec_core.config import load_config
 from cesrec_core.datasets import Catalogue, read_dataset
-from cesrec_core.errors import ArtifactError, ConfigError
+from cesrec_core.errors import ConfigError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import UNREACHABLE, full_ranks, hits, ndcg, reciprocal_ranks
 from cesrec_core.recommender_evaluation import (
@@ -39,6 +40,7 @@ from cesrec_core.recommenders import TrainableRecommender
 from cesrec_core.recommenders.training_data import prepare
 from cesrec_core.significance import Interval
 from cesrec_core.splits import cut_histories
+from cesrec_core.stages import evaluate_recommender
 from cesrec_core.stages.evaluate_recommender import run_recommender_evaluation
 
 COMMAND = Path(__file__).parents[2] / "training" / "train_recommender.py"
@@ -46,7 +48,7 @@ NUM_USERS, NUM_ITEMS = 30, 12
 
 
 def moment(user: int, step: int) -> int:
-    return 13 * user + 40 * step
+    return 13 * user + 40 * step + user * step % 7
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,8 @@ def test_test_inputs_hold_the_validation_item(dataset: Path) -> None:
         assert {len(items) for items in cases.inputs} == {length}
         assert cases.inputs[0].tolist() == list(range(1, length + 1))
         assert cases.target_idx[0] == length + 1
+        # What somebody has later is no negative either.
+        assert cases.had[0].tolist() == list(range(8))
     assert cases.num_users_of.sum() == NUM_USERS * 6
     assert cases.num_training_users == NUM_USERS
 
@@ -137,7 +141,7 @@ def test_global_timeline_tests_the_newest_moments(dataset: Path, tmp_path: Path)
 def test_artifacts_that_saw_their_targets_are_refused(
     dataset: Path, artifacts: dict[str, Path], artifact: str, options: dict, message: str
 ) -> None:
-    with pytest.raises(ArtifactError, match=message):
+    with pytest.raises(ConfigError, match=f"--artifact: .*{message}"):
         evaluate(dataset, artifacts[artifact], **options)
 
 
@@ -169,14 +173,48 @@ def test_artifacts_that_are_asked_other_questions_are_not_paired(
 ) -> None:
     """The same users, tested on other items of theirs."""
     times = pq.read_table(dataset / "interactions.parquet").to_pydict()
-    times["timestamp"] = [moment(0, step) * 1000 + row for row, step in enumerate([*range(8)] * NUM_USERS)]
+    times["timestamp"] = [moment(0, step) * 1000 + row * 7919 % 1000 for row, step in enumerate([*range(8)] * NUM_USERS)]
     pq.write_table(pa.table(times), tmp_path / "interactions.parquet")
     shutil.copy(dataset / "items.parquet", tmp_path)
     leave_one_out, timeline = (
         train(tmp_path, tmp_path / split, "markov", split) for split in ("leave_one_out", "global_timeline")
     )
-    with pytest.raises(ArtifactError, match="tested on other users or items and cannot be paired"):
+    with pytest.raises(ConfigError, match="tested on other users or items and cannot be paired"):
         evaluate(tmp_path, leave_one_out, against=timeline)
+
+
+def test_the_same_people_with_other_targets_are_not_paired(
+    dataset: Path, artifacts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_asked = 0
+
+    def with_other_targets(*arguments: Any) -> Cases:
+        nonlocal num_asked
+        num_asked += 1
+        cases = cases_of(*arguments)
+        return cases if num_asked == 1 else dataclasses.replace(cases, target_ids=cases.target_ids[::-1])
+
+    monkeypatch.setattr(evaluate_recommender, "cases_of", with_other_targets)
+    with pytest.raises(ConfigError, match="cannot be paired"):
+        evaluate(dataset, artifacts["markov leave_one_out"], against=artifacts["popularity leave_one_out"])
+
+
+def test_a_training_measures_itself_as_an_evaluation_does(dataset: Path, artifacts: dict[str, Path]) -> None:
+    """By popularity, what somebody has seen stands in front of most targets."""
+    for name in ("popularity leave_one_out", "markov leave_one_out"):
+        evaluated = evaluate(dataset, artifacts[name], moment="validation")["metrics"]
+        trained = read_manifest(artifacts[name], "recommender").metrics
+        assert trained["validation_ndcg_at_10"] == pytest.approx(evaluated["NDCG@10"]["mean"], abs=1e-6)
+        assert trained["validation_hr_at_10"] == pytest.approx(evaluated["HR@10"]["mean"], abs=1e-6)
+
+
+def test_coverage_is_of_the_catalogue_and_not_of_what_is_known(dataset: Path, tmp_path: Path) -> None:
+    shutil.copy(dataset / "interactions.parquet", tmp_path)
+    items = pq.read_table(dataset / "items.parquet").to_pydict()
+    more = {"item_id": ["i98", "i99", "j00"], "title": ["x", "y", "z"], "attributes": [[], [], []]}
+    pq.write_table(pa.table({name: [*values, *more[name]] for name, values in items.items()}), tmp_path / "items.parquet")
+    result = evaluate(tmp_path, train(tmp_path, tmp_path / "out", "popularity", "leave_one_out"))
+    assert result["metrics"]["coverage@10"] == pytest.approx(NUM_ITEMS / (NUM_ITEMS + 3))
 
 
 def test_groups_counts_and_novelty_of_a_dataset_by_hand(tmp_path: Path) -> None:
@@ -206,7 +244,7 @@ def test_other_data_is_refused(dataset: Path, artifacts: dict[str, Path], tmp_pa
     table = pq.read_table(dataset / "interactions.parquet")
     pq.write_table(table.slice(8), tmp_path / "interactions.parquet")
     pq.write_table(pq.read_table(dataset / "items.parquet"), tmp_path / "items.parquet")
-    with pytest.raises(ArtifactError, match=r"trained on other data.*180.*174"):
+    with pytest.raises(ConfigError, match=r"--artifact: .*trained on other data.*180.*174"):
         evaluate(tmp_path, artifacts["markov leave_one_out"])
 
 
@@ -219,7 +257,7 @@ def test_as_much_other_data_is_refused(dataset: Path, artifacts: dict[str, Path]
         elif name == "interactions":
             columns["timestamp"] = [-timestamp for timestamp in columns["timestamp"]]
         pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
-    with pytest.raises(ArtifactError, match="trained on other data"):
+    with pytest.raises(ConfigError, match="trained on other data"):
         evaluate(tmp_path, artifacts["markov leave_one_out"])
 
 
@@ -239,7 +277,17 @@ def test_groups_tell_their_borders_by_hand() -> None:
     """Lengths 1 1 1 2 5 9: a quarter lies at or below 1, half at or below 1.5, three quarters at or below 4.25."""
     lengths = np.array([1, 9, 1, 5, 1, 2], np.float64)
     nobody = ItemLists.of([])
-    cases = Cases([], [], nobody, nobody, np.zeros(6, np.int64), {"history length": lengths}, np.zeros(1, np.int64), 0)
+    cases = Cases(
+        [],
+        [],
+        nobody,
+        nobody,
+        np.zeros(0, np.int64),
+        np.zeros(6, np.int64),
+        {"history length": lengths},
+        np.zeros(1, np.int64),
+        0,
+    )
     measured = Measured(np.array([1, 1, 3, 11, 2, 1]), np.zeros(6, np.int64), np.zeros((6, 10), np.int64))
     of_length = by_group(measured, cases, num_samples=10, seed=0)["history length"]
     # Ranks 1, 3 and 2 of those with one item: (1 + 1 / log2(4) + 1 / log2(3)) / 3.
@@ -302,8 +350,9 @@ def test_metrics_are_those_of_trec_eval() -> None:
     ):
         assert values.tolist() == pytest.approx([oracle[f"u{user}"][name] for user in range(num_users)], abs=1e-6)
 
-    had = ItemLists.of([np.append(items, target) for items, target in zip(inputs, targets, strict=True)])
-    cases = Cases([], [], ItemLists.of(inputs), had, targets, {}, np.ones(num_items + 1, np.int64), num_users)
+    had = ItemLists.of([np.append(items, target) - 1 for items, target in zip(inputs, targets, strict=True)])
+    known = np.arange(1, num_items + 1)
+    cases = Cases([], [], ItemLists.of(inputs), had, known, targets, {}, np.ones(num_items + 1, np.int64), num_users)
     measured = measure(FixedScores(scores), cases, num_negatives=20, seed=0)
     assert measured.full.tolist() == ranks.tolist()
     assert [target in shown for target, shown in zip(targets, measured.lists, strict=True)] == (ranks <= 10).tolist()
@@ -314,9 +363,12 @@ def test_metrics_are_those_of_trec_eval() -> None:
     assert everything.sampled.tolist() == ranks.tolist()
     # What somebody has later is no negative: where that is all that scores more, the target comes first.
     better = [np.flatnonzero(np.append(-np.inf, row) >= row[target - 1]) for row, target in zip(rows, targets, strict=True)]
-    later = ItemLists.of([np.union1d(items, more) for items, more in zip(had, better, strict=True)])
+    later = ItemLists.of([np.union1d(items, more - 1) for items, more in zip(had, better, strict=True)])
     of_later = dataclasses.replace(cases, had=later)
     assert (measure(FixedScores(scores), of_later, num_negatives=num_items, seed=0).sampled == 1).all()
+    # What a recommender does not know stands behind all that it does: of 61 items in the catalogue one is no negative to it.
+    with_unknown = dataclasses.replace(cases, idx_of_code=np.append(known, 0))
+    assert measure(FixedScores(scores), with_unknown, num_negatives=100, seed=0).sampled.tolist() == ranks.tolist()
     of_seen = dataclasses.replace(cases, target_idx=np.array([items[0] for items in inputs]))
     assert (measure(FixedScores(scores), of_seen, num_negatives=20, seed=0).sampled == UNREACHABLE).all()
 

@@ -86,6 +86,58 @@ def test_numbered_items_are_not_real_timestamps() -> None:
         cut_histories(histories(5, 4), "global_timeline")
 
 
+def numbered(rng: np.random.Generator, kept: float, first: int, step: int, num_users: int = 300) -> tuple[list[int], list[int]]:
+    """Lengths and moments of histories whose places were turned into moments, of which a share is kept."""
+    places = [np.flatnonzero(rng.random(int(rng.geometric(1 / 40)) + 2) < kept) for _ in range(num_users)]
+    return [len(of_user) for of_user in places], [first + step * int(place) for of_user in places for place in of_user]
+
+
+HOUR = 3_600_000_000
+SINCE_2015 = 1_420_070_400_000_000
+
+
+@pytest.mark.parametrize("kept", [0.999, 0.97, 0.5])
+@pytest.mark.parametrize(("first", "step"), [(SINCE_2015, HOUR), (SINCE_2015 // 1_000_000, 3600), (SINCE_2015 // 1000, 1000)])
+def test_places_that_were_turned_into_moments_are_not_real(kept: float, first: int, step: int) -> None:
+    lengths, times = numbered(np.random.default_rng(0), kept, first, step)
+    with pytest.raises(InputDataError, match=r"global timeline needs real timestamps.*Use leave_one_out"):
+        cut_histories(histories(*lengths, timestamps=times), "global_timeline")
+
+
+def test_places_that_begin_on_any_day_are_not_real() -> None:
+    rng = np.random.default_rng(0)
+    starts = [SINCE_2015 + 24 * HOUR * int(day) for day in rng.integers(0, 1000, 100)]
+    by_user = [[start + HOUR * place for place in range(12)] for start in starts]
+    with pytest.raises(InputDataError, match="steps within histories are equally long"):
+        cut_histories(histories(*[12] * 100, timestamps=[time for user in by_user for time in user]), "global_timeline")
+
+
+@pytest.mark.parametrize("step", [1, 1_000_000, HOUR])
+def test_people_who_come_and_go_are_real_in_any_resolution(step: int) -> None:
+    """A service that began one day: half of its people in the first tenth of the year, each at times of their own."""
+    rng = np.random.default_rng(0)
+    lengths, times = [], []
+    for _ in range(300):
+        begun = rng.random() ** 3 * 365 * 24 * HOUR
+        of_user = np.sort(begun + rng.exponential(50 * HOUR, 30).cumsum()) // step * step
+        lengths.append(30)
+        times += [SINCE_2015 + int(moment) for moment in of_user]
+    assert (cut_histories(histories(*lengths, timestamps=times), "global_timeline").test_at > 0).any()
+
+
+def test_who_had_nothing_between_the_two_moments_is_tested_all_the_same() -> None:
+    """20 interactions at squares of 0..19: validation from 16, test from 18. The first user's past ends before 16."""
+    first, second = [0, 2, 4, 18], [1, 3, *range(5, 18), 19]
+    cuts = cut_histories(histories(4, 16, timestamps=[moment**2 for moment in (*first, *second)]), "global_timeline")
+    assert cuts.boundaries == {"validation_from": 16**2, "test_from": 18**2}
+    assert (cuts.validation_at.tolist(), cuts.test_at.tolist()) == ([-1, 13], [3, 15])
+    # Somebody whose past lies between the two moments alone has one before the test, and none before validation.
+    between = [16, 18]
+    others = [*range(16), 17, 19]
+    cuts = cut_histories(histories(2, 18, timestamps=[moment**2 for moment in (*between, *others)]), "global_timeline")
+    assert (cuts.validation_at.tolist()[0], cuts.test_at.tolist()[0]) == (-1, 1)
+
+
 def test_real_days_may_be_fewer_than_somebodys_items() -> None:
     """Thirty days; one user has forty items, several on some days, another one every third day."""
     forty = sorted([*range(30), *range(0, 20, 2)])
