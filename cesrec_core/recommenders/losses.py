@@ -1,4 +1,4 @@
-"""Training losses, none of which ever holds one logit per position and item.
+"""Training losses, none of which ever holds one logit per position and item, unless there are more negatives than items.
 
 Dimensions: P positions to predict, D embedding_dim, V items, N negatives per draw, G draws of negatives.
 """
