@@ -1,8 +1,11 @@
-"""Arrow columns as arrays."""
+"""Arrow columns as arrays, and Parquet files that a machine may have left damaged."""
+
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cesrec_core.item_lists import ItemLists
 
@@ -25,3 +28,15 @@ def places_in(lists: pa.ListArray | pa.ChunkedArray, value_set: pa.Array) -> Ite
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     places = pc.fill_null(pc.index_in(array.flatten(), value_set=value_set), -1).to_numpy(zero_copy_only=False)
     return ItemLists(places.astype(np.int64), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)).without(-1)
+
+
+def is_readable(file: Path, is_whole: bool = False) -> bool:
+    """Whether a Parquet file is there and can be read: its footer, or with `is_whole` all of it, by its checksums where it has
+    any."""
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+            for _ in opened.iter_batches() if is_whole else ():
+                pass
+    except (pa.ArrowException, OSError):
+        return False
+    return True

@@ -144,15 +144,14 @@ def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
             f"A global timeline needs real timestamps, and here each of {len(order)} users ends before the next begins, as "
             "where the rows of a file that is sorted by user are numbered. Use leave_one_out."
         )
-    _refuse_steps(histories, moments)
+    _refuse_steps(histories.timestamps, histories.offsets, moments)
     return histories.timestamps
 
 
-def _refuse_steps(histories: Histories, moments: NDArray[np.int64]) -> None:
+def _refuse_steps(times: NDArray[np.int64], offsets: NDArray[np.int64], moments: NDArray[np.int64]) -> None:
     """Places in histories may have been turned into moments, an hour apiece, with some of them left out since."""
-    times: NDArray[np.int64] = histories.timestamps  # type: ignore[assignment]
     is_inside = np.ones(max(0, len(times) - 1), bool)
-    borders = histories.offsets[1:-1]
+    borders = offsets[1:-1]
     is_inside[borders[(borders > 0) & (borders < len(times))] - 1] = False
     lengths, counts = np.unique(np.diff(times)[is_inside], return_counts=True)
     is_step = lengths > 0
@@ -164,13 +163,13 @@ def _refuse_steps(histories: Histories, moments: NDArray[np.int64]) -> None:
         )
     day = next((length for least, length in DAYS if moments[0] >= least), 0)
     step = int(np.gcd.reduce(np.diff(moments))) if len(moments) > 1 else 0
-    if not 0 < step < day or len(histories) <= 2:
+    if not 0 < step < day or len(offsets) <= 3:
         return
     span = int(moments[-1] - moments[0])
-    starts = times[histories.offsets[:-1][np.diff(histories.offsets) > 0]]
+    starts = times[offsets[:-1][np.diff(offsets) > 0]]
     is_early = float(np.median(starts)) - moments[0] <= max(EARLY_SHARE * span, EARLY_STEPS * step)
     if is_early and len(moments) > DENSE_SHARE * (span // step + 1):
         raise InputDataError(
-            f"A global timeline needs real timestamps, and here half of {len(histories)} users begin at the very start, and "
+            f"A global timeline needs real timestamps, and here half of {len(offsets) - 1} users begin at the very start, and "
             "all moments are as many equal steps from it, as where places were turned into moments. Use leave_one_out."
         )

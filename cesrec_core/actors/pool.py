@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
+from cesrec_core.arrow import is_readable
 from cesrec_core.config import RaySection
 from cesrec_core.errors import CesrecError, ConfigError, StageError, is_disk_full
 from cesrec_core.token_counts import counted_tokens
@@ -183,10 +184,9 @@ def _refused(shard: Path, target: Path) -> Path:
 
 
 def _num_rows(shard: Path) -> int:
-    try:
-        return int(pq.read_metadata(shard).num_rows)
-    except (pa.ArrowException, OSError):
-        raise StageError(f"{shard} cannot be read. Remove {shard.parent} and start the job again.") from None
+    if not is_readable(shard):
+        raise StageError(f"{shard} cannot be read. Remove {shard.parent} and start the job again.")
+    return int(pq.read_metadata(shard).num_rows)
 
 
 def _is_answered(shard: Path, target: Path) -> bool:
@@ -195,16 +195,12 @@ def _is_answered(shard: Path, target: Path) -> bool:
 
 
 def _drop_if_damaged(file: Path, is_whole: bool = True) -> bool:
-    """Remove a file that cannot be read, so that it is made again; `is_whole`: all of it, and not its end alone."""
-    try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
-            for _ in opened.iter_batches() if is_whole else ():
-                pass
-    except (pa.ArrowException, OSError):
-        log.warning("%s is damaged and made again", file)
-        file.unlink(missing_ok=True)
-        return True
-    return False
+    """Remove a file that cannot be read, see `is_readable`, so that it is made again."""
+    if is_readable(file, is_whole):
+        return False
+    log.warning("%s is damaged and made again", file)
+    file.unlink(missing_ok=True)
+    return True
 
 
 def _write_whole(table: pa.Table, file: Path, mark: str = "") -> None:

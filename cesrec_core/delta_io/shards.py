@@ -4,11 +4,10 @@ import logging
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from cesrec_core.arrow import is_readable
 from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.errors import StageError
 from cesrec_core.schemas import Table
@@ -39,7 +38,7 @@ def export_shards(
     A folder that is complete is left as it is, so that a resumed run works on the very shards it began with. One that cannot
     be read any more, as a machine that lost its power may leave it, is written again, and answers to it are dropped.
     """
-    if (folder / SUCCESS).exists() and not all(map(_is_readable, folder.glob("*.parquet"))):
+    if (folder / SUCCESS).exists() and not all(map(is_readable, folder.glob("*.parquet"))):
         log.warning("%s is damaged and written again", folder)
         for outdated in (folder, answers):
             if outdated is not None:
@@ -51,14 +50,6 @@ def export_shards(
         sharded = frame.repartition(num_shards, F.col(key)) if num_shards > 1 else frame.coalesce(1)
         sharded.sortWithinPartitions(key).write.parquet(str(folder))
     return frame.sparkSession.read.schema(frame.schema).parquet(str(folder)).count()
-
-
-def _is_readable(file: Path) -> bool:
-    try:
-        pq.read_metadata(file)
-    except (pa.ArrowException, OSError):
-        return False
-    return True
 
 
 def import_shards(spark: SparkSession, folder: Path, table: Table) -> DataFrame:

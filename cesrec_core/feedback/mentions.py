@@ -67,9 +67,7 @@ _BEFORE_LIKENESS = _REFERENCE_NOUNS | word_set("something anything more much thi
 # Words within a title that are written small, "not" where a contraction was taken apart.
 _SMALL_IN_TITLES = word_set("of the and in a an to on at for from with not")
 
-_EXACT, _BY_REFERENCE, _PARTIAL = 1.0, 0.9, 0.8
-# Evidence of an attribute by other words for it.
-BY_MEANING = 0.6
+_EXACT, _BY_REFERENCE, _PARTIAL, _BY_MEANING = 1.0, 0.9, 0.8, 0.6
 # A part of a recommended title counts from this share of its content words on.
 _MIN_SHARE_OF_TITLE = 0.5
 _MIN_LETTERS_OF_PART = 4
@@ -80,7 +78,7 @@ class Mention:
     """Words [start, end) of an utterance that stand for attributes, or for items; `evidence` between 0 and 1.
 
     A pronoun merely keeps a sentence together: it counts only where something is said of it. A title that the catalogue does
-    not have stands for nothing, but it is what is spoken of.
+    not have stands for nothing, but it is what is spoken of. By meaning an attribute is spoken of in other words than its own.
     """
 
     start: int
@@ -90,6 +88,7 @@ class Mention:
     evidence: float = _EXACT
     is_pronoun: bool = False
     is_title: bool = False
+    is_by_meaning: bool = False
 
 
 def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary: Vocabulary) -> list[Mention]:
@@ -125,7 +124,8 @@ def _resolved(mentions: Sequence[Mention], words: Sequence[Word]) -> list[Mentio
             and mention.end == mention.start + 1
             and named is not None
         ):
-            result.append(replace(mention, item_ids=(), attributes=named.attributes))
+            by_meaning = named.is_by_meaning
+            result.append(replace(mention, item_ids=(), attributes=named.attributes, is_by_meaning=by_meaning))
             continue
         named = mention if mention.attributes else None
         result.append(mention)
@@ -143,7 +143,7 @@ def _attribute(words: Sequence[Word], place: int, vocabulary: Vocabulary) -> Men
     if found:
         return Mention(place, end, attributes=found)
     found, end = vocabulary.synonym_at(words, place)
-    return Mention(place, end, attributes=found, evidence=BY_MEANING) if found else None
+    return Mention(place, end, attributes=found, evidence=_BY_MEANING, is_by_meaning=True) if found else None
 
 
 def _foreign_titles(words: Sequence[Word]) -> dict[int, int]:

@@ -101,8 +101,7 @@ class Head:
         return result
 
     def _features(self, texts: Sequence[str], embed: Embed) -> np.ndarray:
-        vectors = embed(texts).astype(np.float64)
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        vectors = directions(embed(texts))
         of_words = np.zeros((len(texts), len(self.words)))
         for row, text in enumerate(texts):
             known = [self.words[word] for word in _words_and_pairs(text) if word in self.words]
@@ -120,6 +119,13 @@ class Head:
         with np.load(path) as stored:
             words = {str(word): row for row, word in enumerate(stored["words"])}
             return cls(stored["weights"], words, float(stored["scale_of_words"]))
+
+
+def directions(vectors: np.ndarray) -> np.ndarray:
+    """The rows of [N, H] at length 1, float64; zeros stay."""
+    exact = vectors.astype(np.float64)
+    result: np.ndarray = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    return result
 
 
 def head_id() -> str:

@@ -21,7 +21,7 @@ from cesrec_core.feedback.cues import (
     cue_at,
 )
 from cesrec_core.feedback.mentions import Mention
-from cesrec_core.feedback.speech_acts import Embed
+from cesrec_core.feedback.speech_acts import Embed, directions
 from cesrec_core.feedback.vocabulary import Word, word_set
 
 # How much nearer than the second the nearest attribute has to be, by cosine.
@@ -80,19 +80,13 @@ class Synonyms:
         if not terms:
             return
         if self._directions is None:
-            self._directions = _directions(self._embed([_AS_CATEGORY.format(name.lower()) for name in self._attributes]))
-        for term, similarities in zip(terms, _directions(self._embed(terms)) @ self._directions.T, strict=True):
+            self._directions = directions(self._embed([_AS_CATEGORY.format(name.lower()) for name in self._attributes]))
+        for term, similarities in zip(terms, directions(self._embed(terms)) @ self._directions.T, strict=True):
             nearest = int(similarities.argmax())
             others = np.delete(similarities, nearest)
             is_clear = not len(others) or similarities[nearest] >= others.max() + _MIN_MARGIN
             is_meant = bool(similarities[nearest] >= self._min_similarity) and is_clear
             self._known[term] = self._attributes[nearest] if is_meant else None
-
-
-def _directions(vectors: np.ndarray) -> np.ndarray:
-    vectors = vectors.astype(np.float64)
-    directions: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return directions
 
 
 def unknown_terms(words: Sequence[Word], mentions: Sequence[Mention]) -> list[str]:

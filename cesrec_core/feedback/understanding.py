@@ -18,7 +18,7 @@ import numpy as np
 from cesrec_core.feedback.clarity import contradicted
 from cesrec_core.feedback.clauses import BARE_REJECTION, DISMISSAL, Opinion, Reader
 from cesrec_core.feedback.intents import ACCEPT, CRITIQUE_ADD, CRITIQUE_COMPARE, INQUIRY, OTHER, REJECT, is_actionable
-from cesrec_core.feedback.mentions import BY_MEANING, Mention, find_mentions
+from cesrec_core.feedback.mentions import Mention, find_mentions
 from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
 from cesrec_core.feedback.synonyms import Synonyms, unknown_terms
 from cesrec_core.feedback.vocabulary import Vocabulary, Word, without_contractions, words_of
@@ -186,7 +186,10 @@ def _evidence_of_change(signals: Signals, recommended: Sequence[str]) -> float:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What an utterance means, and what that was read from."""
+    """What an utterance means, and what that was read from.
+
+    `names_attributes`: by their own words, or outright by others.
+    """
 
     signals: Signals
     spoken: Spoken
@@ -201,7 +204,7 @@ def _read(utterance: str, recommended: Sequence[str], vocabulary: Vocabulary, ma
     mentions = find_mentions(words, recommended, vocabulary)
     opinions = Reader(words, {mention.start: mention for mention in mentions}, recommended).read()
     for opinion in opinions:
-        if opinion.mention.evidence == BY_MEANING and not opinion.is_explicit:
+        if opinion.mention.is_by_meaning and not opinion.is_explicit:
             opinion.polarity = 0
     shown = frozenset(recommended)
     is_bare = bool(BARE_REJECTION.fullmatch(" ".join(word.text for word in words)))
@@ -210,8 +213,8 @@ def _read(utterance: str, recommended: Sequence[str], vocabulary: Vocabulary, ma
         replace(spoken(text, words, mentions, shown), is_bare_rejection=is_bare),
         words,
         mentions,
-        names_attributes=any(mention.attributes for mention in mentions if mention.evidence != BY_MEANING)
-        or any(opinion.polarity for opinion in opinions if opinion.mention.evidence == BY_MEANING),
+        names_attributes=any(mention.attributes and not mention.is_by_meaning for mention in mentions)
+        or any(opinion.polarity for opinion in opinions if opinion.mention.is_by_meaning),
     )
 
 
