@@ -8,6 +8,7 @@ D collaborative width.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -401,8 +402,12 @@ def _text_vectors(embedding: nn.Embedding, tokenizer: TokenIds, items: ItemFeatu
 
 
 def _attribute_tokens(embedding: nn.Embedding, tokenizer: TokenIds, items: ItemFeatures) -> torch.Tensor:
-    """bool [size of the vocabulary], True for tokens of which attributes are made; all True in a catalogue without any."""
-    names = {attribute_words(attribute) for attributes in items.attributes for attribute in attributes} - {""}
+    """bool [size of the vocabulary], True for tokens of attributes that items share; all True in a catalogue without any.
+
+    An attribute of a single item leads to no other, and whatever is written there would be heard in everybody's words.
+    """
+    num_items_with = Counter(name for attributes in items.attributes for name in set(map(attribute_words, attributes)))
+    names = {name for name, num_items in num_items_with.items() if name and num_items > 1}
     is_attribute = torch.full((embedding.num_embeddings,), not names, device=embedding.weight.device)
     for name in sorted(names):
         # A word at the start of an utterance has other tokens than one after a space.

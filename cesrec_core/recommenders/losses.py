@@ -1,4 +1,4 @@
-"""Training losses, none of which ever holds one logit per position and item, unless there are more negatives than items.
+"""Training losses, none of which ever holds more than a chunk of its logits.
 
 Dimensions: P positions to predict, D embedding_dim, V items, N negatives per draw, G draws of negatives.
 """
@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from cesrec_core.config import TrainRecommenderSection
 
 # 2 Mi float32 logits = 8 MiB: stays in or near the cache, and large temporaries cost more than arithmetic on a CPU.
 LOGITS_PER_CHUNK = 2 * 2**20
+# Of the sampled losses, which are seldom cut: their chunks are worked out twice, going forward and going back.
+SAMPLED_LOGITS_PER_CHUNK = 8 * 2**20
 
 
 def full_cross_entropy(
@@ -131,14 +134,14 @@ def sampled_softmax(
     Args:
         states, item_vectors, targets, negatives: [P, D], [V + 1, D], [P], [G, N].
     """
-    of_targets, of_negatives, is_target = _scores(states, item_vectors, targets, negatives)
-    log_expected = torch.log(sampler.probabilities * sampler.num_negatives).to(of_negatives.dtype)
-    corrected = (
-        of_negatives - log_expected[negatives].repeat_interleave(_positions_per_draw(targets, negatives), 0)[: len(targets)]
-    )
-    corrected = corrected.masked_fill(is_target, -torch.inf)
-    everything = torch.cat([of_targets[:, None], corrected], dim=1)  # [P, 1 + N]
-    return (everything.logsumexp(dim=1) - of_targets).mean()
+    log_expected = torch.log(sampler.probabilities * sampler.num_negatives).to(states.dtype)
+
+    def of_positions(of_targets: Tensor, of_negatives: Tensor, negatives: Tensor, is_target: Tensor) -> Tensor:
+        corrected = (of_negatives - log_expected[negatives]).masked_fill(is_target, -torch.inf)
+        everything = torch.cat([of_targets[:, None], corrected], dim=1)  # [P, 1 + N]
+        return everything.logsumexp(dim=1) - of_targets
+
+    return _mean_over_positions(of_positions, states, item_vectors, targets, negatives)
 
 
 def binary_cross_entropy(
@@ -153,24 +156,56 @@ def binary_cross_entropy(
     Args:
         states, item_vectors, targets, negatives: [P, D], [V + 1, D], [P], [G, N].
     """
-    of_targets, of_negatives, is_target = _scores(states, item_vectors, targets, negatives)
     num_negatives, num_others = negatives.shape[1], max(len(item_vectors) - 2, 1)
     power = 1.0 - calibration * (1.0 - min(1.0, num_negatives / num_others))
-    # -log sigmoid(x) = softplus(-x)
-    of_position = power * F.softplus(-of_targets) + F.softplus(of_negatives).masked_fill(is_target, 0.0).sum(dim=1)
-    return of_position.mean() / (1 + num_negatives)
+
+    def of_positions(of_targets: Tensor, of_negatives: Tensor, _: Tensor, is_target: Tensor) -> Tensor:
+        # -log sigmoid(x) = softplus(-x)
+        return power * F.softplus(-of_targets) + F.softplus(of_negatives).masked_fill(is_target, 0.0).sum(dim=1)
+
+    return _mean_over_positions(of_positions, states, item_vectors, targets, negatives) / (1 + num_negatives)
 
 
-def _positions_per_draw(targets: Tensor, negatives: Tensor) -> int:
-    return math.ceil(len(targets) / len(negatives))
+# Scores of the targets [P] and of each position's negatives [P, N], these negatives, int64 [P, N], and where one is the
+# target, bool [P, N], to the loss of each position [P].
+_OfPositions = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def _scores(states: Tensor, item_vectors: Tensor, targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores of the targets [P] and of each position's negatives [P, N], and where a negative is the target, bool [P, N]."""
+def _mean_over_positions(
+    of_positions: _OfPositions, states: Tensor, item_vectors: Tensor, targets: Tensor, negatives: Tensor
+) -> Tensor:
     num_positions, num_draws = len(targets), len(negatives)
-    per_draw = _positions_per_draw(targets, negatives)
+    per_draw = math.ceil(num_positions / num_draws)
+
+    def total(start: int, stop: int, states: Tensor, item_vectors: Tensor) -> Tensor:
+        drawn = negatives[start // per_draw : math.ceil(stop / per_draw)]
+        return of_positions(*_scores(states, item_vectors, targets[start:stop], drawn, per_draw)).sum()
+
+    rows = max(1, SAMPLED_LOGITS_PER_CHUNK // negatives.shape[1])
+    if num_positions <= rows:
+        return total(0, num_positions, states, item_vectors) / num_positions
+    # Some whole draws, or a part of one, at a time.
+    rows = rows // per_draw * per_draw or rows
+    sums = []
+    start = 0
+    while start < num_positions:
+        stop = min(start + rows, num_positions)
+        if rows < per_draw:
+            stop = min(stop, (start // per_draw + 1) * per_draw)
+        sums.append(checkpoint(total, start, stop, states[start:stop], item_vectors, use_reentrant=False))
+        start = stop
+    return torch.stack(sums).sum() / num_positions
+
+
+def _scores(
+    states: Tensor, item_vectors: Tensor, targets: Tensor, negatives: Tensor, per_draw: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `_OfPositions` takes, where `per_draw` positions share each draw and the last one may have fewer."""
+    num_positions, num_draws = len(targets), len(negatives)
+    per_draw = min(per_draw, num_positions)  # a part of one draw
     missing = num_draws * per_draw - num_positions
     grouped = F.pad(states, (0, 0, 0, missing)).view(num_draws, per_draw, -1)  # [G, P / G, D]
     scores = torch.bmm(grouped, item_vectors[negatives].transpose(1, 2)).flatten(0, 1)[:num_positions]
-    of_draw = negatives.repeat_interleave(per_draw, dim=0)[:num_positions]  # [P, N]
-    return (states * item_vectors[targets]).sum(dim=1), scores, of_draw == targets[:, None]
+    of_positions = negatives.repeat_interleave(per_draw, dim=0)[:num_positions]
+    of_targets = (states * item_vectors[targets]).sum(dim=1)
+    return of_targets, scores, of_positions, of_positions == targets[:, None]

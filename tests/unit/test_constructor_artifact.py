@@ -80,12 +80,18 @@ HOSTILE_TITLES = {
 }
 
 
-@pytest.mark.parametrize("title", HOSTILE_TITLES.values(), ids=HOSTILE_TITLES)
-def test_a_hostile_title_moves_nobody_but_its_own_item(saved: tuple[ItemConstructor, Path], llama: Path, title: str) -> None:
-    """Item 5 is renamed: whoever has not had it sees every other item at the same odds, and gets the same rewrite."""
+@pytest.mark.parametrize("words_of", ["titles", "attributes"])
+@pytest.mark.parametrize("words", HOSTILE_TITLES.values(), ids=HOSTILE_TITLES)
+def test_hostile_words_of_an_item_move_nobody_but_it(
+    saved: tuple[ItemConstructor, Path], llama: Path, words: str, words_of: str
+) -> None:
+    """Item 5 gets another title or attribute: whoever has not had it sees every other item at the same odds, and gets
+    the same rewrite."""
     model, folder = saved
     items = tiny_items()
-    renamed = load_constructor(folder, llama, dataclasses.replace(items, titles=[*items.titles[:5], title]))
+    values = [*getattr(items, words_of)[:5], words if words_of == "titles" else ("red", words)]
+    renamed = load_constructor(folder, llama, dataclasses.replace(items, **{words_of: values}))
+    assert torch.equal(renamed.is_attribute_token, model.is_attribute_token)
     assert torch.isfinite(renamed.item_text).all()
     assert torch.equal(renamed.item_text[:5], model.item_text[:5])
     before, after = (next_place_scores(one, REQUESTS)[:, :5] for one in (model, renamed))

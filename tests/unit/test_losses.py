@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.recommenders.losses import (
     LOGITS_PER_CHUNK,
+    SAMPLED_LOGITS_PER_CHUNK,
     NegativeSampler,
     binary_cross_entropy,
     full_cross_entropy,
@@ -144,3 +145,27 @@ def test_logits_of_all_positions_and_items_never_exist_at_once(loss: str) -> Non
         torch.autograd.backward(make_loss(settings, torch.ones(num_items + 1))(states, vectors, targets, generator))
     limit = LOGITS_PER_CHUNK if loss == "cross_entropy" else num_positions * (num_negatives + 1)
     assert largest.numel <= limit < num_positions * num_items / 5
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce", "bce"])
+def test_logits_of_more_negatives_than_items_never_exist_at_once(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 positions and 700 negatives: one draw for all of them, which is cut, as three draws of 150 negatives are."""
+    num_positions, num_items = 400, 300
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(1, num_items + 1, (num_positions,), generator=generator)
+    values = [torch.randn(size, 8, generator=generator) for size in (num_positions, num_items + 1)]
+    for num_negatives, limit in ((700, 30_000), (150, 30_000), (700, 6_000)):
+        found = []
+        for logits_per_chunk in (SAMPLED_LOGITS_PER_CHUNK, limit):
+            monkeypatch.setattr("cesrec_core.recommenders.losses.SAMPLED_LOGITS_PER_CHUNK", logits_per_chunk)
+            states, vectors = (value.clone().requires_grad_() for value in values)
+            settings = TrainRecommenderSection(loss=loss, num_negatives=num_negatives)
+            with LargestTensor() as largest:
+                mean = make_loss(settings, torch.ones(num_items + 1))(
+                    states, vectors, targets, torch.Generator().manual_seed(1)
+                )
+                mean.backward()
+            found.append((mean.detach(), states.grad, vectors.grad))
+        assert largest.numel <= limit + num_positions < num_positions * num_negatives
+        for whole, cut in zip(*found, strict=True):
+            torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-6)
