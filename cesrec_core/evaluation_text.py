@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from cesrec_core.evaluation import TableRow, Tests, Weights
 from cesrec_core.evaluation_rounds import Round
+from cesrec_core.evaluation_tastes import Taste
 from cesrec_core.significance import PairedTest
 
 # Shown beside full ranking: the target against uniform negatives.
@@ -51,4 +52,16 @@ def rounds_as_text(rounds: Sequence[Round], title: str) -> str:
     lines.append("")
     for number, of_round in zip(numbers, rounds, strict=True):
         lines += [_compared(f"round {number}, {name}", by_measure) for name, by_measure in of_round.tests.items()]
+    return "\n".join(lines)
+
+
+def tastes_as_text(tastes: Sequence[Taste], title: str) -> str:
+    """Quartiles of taste as Markdown: the base recommender's NDCG@10, and what each comparison adds to it."""
+    columns = [f"{taste.num_users} users, {taste.lowest:.2f} to {taste.highest:.2f} bits" for taste in tastes]
+    lines = [f"### {title}", "", "| NDCG@10, full | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    base = (f"{taste.base.mean:.3f} [{taste.base.low:.3f}, {taste.base.high:.3f}]" for taste in tastes)
+    lines.append("| base | " + " | ".join(base) + " |")
+    for name in tastes[0].tests:
+        differences = (taste.tests[name].difference for taste in tastes)
+        lines.append(f"| {name} | " + " | ".join(f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" for d in differences) + " |")
     return "\n".join(lines)

@@ -157,7 +157,7 @@ def attribute_entropy(item_codes: NDArray[np.int32], catalogue: Catalogue) -> fl
         return 0.0
     _, counts = np.unique(attributes, return_counts=True)
     shares = counts / counts.sum()
-    return float(-(shares * np.log2(shares)).sum())
+    return abs(float((shares * np.log2(shares)).sum()))  # a single attribute gives no -0.0
 
 
 def quartiles(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -35,7 +35,8 @@ from cesrec_core.evaluation import (
     choose_weights,
 )
 from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS, Round, measure_rounds
-from cesrec_core.evaluation_text import as_text, rounds_as_text
+from cesrec_core.evaluation_tastes import Taste, by_taste
+from cesrec_core.evaluation_text import as_text, rounds_as_text, tastes_as_text
 from cesrec_core.progress import progress
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import METRICS
@@ -60,12 +61,14 @@ class Evaluated:
     """What was measured on test items, with the weights that validation chose.
 
     Attributes:
+        tastes: quartiles of users by how diverse their taste is; empty where items have no attributes.
         rounds: of `ROUND_VARIANTS`, after one to three rounds of feedback.
     """
 
     num_users: int
     rows: list[TableRow]
     tests: Tests
+    tastes: list[Taste]
     rounds: list[Round]
 
 
@@ -98,9 +101,12 @@ def evaluate(evaluator: Evaluator, histories: Histories) -> Evaluated:
     weights = _chosen_weights(evaluator, histories)
     log.info("test: once, with the weights chosen")
     test = measured(evaluator, evaluator.cases(histories, "test"), VARIANTS)
-    rows, tests = build_table(test, weights, config.evaluate.num_bootstrap_samples, config.run.seed)
+    drawn = config.evaluate.num_bootstrap_samples, config.run.seed
+    rows, tests = build_table(test, weights, *drawn)
+    has_attributes = any(evaluator.features.catalogue.attributes)
+    tastes = by_taste(test, weights, *drawn) if has_attributes else []
     rounds = _rounds(evaluator, test.cases, weights)
-    return Evaluated(len(test.cases.user_ids), rows, tests, rounds)
+    return Evaluated(len(test.cases.user_ids), rows, tests, tastes, rounds)
 
 
 def _refuse_artifacts_that_saw_targets(context: RunContext) -> None:
@@ -152,13 +158,17 @@ def _rounds(evaluator: Evaluator, cases: Cases, weights: dict[str, Weights]) -> 
 def _report(context: RunContext, evaluated: Evaluated) -> dict[str, Any]:
     rows, tests, rounds = evaluated.rows, evaluated.tests, evaluated.rounds
     title = f"Test items of {evaluated.num_users} users: full ranking, seen items filtered; mean [95 % interval]"
-    words = _worth_of_words(context)
-    of_rounds = rounds_as_text(rounds, "One to three rounds of feedback, each of what was shown after the one before")
-    text = "\n\n".join([as_text(rows, tests, title), of_rounds, words]) + "\n"
+    tables = [as_text(rows, tests, title)]
+    if evaluated.tastes:
+        tables.append(tastes_as_text(evaluated.tastes, "By how diverse a taste is: entropy of the attributes of a history"))
+    tables.append(rounds_as_text(rounds, "One to three rounds of feedback, each of what was shown after the one before"))
+    tables.append(_worth_of_words(context))
+    text = "\n\n".join(tables) + "\n"
     print(text, flush=True)
     figures = {
         "num_users": evaluated.num_users,
         "rows": [dataclasses.asdict(row) for row in rows],
+        "tastes": [dataclasses.asdict(taste) for taste in evaluated.tastes],
         "rounds": [dataclasses.asdict(of_round) for of_round in rounds],
         "tests": {name: {by: dataclasses.asdict(test) for by, test in found.items()} for name, found in tests.items()},
         "artifacts": {kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES},

@@ -52,6 +52,14 @@ def test_rounds_begin_with_the_figures_of_the_table_and_go_on(summary: dict[str,
     assert "HR@10, full, round 3" in text and "- round 3, CESRec with foresight against base: full NDCG@10 " in text
 
 
+def test_quartiles_of_taste_add_up_to_the_table(summary: dict[str, Any]) -> None:
+    tastes = summary["tastes"]
+    assert sum(taste["num_users"] for taste in tastes) == summary["num_users"]
+    total = sum(taste["num_users"] * taste["base"]["mean"] for taste in tastes)
+    assert total / summary["num_users"] == pytest.approx(summary["rows"][0]["intervals"]["full"]["NDCG@10"]["mean"])
+    assert "### By how diverse a taste is" in Path(summary["report"]).read_text(encoding="utf-8")
+
+
 def test_words_help_where_they_name_the_target(summary: dict[str, Any]) -> None:
     """Each toy is of one kind, and the simulated words name it: a re-rank by them must beat the base."""
     mean = {row["variant"]["name"]: row["intervals"]["full"]["NDCG@10"]["mean"] for row in summary["rows"]}
