@@ -327,7 +327,6 @@ class ConstructSection(Section):
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     num_candidates: WholeNumber = 0
     max_likelihood_drop: Weight | None = None
-    max_fallback_share: Share = 0.2
     num_question_candidates: Count = 100
 
     @model_validator(mode="after")
@@ -359,6 +358,7 @@ class RecommendSection(Section):
 class AuditSection(Section):
     min_ndcg_over_popularity: Weight = 1.0
     max_users_without_recommendations_share: Share = 0.01
+    max_fallback_share: Share = 0.2
     min_aligned_coverage_share: Share = 0.9
     max_alignment_error: Annotated[float, Field(gt=0)] = 0.99
     max_alignment_rank_share: Share = 0.5

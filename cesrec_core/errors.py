@@ -29,7 +29,7 @@ class ConfigError(CesrecError):
 
 
 class InputDataError(CesrecError):
-    """Input data is missing, empty or of the wrong shape: nothing was written. Exit code 3."""
+    """Input data is missing, empty or of the wrong shape. Exit code 3."""
 
     exit_code = 3
 

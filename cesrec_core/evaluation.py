@@ -1,4 +1,4 @@
-"""What the words are worth: the same users, the same feedback, several ways of using it (METHOD.md, "Honest evaluation").
+"""What the words are worth: the same users, the same feedback, several ways of using it.
 
 Full ranking with seen items filtered comes first; the target against uniform negatives stands beside it. Weights are
 chosen on validation items and used once, unchanged, on test items.
@@ -16,16 +16,15 @@ import torch
 from torch import Tensor
 
 from cesrec_core.config import Config
-from cesrec_core.constructor.construction import next_place_scores
-from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.datasets import Histories
 from cesrec_core.feedback.simulator import simulate_utterance
-from cesrec_core.feedback.understanding import Signals, understand
+from cesrec_core.feedback.understanding import Signals, settled, understand
 from cesrec_core.feedback.vocabulary import Vocabulary as CatalogueVocabulary
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
+from cesrec_core.next_place import next_place_part
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import Placement, apply_rewrite, drop_masked
 from cesrec_core.ranking import FeedbackMatch, base_scores
@@ -256,22 +255,14 @@ class Parts:
 
     @cached_property
     def match(self) -> FeedbackMatch:
-        """By all that was said; where somebody changes their mind, the later word counts."""
-        wanted: list[list[list[str]]] = [[], []]
-        unwanted: list[list[list[str]]] = [[], []]
-        for of_user in zip(*self.cases.remarks, strict=True):
-            signals = [heard.signals for heard in of_user]
-            pairs = (
-                [(one.wanted_attributes, one.unwanted_attributes) for one in signals],
-                [(one.wanted_item_ids, one.unwanted_item_ids) for one in signals],
-            )
-            for kind, of_rounds in enumerate(pairs):
-                settled: dict[str, bool] = {}
-                for liked, disliked in of_rounds:
-                    settled |= dict.fromkeys(liked, True) | dict.fromkeys(disliked, False)
-                wanted[kind].append([name for name, is_wanted in settled.items() if is_wanted])
-                unwanted[kind].append([name for name, is_wanted in settled.items() if not is_wanted])
-        return self.evaluator.scorer.match(wanted[0], unwanted[0], wanted[1], unwanted[1])
+        """By all that was said, as the stage `recommend` hears it."""
+        wishes = [settled(heard.signals for heard in of_user) for of_user in zip(*self.cases.remarks, strict=True)]
+        return self.evaluator.scorer.match(
+            [of_user.wanted_attributes for of_user in wishes],
+            [of_user.unwanted_attributes for of_user in wishes],
+            [of_user.wanted_item_ids for of_user in wishes],
+            [of_user.unwanted_item_ids for of_user in wishes],
+        )
 
     def _with_popular_items(self) -> list[list[str]]:
         """Histories with the most popular items that the user has not had in the masked places."""
@@ -297,19 +288,10 @@ class Parts:
         return {}
 
     def _score_next_place(self, histories: list[list[str]]) -> Tensor:
-        newest = self.evaluator.constructor.settings.history_items
-        features = self.evaluator.features
-        requests = [
-            ConstructionRequest(features.codes(history)[-newest:], [], said, features.is_active)
-            for history, said in zip(histories, self.cases.utterances, strict=True)
-        ]
-        size = self.evaluator.config.construct_pseudo_sequences.batch_size
-        blocks = []
-        for start in range(0, len(requests), size):
-            block = next_place_scores(self.evaluator.constructor, requests[start : start + size], size)
-            blocks.append(self.evaluator.scorer.from_catalogue(block))
-            self.advance(len(block))
-        return torch.cat(blocks)
+        evaluator = self.evaluator
+        codes = [evaluator.features.codes(history) for history in histories]
+        size = evaluator.config.construct_pseudo_sequences.batch_size
+        return next_place_part(evaluator.constructor, evaluator.scorer, codes, self.cases.utterances, size, self.advance)
 
     def base(self, sequence: str) -> Tensor:
         """The base recommender's log-probabilities after one kind of sequence; 0 for every item after nothing."""
@@ -390,10 +372,15 @@ class Parts:
 
 def _remark(heard: Heard) -> Remark:
     signals = heard.signals
-    unwanted = signals.unwanted_item_ids, signals.unwanted_attributes
-    wanted = signals.wanted_item_ids, signals.wanted_attributes
-    # Drawn by, where decoding samples.
-    return Remark(heard.utterance, heard.utterance, signals.is_vague, *unwanted, *wanted)
+    return Remark(
+        feedback_id=heard.utterance,  # drawn by, where decoding samples
+        utterance=heard.utterance,
+        is_vague=signals.is_vague,
+        unwanted_item_ids=signals.unwanted_item_ids,
+        unwanted_attributes=signals.unwanted_attributes,
+        wanted_item_ids=signals.wanted_item_ids,
+        wanted_attributes=signals.wanted_attributes,
+    )
 
 
 def choose_weights(parts: Parts, variant: Variant, grid: Sequence[float]) -> Weights:

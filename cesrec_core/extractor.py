@@ -1,4 +1,4 @@
-"""The Extractor: an LLM's last hidden states over an item's text, pooled to one semantic embedding (METHOD: `e_llm(i)`)."""
+"""The Extractor: an LLM's last hidden states over an item's text, pooled to one semantic embedding."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

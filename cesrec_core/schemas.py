@@ -207,7 +207,11 @@ ITEM_EMBEDDINGS = Table(
     (c.TEXT_HASH, c.EXTRACTOR_ID),
     (
         Column(c.TEXT_HASH, "string", "SHA-256 of the text"),
-        Column(c.EXTRACTOR_ID, "string", "Model, revision, pooling, template and dtype"),
+        Column(
+            c.EXTRACTOR_ID,
+            "string",
+            "What a vector depends on besides the text: model, pooling, instruction, dtype, ...",
+        ),
         Column(c.SEMANTIC_EMBEDDING, "array<float>", "Pooled last hidden states, width H"),
     ),
     partition_by=(c.EXTRACTOR_ID,),
@@ -347,7 +351,7 @@ RUNS = Table(
         Column(c.STATUS, "string", "One of " + ", ".join(RUN_STATUSES)),
         Column(c.INPUT_VERSIONS, "map<string,string>", "Pinned inputs: table versions, hashes of files"),
         Column(c.OUTPUT_VERSIONS, "map<string,string>", "Table versions when the run ended"),
-        Column(c.ARTIFACT_IDS, "map<string,string>", "Artifacts used, by stage"),
+        Column(c.ARTIFACT_IDS, "map<string,string>", "Artifacts used, by kind"),
         Column(c.CONFIG_HASH, "string", "Hash of the configuration that can change a result"),
         Column(c.CODE_VERSION, "string", "Version of the code"),
         Column(c.STARTED_AT, "timestamp", "When the run began"),

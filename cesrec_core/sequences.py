@@ -28,13 +28,6 @@ def observed_part(history: Sequence[T], split: Split) -> Sequence[T]:
     return history[:-1]
 
 
-def hidden_target(history: Sequence[T], split: Split) -> T | None:
-    """The item that the nightly job may not see, of which simulated users speak; None where nothing is hidden."""
-    if split == "all" or len(history) < MIN_ITEMS_TO_HOLD_OUT:
-        return None
-    return history[-1]
-
-
 def input_and_target(history: Sequence[T], moment: Moment) -> tuple[Sequence[T], T] | None:
     """Input and target of a leave-one-out evaluation; None for histories too short to hold out two items."""
     if len(history) < MIN_ITEMS_TO_HOLD_OUT:

@@ -1,4 +1,4 @@
-"""Fine-tune the Constructor (METHOD.md, step 6): LoRA on a language model that rewrites histories to fit what people said.
+"""Fine-tune the Constructor: LoRA on a language model that rewrites histories to fit what people said.
 
     python training/finetune_constructor.py --dataset FOLDER --item-features FILE.safetensors --out FOLDER [--pairs FOLDER]
         [--config conf/local.yaml] [--set section.key=value ...] [--artifact-id ID] [--parent kind=id ...]

@@ -62,8 +62,8 @@ from cesrec_core.report.ticks import whole_numbers
 from cesrec_core.splits import SPLIT_NAMES, Cuts, cut_histories
 
 HELD_OUT_TWIN = "held_out_twin"
-# The split on which the best number of epochs is found, where the split itself holds no validation item back.
 JOB = "train_recommender"
+# The split on which the best number of epochs is found, where the split itself holds no validation item back.
 SPLIT_OF_TWIN = {"all": "leave_one_out", "leave_last_out": "leave_one_out"}
 LEARNING_CURVE = "learning_curve.png"
 # Whose states are averaged: enough that more would hardly move the mean.

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 # After so many questions in a row that no attempt got an answer to, the endpoint is taken for gone.
 MAX_FAILURES_IN_A_ROW = 10
-# More tokens than that are none that one answer took, either.
+# Also the greatest number of tokens that an endpoint is believed to have used for one answer.
 MAX_ANSWER_BYTES = 1 << 20
 # Nothing is known of the endpoint's tokenizer; where it does not say what it counted, this errs to the high side.
 CHARACTERS_PER_TOKEN = 3

@@ -118,5 +118,12 @@ def _known(values: Sequence[float]) -> list[float | None]:
 
 
 def _remark(row: dict[str, Any]) -> Remark:
-    names = (c.UNWANTED_ITEM_IDS, c.UNWANTED_ATTRIBUTES, c.WANTED_ITEM_IDS, c.WANTED_ATTRIBUTES)
-    return Remark(row[c.FEEDBACK_ID], row[c.UTTERANCE], row[c.IS_VAGUE], *(tuple(row[name]) for name in names))
+    return Remark(
+        feedback_id=row[c.FEEDBACK_ID],
+        utterance=row[c.UTTERANCE],
+        is_vague=row[c.IS_VAGUE],
+        unwanted_item_ids=tuple(row[c.UNWANTED_ITEM_IDS]),
+        unwanted_attributes=tuple(row[c.UNWANTED_ATTRIBUTES]),
+        wanted_item_ids=tuple(row[c.WANTED_ITEM_IDS]),
+        wanted_attributes=tuple(row[c.WANTED_ATTRIBUTES]),
+    )

@@ -17,10 +17,9 @@ from cesrec_core.actors.open_items import by_segments, closed_items, read_rules
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.constructor.artifact import load_constructor
-from cesrec_core.constructor.construction import next_place_scores
-from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.recommender import NextPlaceRecommender
 from cesrec_core.item_lists import ItemLists
+from cesrec_core.next_place import next_place_part
 from cesrec_core.product_search import top_products
 from cesrec_core.ranking import base_scores, top_k
 from cesrec_core.recommenders.artifact import load_recommender
@@ -60,8 +59,8 @@ class Recommend:
     """user_id, item_ids, rejected_item_ids, segments, pseudo_item_ids, round and words -> recommendations.
 
     Rejected items are null for users who rejected none, and segments, sorted, for users in none. All columns after them are
-    null for users without feedback, who get the base recommender on their own history. The words are utterance,
-    (un)wanted_attributes and (un)wanted_item_ids.
+    null for users without feedback, who get the base recommender on their own history. The words are utterance, the newest
+    that is clear, and (un)wanted_attributes and (un)wanted_item_ids of all that they said.
 
     Args:
         rules_file: Parquet of rule, segment, item_id; None where there are no allow- or block-lists.
@@ -227,17 +226,8 @@ class Recommend:
 
     def _constructor_scores(self, users: pa.Table, read: ReadHistories) -> Tensor:
         """Weighted log-probabilities of the next place, [B, V + 1]."""
-        result = torch.zeros(len(users), len(self.scorer.codes))
         if self.constructor is None or self.next_place is not None:
-            return result
-        newest = self.constructor.settings.history_items
-        is_active = self.scorer.features.is_active
-        requests = [
-            ConstructionRequest(codes[-newest:], [], said, is_active)
-            for codes, said in zip(read.codes, users[c.UTTERANCE].to_pylist(), strict=True)
-        ]
-        size = self.config.construct_pseudo_sequences.batch_size
-        for start in range(0, len(requests), size):
-            scores = next_place_scores(self.constructor, requests[start : start + size], size)
-            result[start : start + size] = self.scorer.from_catalogue(scores)
-        return self.config.recommend.constructor_weight * result
+            return torch.zeros(len(users), len(self.scorer.codes))
+        said, size = users[c.UTTERANCE].to_pylist(), self.config.construct_pseudo_sequences.batch_size
+        weight = self.config.recommend.constructor_weight
+        return weight * next_place_part(self.constructor, self.scorer, read.codes, said, size)

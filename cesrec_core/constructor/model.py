@@ -1,4 +1,4 @@
-"""The Constructor (METHOD.md, step 6): a causal language model with LoRA that reads and writes items as single vectors.
+"""The Constructor: a causal language model with LoRA that reads and writes items as single vectors.
 
 An item enters as the mean of its text's token embeddings plus a learned projection of [semantic ; collaborative]; it leaves
 as a dot product of the hidden state with what is known of it. No generated text, so no item outside the catalogue.

@@ -24,7 +24,7 @@ from cesrec_core.schemas import PUBLISHED_VIEWS, TABLES, Column, Table, table_na
 
 # Every commit of this project carries it, so that commits by others (people's feedback) can be told apart.
 COMMIT_METADATA = "cesrec"
-# Before the name of the run whose rows a table of no run holds from that commit on.
+# Prefix of a commit's metadata; after it stands the run whose rows the table holds from that commit on.
 HOLDS_RUN = f"{COMMIT_METADATA} holds run "
 COMMIT_METADATA_SETTING = "spark.databricks.delta.commitInfo.userMetadata"
 

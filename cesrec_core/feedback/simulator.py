@@ -1,6 +1,6 @@
 """A simulated user, who knows the target by its attributes and nothing else: never its title, never an id.
 
-The target-aware simulator of METHOD.md, "Honest evaluation": one or two attributes in words a person would use. The one
+The target-aware simulator: one or two attributes in words a person would use. The one
 title that may be named is that of something that was shown.
 """
 

@@ -83,22 +83,14 @@ def said_by_people(feedback: DataFrame) -> DataFrame:
     return feedback.where(~F.col(c.SOURCE).startswith("simulated"))
 
 
-def active_feedback(feedback: DataFrame, run_end: dt.datetime, window_days: int, max_rounds: int) -> DataFrame:
-    """Each user's newest `max_rounds` utterances within the window, with `round` counting from the oldest of them.
-
-    Ties in time go by feedback_id. Of rows with one feedback_id, which an application may append when it tries again, the
-    newest counts. Ratings fill what places words leave: somebody who spoke once and rated ten things since is still heard.
-    """
-    heard = heard_feedback(feedback, run_end, window_days, max_rounds)
-    return heard.where(F.col(c.ROUND).isNotNull())
-
-
 def heard_feedback(
     feedback: DataFrame, run_end: dt.datetime, window_days: int, max_rounds: int, remembered_days: int = 0
 ) -> DataFrame:
     """All utterances within the window or the days that rejections are remembered for; `round` is null where they only are.
 
-    See `active_feedback` for which have a round.
+    `round` numbers each user's newest `max_rounds` utterances within the window from the oldest of them. Ties in time go by
+    feedback_id. Of rows with one feedback_id, which an application may append when it tries again, the newest counts.
+    Ratings fill what places words leave: somebody who spoke once and rated ten things since is still heard.
     """
     remembered = _between(feedback, run_end, max(window_days, remembered_days))
     newest_of_id = Window.partitionBy(c.FEEDBACK_ID).orderBy(F.col(c.CREATED_AT).desc(), c.USER_ID, c.UTTERANCE)
@@ -152,12 +144,37 @@ def feedback_by_user(active: DataFrame, signals: DataFrame) -> DataFrame:
     """user_id and `said`: the user's utterances with what they mean, oldest first.
 
     Args:
-        active: from `active_feedback`.
+        active: from `heard_feedback`, rows with a round.
         signals: feedback_signals of one model.
     """
     joined = active.join(signals, on=c.FEEDBACK_ID, how="inner")
     utterance = F.struct(c.ROUND, c.FEEDBACK_ID, words_to_act_on(), *MEANING)
     return joined.groupBy(c.USER_ID).agg(F.sort_array(F.collect_list(utterance)).alias(c.SAID))
+
+
+def words_by_user(active: DataFrame, signals: DataFrame) -> DataFrame:
+    """user_id, utterance and MEANING of users who said something clear: their newest such words, and what all of them mean.
+
+    See `feedback.understanding.settled`, which says the same of one user.
+    """
+    said = feedback_by_user(active, signals.where(is_clear()))
+    of_user = F.col(c.SAID)
+
+    def settled(name: str, other_side: str) -> Column:
+        def said_after(so_far: Column, one: Column) -> Column:
+            return F.array_union(F.array_except(so_far, one[other_side]), one[name])
+
+        return F.aggregate(of_user, F.array().cast("array<string>"), said_after).alias(name)
+
+    return said.select(
+        c.USER_ID,
+        F.element_at(of_user, -1)[c.UTTERANCE].alias(c.UTTERANCE),
+        settled(c.WANTED_ATTRIBUTES, c.UNWANTED_ATTRIBUTES),
+        settled(c.UNWANTED_ATTRIBUTES, c.WANTED_ATTRIBUTES),
+        settled(c.WANTED_ITEM_IDS, c.UNWANTED_ITEM_IDS),
+        settled(c.UNWANTED_ITEM_IDS, c.WANTED_ITEM_IDS),
+        F.lit(False).alias(c.IS_VAGUE),
+    )
 
 
 def unclear_feedback(active: DataFrame, signals: DataFrame) -> DataFrame:

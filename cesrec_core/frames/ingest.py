@@ -31,32 +31,6 @@ EMPTY_UTTERANCE = "empty_utterance"
 UNKNOWN_SOURCE = "unknown_source"
 DUPLICATE_FEEDBACK = "duplicate_feedback"
 
-REASONS: dict[str, tuple[str, ...]] = {
-    "interactions": (
-        MALFORMED_RECORD,
-        MISSING_USER_ID,
-        MISSING_ITEM_ID,
-        MISSING_TIMESTAMP,
-        UNREADABLE_TIMESTAMP,
-        FUTURE_TIMESTAMP,
-        UNKNOWN_ITEM,
-        DUPLICATE_INTERACTION,
-    ),
-    "items": (MALFORMED_RECORD, MISSING_ITEM_ID, MISSING_TITLE, DUPLICATE_ITEM),
-    "feedback": (
-        MALFORMED_RECORD,
-        MISSING_FEEDBACK_ID,
-        MISSING_USER_ID,
-        EMPTY_UTTERANCE,
-        MISSING_TIMESTAMP,
-        UNREADABLE_TIMESTAMP,
-        FUTURE_TIMESTAMP,
-        UNKNOWN_USER,
-        UNKNOWN_SOURCE,
-        DUPLICATE_FEEDBACK,
-    ),
-}
-
 # Epoch numbers from here on are milliseconds: as seconds this is the year 5138, as milliseconds March 1973.
 _FIRST_MILLISECONDS = 1e11
 _END_OF_MILLISECONDS = 2.5e14

@@ -30,7 +30,7 @@ from cesrec_core.schemas import (
 )
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext, Stage, StageResult
-from cesrec_core.stages.recommend import rejected_of_run, rules_of, segments_of
+from cesrec_core.stages.run_inputs import rejected_of_run, rules_of, segments_of
 from cesrec_core.stages.understand_feedback import feedback_of_run
 
 NAME = "audit"
@@ -108,7 +108,7 @@ LIMITS = (
         False,
         "{} of users have no recommendations",
     ),
-    Limit("fallback_share", "construct_pseudo_sequences.max_fallback_share", False, "{} of rewrites had to be dropped"),
+    Limit("fallback_share", "audit.max_fallback_share", False, "{} of rewrites had to be dropped"),
     Limit(
         "ndcg_over_popularity",
         "audit.min_ndcg_over_popularity",
@@ -262,8 +262,8 @@ def _artifact_ids(context: RunContext) -> dict[str, str]:
 
 
 def _norms_of_one_space(context: RunContext, before: Run) -> tuple[str, ...]:
-    """Lengths say something beside each other in one space alone: the extractor's, which is configured, and the
-    recommender's, which aligned vectors share whatever Adapter made them."""
+    """Norms can be compared within one space only: semantic ones of one extractor, which is configured, and aligned ones of
+    one recommender, whatever Adapter made them."""
     if not _is_made_alike(context, before):
         return ()
     has_same_recommender = before.artifact_ids.get("recommender") == context.artifact_id("recommender")

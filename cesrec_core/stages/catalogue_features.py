@@ -25,6 +25,9 @@ from cesrec_core.stages.embed_items import refused_texts
 if TYPE_CHECKING:
     from torch import Tensor
 
+# What `export_features` reads, for `Stage.reads`.
+OF_THE_CATALOGUE = (ITEMS.name, ITEM_EMBEDDINGS.name, ALIGNED_EMBEDDINGS.name, "recommender", "adapter")
+
 
 def export_features(context: RunContext) -> Path:
     """The catalogue with semantic, aligned and collaborative vectors, as a folder that workers load; once per run."""

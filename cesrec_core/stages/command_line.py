@@ -69,8 +69,8 @@ def parser_for(description: str, examples: Sequence[str] = ("",), has_date: bool
         parser.add_argument(
             "--run-date",
             metavar="YYYY-MM-DD",
-            help="date the run stands for: nothing later is used (default: today in UTC); give it wherever a run is retried or "
-            "made up for, since another date is another run",
+            help="date the run stands for: nothing later is used (default: today in UTC); give it with retries and "
+            "backfills: another date is another run",
         )
     parser.add_argument(
         "--set",

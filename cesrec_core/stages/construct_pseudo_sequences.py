@@ -12,11 +12,11 @@ from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.histories import feedback_by_user, observed_histories, rejected_by_user, unclear_feedback
-from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK_SIGNALS, ITEMS, OUTLIER_MASKS, PSEUDO_SEQUENCES, USER_SEQUENCES
-from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK, FEEDBACK_SIGNALS, OUTLIER_MASKS, PSEUDO_SEQUENCES, USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
-from cesrec_core.stages.recommend import export_rules, latest_rounds, rejected_of_run, segments_of
+from cesrec_core.stages.run_inputs import export_rules, latest_rounds, rejected_of_run, segments_of
 from cesrec_core.stages.understand_feedback import feedback_of_run, signals_of_run
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,14 @@ def _report_rejected(context: RunContext, rounds: DataFrame, catalogue: Path) ->
 
 STAGE = Stage(
     name=NAME,
-    reads=(USER_SEQUENCES.name, OUTLIER_MASKS.name, FEEDBACK_SIGNALS.name, ITEMS.name, "recommender", "constructor"),
+    reads=(
+        USER_SEQUENCES.name,
+        OUTLIER_MASKS.name,
+        FEEDBACK.name,
+        FEEDBACK_SIGNALS.name,
+        *OF_THE_CATALOGUE,
+        "constructor",
+    ),
     writes=(PSEUDO_SEQUENCES.name, CLARIFICATIONS.name),
     run=run,
     check=check,

@@ -41,6 +41,8 @@ class RunContext:
         inputs: what each source was pinned to: a table version or a hash of files.
         results: what the stages of this run did so far, by stage.
         num_tokens: that language models have read for the stage at work.
+        work_name: of the folder for its shards and scratch files; the run's id where left out.
+        listener_ids: what reads utterances, by the folder with the catalogue that it knows; see `understand_feedback`.
     """
 
     config: Config
@@ -53,6 +55,8 @@ class RunContext:
     inputs: dict[str, str]
     results: dict[str, StageResult] = field(default_factory=dict)
     num_tokens: int = 0
+    work_name: str = ""
+    listener_ids: dict[Path, str] = field(default_factory=dict)
 
     @property
     def run_end(self) -> dt.datetime:
@@ -62,7 +66,7 @@ class RunContext:
     @property
     def work_path(self) -> Path:
         """Shards and scratch files of this run; safe to delete once the run is published."""
-        return self.warehouse.path / "work" / self.run_id
+        return self.warehouse.path / "work" / (self.work_name or self.run_id)
 
     def stage_path(self, stage: str) -> Path:
         return self.work_path / stage
@@ -95,6 +99,7 @@ class RunContext:
         Versions count from 0 again in a table that is made anew, so a record of the old one could seem to be up to date.
         """
         shutil.rmtree(self.work_path, ignore_errors=True)
+        self.listener_ids.clear()
         for record in (self.warehouse.path / "state").glob("*.json"):
             if not self.is_kept_when_forgetting(record.stem):
                 record.unlink()

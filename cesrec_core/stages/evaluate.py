@@ -4,6 +4,8 @@ import dataclasses
 import datetime as dt
 import json
 import logging
+import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +93,12 @@ def open_evaluator(context: RunContext) -> tuple[Evaluator, Histories]:
         ArtifactError: an artifact was trained on the very items it would be tested on.
     """
     _refuse_artifacts_that_saw_targets(context)
-    return _evaluator(context), read_dataset(export_dataset(context)).histories
+    # A folder of its own: the night that bears this name may run later, on tables that have moved on until then.
+    scratch = dataclasses.replace(context, work_name=f"scratch-{uuid.uuid4().hex}")
+    try:
+        return _evaluator(scratch), read_dataset(export_dataset(scratch)).histories
+    finally:
+        shutil.rmtree(scratch.work_path, ignore_errors=True)
 
 
 def evaluate(evaluator: Evaluator, histories: Histories) -> Evaluated:

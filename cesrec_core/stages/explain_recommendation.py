@@ -19,7 +19,8 @@ from cesrec_core.delta_io.session import spark_session
 from cesrec_core.errors import InputDataError
 from cesrec_core.explanation import FORBIDDEN, GONE, HAD, UNKNOWN, Score, Standing, sentence, turned_down
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext
-from cesrec_core.stages.recommend import rejected_of_run, users_of_run, worker_of_run
+from cesrec_core.stages.recommend import users_of_run, worker_of_run
+from cesrec_core.stages.run_inputs import rejected_of_run
 from cesrec_core.stages.runner import open_run
 
 

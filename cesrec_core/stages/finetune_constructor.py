@@ -6,8 +6,8 @@ from cesrec_core.catalogue import FEATURES_FILE
 from cesrec_core.extractor_id import extractor_id
 from cesrec_core.hashing import short_hash
 from cesrec_core.language_models import ModelSource, check_model_folder
-from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEMS, USER_SEQUENCES
-from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.schemas import USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.training_pairs import export_pairs
 from cesrec_core.stages.training_process import keep_reason, run_training, training_notes
@@ -73,7 +73,7 @@ def run(context: RunContext) -> StageResult:
 
 STAGE = Stage(
     name=NAME,
-    reads=(USER_SEQUENCES.name, ITEMS.name, ALIGNED_EMBEDDINGS.name, "recommender", "adapter"),
+    reads=(USER_SEQUENCES.name, *OF_THE_CATALOGUE),
     writes=("constructor",),
     run=run,
     fingerprint=fingerprint,

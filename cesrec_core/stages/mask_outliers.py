@@ -4,8 +4,8 @@ from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.frames.histories import observed_histories
-from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEMS, OUTLIER_MASKS, USER_SEQUENCES
-from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.schemas import OUTLIER_MASKS, USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
 
@@ -34,7 +34,7 @@ def run(context: RunContext) -> StageResult:
 
 STAGE = Stage(
     name=NAME,
-    reads=(USER_SEQUENCES.name, ITEMS.name, ALIGNED_EMBEDDINGS.name, "recommender", "adapter"),
+    reads=(USER_SEQUENCES.name, *OF_THE_CATALOGUE),
     writes=(OUTLIER_MASKS.name,),
     run=run,
 )

@@ -1,32 +1,21 @@
 """recommend: pseudo-sequences, or histories where nothing was said -> the top items of every user."""
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-from pyspark.sql import DataFrame, Window
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
 from cesrec_core import columns as c
-from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.errors import InputDataError
-from cesrec_core.frames.empty import empty_frame
-from cesrec_core.frames.histories import (
-    MEANING,
-    is_clear,
-    observed_histories,
-    rejected_by_user,
-    rejected_items,
-    words_to_act_on,
-)
-from cesrec_core.frames.item_rules import clean_rules, idle_rules, segments_by_user, unusable_rules
-from cesrec_core.schemas import FEEDBACK_SIGNALS, ITEMS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
-from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.frames.histories import observed_histories, rejected_by_user, words_by_user
+from cesrec_core.frames.item_rules import idle_rules, unusable_rules
+from cesrec_core.schemas import FEEDBACK, FEEDBACK_SIGNALS, ITEMS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.ingest import read_pinned
 from cesrec_core.stages.map_table import map_frame
-from cesrec_core.stages.understand_feedback import feedback_of_run, heard_of_run, signals_of_run
+from cesrec_core.stages.run_inputs import export_rules, latest_rounds, rejected_of_run, rules_of, segments_of
+from cesrec_core.stages.understand_feedback import feedback_of_run, signals_of_run
 
 if TYPE_CHECKING:
     from cesrec_core.actors.recommend import Recommend
@@ -52,7 +41,8 @@ def users_of_run(context: RunContext) -> DataFrame:
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
     users = histories.select(c.USER_ID, c.ITEM_IDS)
     rejected = rejected_by_user(rejected_of_run(context))
-    for of_user in (rejected, latest_rounds(context), latest_words(context), segments_of(context)):
+    words = words_by_user(feedback_of_run(context), signals_of_run(context))
+    for of_user in (rejected, latest_rounds(context), words, segments_of(context)):
         users = users.join(of_user, on=c.USER_ID, how="left")
     return users
 
@@ -65,51 +55,6 @@ def worker_of_run(context: RunContext) -> "Recommend":
     constructor_folder, _ = context.artifact("constructor")
     folders = (recommender_folder, constructor_folder, export_features(context), export_rules(context))
     return Recommend(*folders, context.config, context.run_id)
-
-
-def latest_rounds(context: RunContext) -> DataFrame:
-    """user_id, pseudo_item_ids, round: the history after the last round of feedback."""
-    rounds = context.warehouse.read_run(PSEUDO_SEQUENCES, context.run_id)
-    last = rounds.groupBy(c.USER_ID).agg(F.max_by(c.ITEM_IDS, c.ROUND).alias(c.PSEUDO_ITEM_IDS), F.max(c.ROUND).alias(c.ROUND))
-    return last.select(c.USER_ID, c.PSEUDO_ITEM_IDS, c.ROUND)
-
-
-def latest_words(context: RunContext) -> DataFrame:
-    """user_id and the newest utterance that can be acted on, with what it asks for and turns down."""
-    clear = feedback_of_run(context).join(signals_of_run(context).where(is_clear()), on=c.FEEDBACK_ID, how="inner")
-    newest = Window.partitionBy(c.USER_ID).orderBy(F.col(c.ROUND).desc())
-    latest = clear.withColumn("order", F.row_number().over(newest)).where(F.col("order") == 1)
-    return latest.select(c.USER_ID, words_to_act_on(), *MEANING)
-
-
-def rejected_of_run(context: RunContext) -> DataFrame:
-    """user_id, item_id, created_at: what is not recommended, since the user turned it down and when."""
-    days = context.config.recommend.rejected_days
-    return rejected_items(heard_of_run(context), signals_of_run(context), context.run_end, days)
-
-
-def rules_of(context: RunContext) -> DataFrame:
-    """rule, segment, item_id; no rows where there are no rules."""
-    if "item_rules" not in context.sources:
-        return empty_frame(context.spark, {name: pa.string() for name in (c.RULE, c.SEGMENT, c.ITEM_ID)})
-    return clean_rules(read_pinned(context, "item_rules"))
-
-
-def segments_of(context: RunContext) -> DataFrame:
-    """user_id, segments: of those users who have any."""
-    if "user_segments" not in context.sources:
-        return empty_frame(context.spark, {c.USER_ID: pa.string(), c.SEGMENTS: pa.list_(pa.string())})
-    return segments_by_user(read_pinned(context, "user_segments"))
-
-
-def export_rules(context: RunContext) -> Path | None:
-    """Allow- and block-lists as Parquet for the workers, once per run; None where there are none."""
-    if "item_rules" not in context.sources:
-        return None
-    folder = context.stage_path("item_rules")
-    if not (folder / SUCCESS).exists():
-        rules_of(context).coalesce(1).write.mode("overwrite").parquet(str(folder))
-    return folder
 
 
 def tell_idle_rules(context: RunContext) -> None:
@@ -140,7 +85,14 @@ def check(context: RunContext) -> None:
 
 STAGE = Stage(
     name=NAME,
-    reads=(USER_SEQUENCES.name, PSEUDO_SEQUENCES.name, FEEDBACK_SIGNALS.name, "recommender", "constructor"),
+    reads=(
+        USER_SEQUENCES.name,
+        FEEDBACK.name,
+        FEEDBACK_SIGNALS.name,
+        PSEUDO_SEQUENCES.name,
+        *OF_THE_CATALOGUE,
+        "constructor",
+    ),
     writes=(RECOMMENDATIONS.name,),
     run=run,
     check=check,

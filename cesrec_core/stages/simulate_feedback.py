@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 from cesrec_core import columns as c
 from cesrec_core.frames.histories import drawn_users, observed_histories, past_opinions, speakers
 from cesrec_core.language_models import locate_model
-from cesrec_core.schemas import ALIGNED_EMBEDDINGS, FEEDBACK, INTERACTIONS, ITEMS, USER_SEQUENCES
-from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.schemas import FEEDBACK, INTERACTIONS, USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
 
@@ -75,7 +75,7 @@ def check(context: RunContext) -> None:
 
 STAGE = Stage(
     name=NAME,
-    reads=(USER_SEQUENCES.name, INTERACTIONS.name, ITEMS.name, ALIGNED_EMBEDDINGS.name, "recommender"),
+    reads=(USER_SEQUENCES.name, INTERACTIONS.name, *OF_THE_CATALOGUE),
     writes=(FEEDBACK.name, SIMULATED),
     run=run,
     check=check,

@@ -18,8 +18,8 @@ from cesrec_core.frames.histories import (
     said_by_people,
     without_hidden_items,
 )
-from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK, FEEDBACK_SIGNALS, ITEMS, RUNS, USER_SEQUENCES
-from cesrec_core.stages.catalogue_features import export_features
+from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK, FEEDBACK_SIGNALS, RUNS, USER_SEQUENCES
+from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
 from cesrec_core.stages.simulate_feedback import SIMULATED
@@ -65,9 +65,12 @@ def signals_of_run(context: RunContext) -> DataFrame:
 
 
 def _model_id(context: RunContext) -> str:
-    catalogue = read_catalogue(export_features(context))
-    vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
-    return listener_id(context.config.understand_feedback, vocabulary)
+    folder = export_features(context)
+    if folder not in context.listener_ids:
+        catalogue = read_catalogue(folder)
+        vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+        context.listener_ids[folder] = listener_id(context.config.understand_feedback, vocabulary)
+    return context.listener_ids[folder]
 
 
 def check(context: RunContext) -> None:
@@ -100,7 +103,7 @@ def run(context: RunContext) -> StageResult:
 
 STAGE = Stage(
     name=NAME,
-    reads=(FEEDBACK.name, SIMULATED, ITEMS.name, USER_SEQUENCES.name),
+    reads=(FEEDBACK.name, SIMULATED, USER_SEQUENCES.name, *OF_THE_CATALOGUE),
     writes=(FEEDBACK_SIGNALS.name,),
     run=run,
     check=check,

@@ -52,6 +52,12 @@ def test_rounds_begin_with_the_figures_of_the_table_and_go_on(summary: dict[str,
     assert "HR@10, full, round 3" in text and "- round 3, CESRec with foresight against base: full NDCG@10 " in text
 
 
+def test_nothing_is_left_for_the_night_of_that_name(summary: dict[str, Any], first_night: tuple[World, dict[str, Any]]) -> None:
+    """Its tables may have moved on until it runs."""
+    folders = {path.name for path in (first_night[0].warehouse_path / "work").glob("*")}
+    assert summary["run_id"] not in folders and not any(name.startswith("scratch-") for name in folders)
+
+
 def test_quartiles_of_taste_add_up_to_the_table(summary: dict[str, Any]) -> None:
     tastes = summary["tastes"]
     assert sum(taste["num_users"] for taste in tastes) == summary["num_users"]

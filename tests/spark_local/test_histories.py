@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from cesrec_core.feedback.understanding import Signals, settled
 from cesrec_core.frames.clarifications import with_questions
 from cesrec_core.frames.histories import (
-    active_feedback,
     drawn_users,
     feedback_by_user,
     heard_feedback,
@@ -17,8 +17,9 @@ from cesrec_core.frames.histories import (
     speakers,
     unclear_feedback,
     without_hidden_items,
+    words_by_user,
 )
-from cesrec_core.sequences import hidden_target, observed_part
+from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, observed_part
 
 HISTORIES = "user_id string, item_ids array<string>"
 FEEDBACK = (
@@ -51,6 +52,10 @@ def meant(
     return (feedback_id, [intent], *of_kind, not any(of_kind), restated)
 
 
+def with_a_round(heard: DataFrame) -> DataFrame:
+    return heard.where(heard["round"].isNotNull())
+
+
 def days(number: float) -> dt.timedelta:
     return dt.timedelta(days=number)
 
@@ -71,7 +76,9 @@ def test_the_cut_is_that_of_the_pure_core(spark: SparkSession, split: str) -> No
     histories = {f"u{size}-{draw}": [f"i{i}" for i in rng.integers(0, 5, size)] for size in range(1, 9) for draw in range(3)}
     rows = observed_histories(spark.createDataFrame(list(histories.items()), HISTORIES), split).collect()
     found = {row["user_id"]: (row["item_ids"], row["target_item_id"]) for row in rows}
-    assert found == {user: (observed_part(items, split), hidden_target(items, split)) for user, items in histories.items()}
+    for user, items in histories.items():
+        is_cut = split == "leave_one_out" and len(items) >= MIN_ITEMS_TO_HOLD_OUT
+        assert found[user] == (observed_part(items, split), items[-1] if is_cut else None)
 
 
 def test_a_draw_depends_on_keys_and_seed_alone(spark: SparkSession) -> None:
@@ -95,7 +102,7 @@ def test_feedback_counts_within_its_window_newest_three_oldest_first(spark: Spar
         *(said(f"day-{number}", "many", days(number)) for number in (5, 1, 4, 2, 3)),
         *(said(name, "ties", days(1)) for name in ("c", "a", "d", "b", "d")),  # d was sent twice
     ]
-    active = active_feedback(spark.createDataFrame(rows, FEEDBACK), RUN_END, window_days=30, max_rounds=3)
+    active = with_a_round(heard_feedback(spark.createDataFrame(rows, FEEDBACK), RUN_END, window_days=30, max_rounds=3))
     assert dict(active.dtypes)["round"] == "int"
     assert rounds(active) == {
         "edges": ["first-moment", "last-moment"],
@@ -166,7 +173,7 @@ def test_words_meet_their_meaning_in_order_and_the_newest_decides_what_is_unclea
         *(said(f"{user}{number}", user, days(4 - number)) for user in "uvw" for number in (1, 2)),
         said("x1", "x", days(1)),
     ]
-    active = active_feedback(spark.createDataFrame(rows, FEEDBACK), RUN_END, 30, 3)
+    active = with_a_round(heard_feedback(spark.createDataFrame(rows, FEEDBACK), RUN_END, 30, 3))
     meaning = [
         meant("u1"),
         meant("u2", wanted=("Red",), unwanted_items=("a",), restated="I'd like red"),
@@ -186,6 +193,29 @@ def test_words_meet_their_meaning_in_order_and_the_newest_decides_what_is_unclea
     assert (unclear["v"]["feedback_id"], unclear["v"]["known_attributes"]) == ("v2", ["Blue", "Round"])
     # What was both wanted and unwanted is not known.
     assert (unclear["w"]["feedback_id"], unclear["w"]["known_attributes"]) == ("w2", [])
+
+
+def test_all_clear_words_count_and_the_later_of_two_on_one_thing(spark: SparkSession) -> None:
+    """u takes back blue and a, and says something unclear in the end; v contradicts themselves, and said nothing else."""
+    rows = [said(f"u{number}", "u", days(5 - number)) for number in (1, 2, 3)] + [said("v1", "v", days(1))]
+    active = with_a_round(heard_feedback(spark.createDataFrame(rows, FEEDBACK), RUN_END, 30, 3))
+    meaning = [
+        meant("u1", wanted=("Blue",), unwanted=("Round", "Red"), wanted_items=("a", "b"), restated="blue ones"),
+        meant("u2", wanted=("Red",), unwanted=("Blue",), unwanted_items=("a",)),
+        meant("u3", wanted=("Green",), unwanted=("Green",)),
+        meant("v1", wanted=("Blue",), unwanted=("Blue",)),
+    ]
+    signals = spark.createDataFrame(meaning, SIGNALS)
+    (row,) = words_by_user(active, signals).collect()
+    assert (row["user_id"], row["utterance"], row["is_vague"]) == ("u", "words of u2", False)
+    names = ("wanted_attributes", "unwanted_attributes", "wanted_item_ids", "unwanted_item_ids")
+    assert [sorted(row[name]) for name in names] == [["Red"], ["Blue", "Round"], ["b"], ["a"]]
+    # The evaluation says the same of one user at a time.
+    one_by_one = [
+        Signals((), *(tuple(values) for values in of_kind), is_vague=is_vague, confidence=1.0)
+        for _, _, *of_kind, is_vague, _ in meaning[:3]
+    ]
+    assert [sorted(values) for values in settled(one_by_one)] == [sorted(row[name]) for name in names]
 
 
 def test_rejected_items_are_those_whose_last_mention_turns_them_down(spark: SparkSession) -> None:

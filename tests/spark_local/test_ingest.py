@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from cesrec_core.config import IngestSection
-from cesrec_core.frames.ingest import REASONS, clean_feedback, clean_items, judge_interactions, split_interactions
+from cesrec_core.frames.ingest import clean_feedback, clean_items, judge_interactions, split_interactions
 from cesrec_core.frames.raw import conform
 from cesrec_core.schemas import FEEDBACK, INTERACTIONS, ITEMS
 
@@ -263,8 +263,3 @@ def test_clean_frames_have_the_types_of_their_schema(spark: SparkSession) -> Non
     }
     for table, frame in frames.items():
         assert frame.dtypes == [(column.name, column.type) for column in table.columns]
-
-
-def test_reasons_are_listed_once_each() -> None:
-    for listed in REASONS.values():
-        assert len(set(listed)) == len(listed)

@@ -66,7 +66,7 @@ def good_night(**changes: object) -> Report:
         "stages": stage_lines(),
         "checks": (
             Check("{} rows recommend items that the user has had", 0.0, 0.0, False, ",.0f"),
-            Check("{} of rewrites had to be dropped", 0.02, 0.2, False, ".1%", "construct_pseudo_sequences.max_fallback_share"),
+            Check("{} of rewrites had to be dropped", 0.02, 0.2, False, ".1%", "audit.max_fallback_share"),
             Check("{} of active items have an aligned vector", 0.99, 0.9, True, ".1%", "audit.min_aligned_coverage_share"),
             Check("{} of masks are what they were", None, 0.8, True, ".1%", "audit.min_mask_stability_share"),
         ),

@@ -51,25 +51,30 @@ def test_feedback_alone_asks_no_recommender(parts: Parts) -> None:
 
 
 def test_later_words_outweigh_earlier_ones_in_the_match(parts: Parts) -> None:
-    """u changes their mind about red; v says the same of an item; w adds to what they said."""
+    """u changes their mind about red; v says the same of an item; w adds to what they said, and x contradicts themselves."""
 
     def heard(wanted: str = "", unwanted: str = "", wanted_items: str = "", unwanted_items: str = "") -> Heard:
         named = [tuple(names.split()) for names in (wanted, unwanted, wanted_items, unwanted_items)]
         return Heard("words", Signals(("critique_add",), *named, is_vague=False, confidence=1.0))
 
-    first = [heard("red", "blue"), heard(wanted_items="a"), heard("red")]
-    second = [heard("blue", "red"), heard(unwanted_items="a", wanted_items="b"), heard("round", "blue")]
-    asked: list[list[list[str]]] = []
+    first = [heard("red", "blue"), heard(wanted_items="a"), heard("red"), heard("red")]
+    second = [
+        heard("blue", "red"),
+        heard(unwanted_items="a", wanted_items="b"),
+        heard("round", "blue"),
+        heard("blue", "blue red"),
+    ]
+    asked: list[list[tuple[str, ...]]] = []
     parts.evaluator.scorer.match = lambda *names: asked.extend(names)  # type: ignore[method-assign]
     two_rounds = Parts(parts.evaluator, dataclasses.replace(parts.cases, remarks=[first, second]), parts.advance)
     assert two_rounds.match is None
     assert asked == [
-        [["blue"], [], ["red", "round"]],
-        [["red"], [], ["blue"]],
-        [[], ["b"], []],
-        [[], ["a"], []],
+        [("blue",), (), ("red", "round"), ("red",)],
+        [("red",), (), ("blue",), ()],
+        [(), ("b",), (), ()],
+        [(), ("a",), (), ()],
     ]
-    assert two_rounds.cases.utterances == ["words"] * 3
+    assert two_rounds.cases.utterances == ["words"] * 4
 
 
 def test_variants_without_words_have_no_weights(parts: Parts) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from cesrec_core.sequences import hidden_target, input_and_target, observed_part, training_part
+from cesrec_core.sequences import input_and_target, observed_part, training_part
 
 HISTORY = ["a", "b", "c", "d"]
 
@@ -8,7 +8,6 @@ HISTORY = ["a", "b", "c", "d"]
 def test_leave_one_out() -> None:
     assert training_part(HISTORY, "leave_one_out") == ["a", "b"]
     assert observed_part(HISTORY, "leave_one_out") == ["a", "b", "c"]
-    assert hidden_target(HISTORY, "leave_one_out") == "d"
     assert input_and_target(HISTORY, "validation") == (["a", "b"], "c")
     assert input_and_target(HISTORY, "test") == (["a", "b", "c"], "d")
 
@@ -16,7 +15,6 @@ def test_leave_one_out() -> None:
 def test_split_all_hides_nothing() -> None:
     assert training_part(HISTORY, "all") == HISTORY
     assert observed_part(HISTORY, "all") == HISTORY
-    assert hidden_target(HISTORY, "all") is None
 
 
 @pytest.mark.parametrize("length", [0, 1, 2])
@@ -24,7 +22,6 @@ def test_short_histories_are_training_data_only(length: int) -> None:
     short = HISTORY[:length]
     assert training_part(short, "leave_one_out") == short
     assert observed_part(short, "leave_one_out") == short
-    assert hidden_target(short, "leave_one_out") is None
     assert input_and_target(short, "validation") is None
     assert input_and_target(short, "test") is None
 
