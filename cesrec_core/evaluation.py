@@ -20,7 +20,7 @@ from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.datasets import Histories
 from cesrec_core.feedback.simulator import simulate_utterance
 from cesrec_core.feedback.understanding import Signals, settled, understand
-from cesrec_core.feedback.vocabulary import Vocabulary as CatalogueVocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks

@@ -11,7 +11,7 @@ from cesrec_core.datasets import read_catalogue
 from cesrec_core.feedback.answers import read_answer
 from cesrec_core.feedback.listening import listener_id, open_listener
 from cesrec_core.feedback.understanding import Signals
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.schemas import FEEDBACK_SIGNALS
 
 
@@ -31,7 +31,7 @@ class UnderstandFeedback:
 
     def setup(self) -> None:
         catalogue = read_catalogue(self.catalogue_folder)
-        vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+        vocabulary = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
         self.model_id = listener_id(self.section, vocabulary)
         self.listener = open_listener(self.section, vocabulary, device_of_worker(), self.cache)
 

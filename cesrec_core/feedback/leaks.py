@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from cesrec_core.feedback.understanding import understand
-from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, Vocabulary, names_of, singular, words_of
+from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, CatalogueVocabulary, names_of, singular, words_of
 
 MAX_CHARACTERS = 2000
 Leak = Literal["item_id", "title", "unique_word"]
@@ -23,7 +23,7 @@ class LeakCheck:
     def __init__(self, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Iterable[str]]) -> None:
         self._titles = dict(zip(item_ids, titles, strict=True))
         self._free = {*FUNCTION_WORDS, *(word for values in attributes for value in values for word in _words(value))}
-        self._vocabulary = Vocabulary.from_items(item_ids, titles, attributes)
+        self._vocabulary = CatalogueVocabulary.from_items(item_ids, titles, attributes)
         self._num_titles = Counter(word for title in titles for word in set(_words(title)))
 
     def leak(self, utterance: str, item_id: str) -> Leak | None:

@@ -6,7 +6,7 @@ from cesrec_core.config import EmbedItemsSection, UnderstandFeedbackSection
 from cesrec_core.extractor_id import extractor_id
 from cesrec_core.feedback.speech_acts import Head, head_id
 from cesrec_core.feedback.understanding import Listener, RuleListener, model_id
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.language_models import locate_model
 
 # Sentences are short, and what stands behind so many tokens of one changes little.
@@ -23,7 +23,7 @@ def check_sentence_model(section: UnderstandFeedbackSection) -> None:
         locate_model(section.model_path, None, "understand_feedback.model_path")
 
 
-def listener_id(section: UnderstandFeedbackSection, vocabulary: Vocabulary) -> str:
+def listener_id(section: UnderstandFeedbackSection, vocabulary: CatalogueVocabulary) -> str:
     """Everything that the reading depends on besides the words: rules, catalogue, sentence model, and head."""
     if not section.model_path:
         return model_id(vocabulary)
@@ -32,7 +32,7 @@ def listener_id(section: UnderstandFeedbackSection, vocabulary: Vocabulary) -> s
 
 
 def open_listener(
-    section: UnderstandFeedbackSection, vocabulary: Vocabulary, device: str, cache: Path | None = None
+    section: UnderstandFeedbackSection, vocabulary: CatalogueVocabulary, device: str, cache: Path | None = None
 ) -> Listener | RuleListener:
     """A reader of utterances; `cache` is a folder that keeps the fitted head, which takes seconds to fit."""
     if not section.model_path:

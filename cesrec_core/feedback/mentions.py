@@ -9,7 +9,7 @@ from cesrec_core.feedback.spelling import is_misspelt
 from cesrec_core.feedback.vocabulary import (
     FUNCTION_WORDS,
     MAX_TITLE_WORDS,
-    Vocabulary,
+    CatalogueVocabulary,
     Word,
     names_of,
     without_contractions,
@@ -91,7 +91,7 @@ class Mention:
     is_by_meaning: bool = False
 
 
-def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary: Vocabulary) -> list[Mention]:
+def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary: CatalogueVocabulary) -> list[Mention]:
     """Mentions in order, none overlapping another. A title's words are not read as attributes."""
     titles = _TitleFinder(words, recommended, vocabulary)
     foreign = _foreign_titles(words)
@@ -136,7 +136,7 @@ def _may_be_a_kind(words: Sequence[Word], place: int) -> bool:
     return words[place].text in _OF_KINDS or (words[place].text == "that" and _text_at(words, place - 1) in _BEFORE_A_KIND)
 
 
-def _attribute(words: Sequence[Word], place: int, vocabulary: Vocabulary) -> Mention | None:
+def _attribute(words: Sequence[Word], place: int, vocabulary: CatalogueVocabulary) -> Mention | None:
     found, end = vocabulary.attributes_at(words, place)
     if found and words[end - 1].is_capitalised and _YEAR.fullmatch(_text_at(words, end)):
         return None  # the end of a title that the catalogue does not have, followed by its year
@@ -167,7 +167,7 @@ def _foreign_titles(words: Sequence[Word]) -> dict[int, int]:
 class _TitleFinder:
     """Finds titles: those recommended generously, those of the whole catalogue only where they can hardly be other words."""
 
-    def __init__(self, words: Sequence[Word], recommended: Sequence[str], vocabulary: Vocabulary) -> None:
+    def __init__(self, words: Sequence[Word], recommended: Sequence[str], vocabulary: CatalogueVocabulary) -> None:
         self._words = words
         self._vocabulary = vocabulary
         self._words_of_titles: dict[str, list[str]] = {}

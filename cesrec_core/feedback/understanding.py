@@ -22,7 +22,7 @@ from cesrec_core.feedback.intents import ACCEPT, CRITIQUE_ADD, CRITIQUE_COMPARE,
 from cesrec_core.feedback.mentions import Mention, find_mentions
 from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
 from cesrec_core.feedback.synonyms import Synonyms, unknown_terms
-from cesrec_core.feedback.vocabulary import Vocabulary, Word, without_contractions, words_of
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary, Word, without_contractions, words_of
 
 PARSER_VERSION = "rules-7"
 
@@ -106,12 +106,14 @@ def settled(said: Iterable[Signals]) -> Wishes:
     )
 
 
-def model_id(vocabulary: Vocabulary, head: str = "") -> str:
+def model_id(vocabulary: CatalogueVocabulary, head: str = "") -> str:
     """What understood: the version of these rules, what tells intents beside them, and the catalogue they were applied to."""
     return "-".join(part for part in (PARSER_VERSION, head, vocabulary.fingerprint) if part)
 
 
-def understand(utterance: str, recommended_item_ids: Sequence[str], vocabulary: Vocabulary, max_characters: int) -> Signals:
+def understand(
+    utterance: str, recommended_item_ids: Sequence[str], vocabulary: CatalogueVocabulary, max_characters: int
+) -> Signals:
     """Read one utterance by rules alone. Never raises on text, whatever it holds.
 
     Args:
@@ -125,7 +127,7 @@ def understand(utterance: str, recommended_item_ids: Sequence[str], vocabulary: 
 class RuleListener:
     """Reads utterances by rules alone, intents included; see `Listener`."""
 
-    def __init__(self, vocabulary: Vocabulary, max_characters: int) -> None:
+    def __init__(self, vocabulary: CatalogueVocabulary, max_characters: int) -> None:
         self.vocabulary = vocabulary
         self.max_characters = max_characters
 
@@ -144,7 +146,12 @@ class Listener:
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, embed: Embed, head: Head, max_characters: int, min_similarity: float | None = None
+        self,
+        vocabulary: CatalogueVocabulary,
+        embed: Embed,
+        head: Head,
+        max_characters: int,
+        min_similarity: float | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.embed = embed
@@ -185,7 +192,7 @@ class Listener:
         read: Sequence["_Reading"],
         utterances: Sequence[str],
         recommended: Sequence[Sequence[str]],
-        vocabularies: Sequence[Vocabulary],
+        vocabularies: Sequence[CatalogueVocabulary],
     ) -> list["_Reading"]:
         """Once more what names no attribute of the catalogue, with those that other words are near to in meaning.
 
@@ -208,7 +215,7 @@ class Listener:
         return dict(zip(texts, self.head.probabilities(texts, self.embed), strict=True)) if texts else {}
 
 
-def _vocabularies(vocabulary: Vocabulary, shown: Shown, count: int) -> list[Vocabulary]:
+def _vocabularies(vocabulary: CatalogueVocabulary, shown: Shown, count: int) -> list[CatalogueVocabulary]:
     return [vocabulary.with_titles(titles) if titles else vocabulary for titles in shown] or [vocabulary] * count
 
 
@@ -231,7 +238,7 @@ class _Reading:
     names_attributes: bool
 
 
-def _read(utterance: str, recommended: Sequence[str], vocabulary: Vocabulary, max_characters: int) -> _Reading:
+def _read(utterance: str, recommended: Sequence[str], vocabulary: CatalogueVocabulary, max_characters: int) -> _Reading:
     text = plain_text(utterance[:max_characters])
     words = words_of(text)
     mentions = find_mentions(words, recommended, vocabulary)

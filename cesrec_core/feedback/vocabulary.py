@@ -128,7 +128,7 @@ def singular(word: str) -> str:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class CatalogueVocabulary:
     """Lookups into a catalogue.
 
     Attributes:
@@ -162,7 +162,9 @@ class Vocabulary:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def from_items(cls, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Iterable[str]]) -> "Vocabulary":
+    def from_items(
+        cls, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Iterable[str]]
+    ) -> "CatalogueVocabulary":
         """Index a catalogue; the three sequences are parallel."""
         of_items = [tuple(values) for values in attributes]
         spellings = sorted({attribute for values in of_items for attribute in values})
@@ -203,12 +205,12 @@ class Vocabulary:
             fingerprint=_fingerprint(item_ids, titles, of_items),
         )
 
-    def with_titles(self, titles: Mapping[str, str]) -> "Vocabulary":
+    def with_titles(self, titles: Mapping[str, str]) -> "CatalogueVocabulary":
         """The same with titles that the catalogue does not have, by ids of their own; they count where recommended."""
         years = {key: year.group(1) for key, title in titles.items() if (year := _YEAR.search(title))}
         return replace(self, titles=ChainMap(dict(titles), self.titles), years=ChainMap(years, self.years))  # type: ignore[arg-type]
 
-    def with_synonyms(self, synonyms: Mapping[str, str]) -> "Vocabulary":
+    def with_synonyms(self, synonyms: Mapping[str, str]) -> "CatalogueVocabulary":
         """The same, with attributes by words that stand for them."""
         return replace(self, synonyms={words: (attribute,) for words, attribute in synonyms.items()})
 
@@ -282,7 +284,7 @@ def names_of(title: str) -> set[str]:
 
 
 def _named(title: str) -> tuple[set[str], set[str]]:
-    """Names of a title, and loose ones: see `Vocabulary.loose`."""
+    """Names of a title, and loose ones: see `CatalogueVocabulary.loose`."""
     firm: set[str] = set()
     loose: set[str] = set()
     others = [other for found in _ALSO_KNOWN_AS.findall(title) for other in _ALSO.split(found)]

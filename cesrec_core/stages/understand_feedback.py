@@ -9,7 +9,7 @@ from cesrec_core.datasets import read_catalogue
 from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.feedback.listening import check_sentence_model, listener_id
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.frames.clarifications import with_questions
 from cesrec_core.frames.histories import (
     heard_feedback,
@@ -68,7 +68,7 @@ def _model_id(context: RunContext) -> str:
     folder = export_features(context)
     if folder not in context.listener_ids:
         catalogue = read_catalogue(folder)
-        vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+        vocabulary = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
         context.listener_ids[folder] = listener_id(context.config.understand_feedback, vocabulary)
     return context.listener_ids[folder]
 

@@ -15,7 +15,7 @@ from cesrec_core.datasets import read_catalogue_file
 from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.feedback.listening import check_sentence_model, open_listener
 from cesrec_core.feedback.understanding import Signals
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.progress import progress
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def run_understand_file(config: Config, options: argparse.Namespace) -> dict[str
     if not out.parent.is_dir() or out.is_dir():
         raise ConfigError(f"--out {out}: not a file in a folder that is there. Make the folder, or name a file.")
     catalogue = read_catalogue_file(options.items)
-    vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+    vocabulary = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
     lines = list(_lines(source, vocabulary))
     listener = open_listener(config.understand_feedback, vocabulary, "cpu")
     counts: Counter[str] = Counter()
@@ -96,7 +96,7 @@ def run_understand_file(config: Config, options: argparse.Namespace) -> dict[str
     }
 
 
-def _lines(source: Path, vocabulary: Vocabulary) -> Iterator[Line]:
+def _lines(source: Path, vocabulary: CatalogueVocabulary) -> Iterator[Line]:
     try:
         text = source.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -106,7 +106,7 @@ def _lines(source: Path, vocabulary: Vocabulary) -> Iterator[Line]:
             yield _line(row, f"{source}:{number}", vocabulary)
 
 
-def _line(row: str, place: str, vocabulary: Vocabulary) -> Line:
+def _line(row: str, place: str, vocabulary: CatalogueVocabulary) -> Line:
     try:
         fields = json.loads(row)
     except (ValueError, RecursionError) as error:

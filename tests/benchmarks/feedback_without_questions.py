@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from cesrec_core.feedback.clarity import reason_not_to_act
 from cesrec_core.feedback.understanding import understand
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 
 MAX_CHARACTERS = 1000
 
@@ -24,7 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [row for row in pq.read_table(arguments.items).to_pylist() if row["title"]]
     ids, titles = [str(row["item_id"]) for row in rows], [row["title"] for row in rows]
-    vocabulary = Vocabulary.from_items(ids, titles, [row.get("attributes") or [] for row in rows])
+    vocabulary = CatalogueVocabulary.from_items(ids, titles, [row.get("attributes") or [] for row in rows])
     right = sum(_is_read_right(item_id, title, vocabulary) for item_id, title in zip(ids, titles, strict=True))
     print(f"ratings of {len(ids)} titles read as what they say, both ways: {right} ({right / len(ids):.1%})")
     reasons: Counter[str] = Counter()
@@ -34,7 +34,7 @@ def main() -> None:
         print(f"{reason}: {count} of {reasons.total()} utterances")
 
 
-def _is_read_right(item_id: str, title: str, vocabulary: Vocabulary) -> bool:
+def _is_read_right(item_id: str, title: str, vocabulary: CatalogueVocabulary) -> bool:
     liked = understand(f"I liked {title}", [item_id], vocabulary, MAX_CHARACTERS)
     disliked = understand(f"I did not like {title}", [item_id], vocabulary, MAX_CHARACTERS)
     says_more = any(
@@ -43,7 +43,7 @@ def _is_read_right(item_id: str, title: str, vocabulary: Vocabulary) -> bool:
     return item_id in liked.wanted_item_ids and item_id in disliked.unwanted_item_ids and not says_more
 
 
-def _reason(utterance: str, vocabulary: Vocabulary) -> str:
+def _reason(utterance: str, vocabulary: CatalogueVocabulary) -> str:
     s = understand(utterance, [], vocabulary, MAX_CHARACTERS)
     wanted, unwanted = (s.wanted_attributes, s.wanted_item_ids), (s.unwanted_attributes, s.unwanted_item_ids)
     return reason_not_to_act(utterance, s.is_vague, wanted, unwanted) or "acted on"

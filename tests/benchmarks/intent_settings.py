@@ -28,7 +28,7 @@ from cesrec_core.feedback.intents import ACTIONABLE, INTENTS
 from cesrec_core.feedback.prototypes import FILLERS, fillings
 from cesrec_core.feedback.speech_acts import SETTINGS, Embed, Head, HeadSettings
 from cesrec_core.feedback.understanding import understand
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.prompts import attribute_words
 
 NEGATIONS = Path(__file__).parents[1] / "data" / "negations.json"
@@ -141,7 +141,7 @@ def _choose_evidence(
 ) -> tuple[float, float]:
     """Weights of what is turned down, and of what is asked for."""
     names = _attributes()
-    vocabulary = Vocabulary.from_items(
+    vocabulary = CatalogueVocabulary.from_items(
         [str(place) for place in range(len(names))],
         [f"Qx{place} zork" for place in range(len(names))],
         [[name] for name in names],

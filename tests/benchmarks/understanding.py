@@ -35,7 +35,7 @@ from cesrec_core.datasets import read_catalogue_file
 from cesrec_core.feedback.intents import ACCEPT, CRITIQUES, REJECT, is_actionable
 from cesrec_core.feedback.listening import open_listener
 from cesrec_core.feedback.understanding import Signals, understand
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 
 DATA = Path(__file__).parents[1] / "data"
 MODEL = ".venv/share/cesrec/models/all-minilm-l6-v2"
@@ -57,7 +57,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     rows = [json.loads(line) for line in options.iard.read_text(encoding="utf-8").splitlines()]
     catalogue = read_catalogue_file(options.items)
-    vocabulary = Vocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+    vocabulary = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
     shown = [_shown(row["recommended_titles"], vocabulary) for row in rows]
     utterances = [row["utterance"] for row in rows]
     item_ids, titles = [ids for ids, _ in shown], [of_ids for _, of_ids in shown]
@@ -96,7 +96,7 @@ def main() -> int:
     return 0
 
 
-def _shown(titles: Sequence[str], vocabulary: Vocabulary) -> tuple[list[str], dict[str, str]]:
+def _shown(titles: Sequence[str], vocabulary: CatalogueVocabulary) -> tuple[list[str], dict[str, str]]:
     item_ids, foreign = [], {}
     for title in titles:
         found = vocabulary.items_titled(title)
@@ -206,7 +206,7 @@ def _by_listener(model: str, device: str, cache: Path) -> Understand:
     section = UnderstandFeedbackSection(model_path=model)
     listeners: dict[str, Any] = {}
 
-    def by_listener(said: str, shown: Sequence[str], vocabulary: Vocabulary) -> Signals:
+    def by_listener(said: str, shown: Sequence[str], vocabulary: CatalogueVocabulary) -> Signals:
         if vocabulary.fingerprint not in listeners:
             listeners[vocabulary.fingerprint] = open_listener(section, vocabulary, device, cache)
         foreign = {item_id: vocabulary.titles[item_id] for item_id in shown if item_id in vocabulary.titles}
@@ -259,7 +259,7 @@ def _synonyms(name: str, way: Understand) -> dict[str, int]:
     return {f"other words, {key}": count for key, count in counts.items()}
 
 
-def _remarks(name: str, way: Understand, films: Vocabulary) -> dict[str, int]:
+def _remarks(name: str, way: Understand, films: CatalogueVocabulary) -> dict[str, int]:
     figures = {}
     for which, file in (("read", READ), ("unread", UNREAD)):
         told = readings(films, file, way)
@@ -270,7 +270,7 @@ def _remarks(name: str, way: Understand, films: Vocabulary) -> dict[str, int]:
     return figures
 
 
-def _titles(vocabulary: Vocabulary) -> dict[str, float]:
+def _titles(vocabulary: CatalogueVocabulary) -> dict[str, float]:
     """Of every fifth title, the share that is found where people speak of it while another item is shown."""
     shown, *others = list(vocabulary.titles)[::5]
     shares = {}
@@ -294,12 +294,12 @@ def _as_people_say(title: str) -> str:
     return re.sub(r"^(.*), (The|A|An)$", r"\2 \1", bare)
 
 
-def _of_attributes(attributes: Sequence[str]) -> Vocabulary:
+def _of_attributes(attributes: Sequence[str]) -> CatalogueVocabulary:
     ids = [str(number) for number in range(len(attributes))]
-    return Vocabulary.from_items(ids, [f"Qx{number} zork" for number in ids], [[name] for name in attributes])
+    return CatalogueVocabulary.from_items(ids, [f"Qx{number} zork" for number in ids], [[name] for name in attributes])
 
 
-def _is_right(way: Understand, said: str, wanted: list[str], unwanted: list[str], vocabulary: Vocabulary) -> bool:
+def _is_right(way: Understand, said: str, wanted: list[str], unwanted: list[str], vocabulary: CatalogueVocabulary) -> bool:
     signals = way(said, ("0", "1"), vocabulary)
     return (set(signals.wanted_attributes), set(signals.unwanted_attributes)) == (set(wanted), set(unwanted))
 

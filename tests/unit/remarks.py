@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cesrec_core.feedback.understanding import Signals, understand
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 
 DATA = Path(__file__).parents[1] / "data"
 READ, UNREAD = "remarks.json", "unread_remarks.json"
@@ -23,14 +23,14 @@ class Reading(NamedTuple):
 
 
 # Of an utterance and the items that were shown, in a vocabulary: what it means.
-Understand = Callable[[str, Sequence[str], Vocabulary], Signals]
+Understand = Callable[[str, Sequence[str], CatalogueVocabulary], Signals]
 
 
-def by_rules(said: str, shown: Sequence[str], vocabulary: Vocabulary) -> Signals:
+def by_rules(said: str, shown: Sequence[str], vocabulary: CatalogueVocabulary) -> Signals:
     return understand(said, shown, vocabulary, 1000)
 
 
-def readings(films: Vocabulary | None = None, file: str = READ, understanding: Understand = by_rules) -> list[Reading]:
+def readings(films: CatalogueVocabulary | None = None, file: str = READ, understanding: Understand = by_rules) -> list[Reading]:
     """All remarks of a file as they are understood; those about films only with a catalogue of films."""
     content = json.loads((DATA / file).read_text(encoding="utf-8"))
     of_both = json.loads((DATA / READ).read_text(encoding="utf-8"))["catalogues"]
@@ -44,15 +44,15 @@ def readings(films: Vocabulary | None = None, file: str = READ, understanding: U
     ]
 
 
-def _vocabulary(items: Sequence[Mapping[str, Any]]) -> Vocabulary:
-    return Vocabulary.from_items(
+def _vocabulary(items: Sequence[Mapping[str, Any]]) -> CatalogueVocabulary:
+    return CatalogueVocabulary.from_items(
         [str(number) for number in range(len(items))],
         [item["title"] for item in items],
         [item["attributes"] for item in items],
     )
 
 
-def _read(remark: Mapping[str, Any], vocabulary: Vocabulary, understanding: Understand) -> Reading:
+def _read(remark: Mapping[str, Any], vocabulary: CatalogueVocabulary, understanding: Understand) -> Reading:
     shown = [(vocabulary.items_titled(title) or (f"\0{number}",))[0] for number, title in enumerate(remark["shown"])]
     foreign = {item: title for item, title in zip(shown, remark["shown"], strict=True) if item not in vocabulary.titles}
     signals = understanding(remark["said"], shown, vocabulary.with_titles(foreign))

@@ -4,10 +4,12 @@ import pytest
 
 from cesrec_core.feedback.answers import read_answer
 from cesrec_core.feedback.understanding import understand
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 
 KINDS = ["Comedy", "Drama", "Horror", "Sci-Fi"]
-VOCABULARY = Vocabulary.from_items(["a", "b", "c", "d"], ["Alpha", "Beta", "Gamma", "Delta"], [[kind] for kind in KINDS])
+VOCABULARY = CatalogueVocabulary.from_items(
+    ["a", "b", "c", "d"], ["Alpha", "Beta", "Gamma", "Delta"], [[kind] for kind in KINDS]
+)
 
 
 def answer(utterance: str, *offered: str) -> tuple[set[str], set[str], bool]:

@@ -11,9 +11,9 @@ from cesrec_core.feedback.clarity import (
     reason_not_to_act,
 )
 from cesrec_core.feedback.understanding import understand
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 
-VOCABULARY = Vocabulary.from_items(
+VOCABULARY = CatalogueVocabulary.from_items(
     ["a", "b", "c"], ["Blue Engine", "Robot Maze", "Paper Boats"], [["Trains"], ["Puzzle"], ["Craft", "Puzzle"]]
 )
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from cesrec_core.feedback.understanding import understand
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 
 DATA = Path(__file__).parents[1] / "data"
 # Of what stands in the files; what fails today is counted, not left out.
@@ -12,13 +12,13 @@ MIN_SHARE_OF_NEGATIONS = 0.95
 MIN_SHARE_OF_CRITIQUES = 0.85
 
 
-def catalogue(attributes: list[str]) -> Vocabulary:
+def catalogue(attributes: list[str]) -> CatalogueVocabulary:
     """One item for each attribute, with titles that are no words of anybody's."""
     numbers = [str(number) for number in range(len(attributes))]
-    return Vocabulary.from_items(numbers, [f"Qx{number} zork" for number in numbers], [[name] for name in attributes])
+    return CatalogueVocabulary.from_items(numbers, [f"Qx{number} zork" for number in numbers], [[name] for name in attributes])
 
 
-def mistakes(sentences: list[list[list[str]]], vocabulary: Vocabulary) -> list[list[str]]:
+def mistakes(sentences: list[list[list[str]]], vocabulary: CatalogueVocabulary) -> list[list[str]]:
     wrong = []
     for utterance, wanted, unwanted in sentences:
         signals = understand(str(utterance), ("0", "1"), vocabulary, 1000)
@@ -39,7 +39,7 @@ def test_negation_and_contrast_over_three_catalogues() -> None:
 
 
 def test_items_that_are_wanted_and_turned_down() -> None:
-    toys = Vocabulary.from_items(
+    toys = CatalogueVocabulary.from_items(
         ["bear", "robot", "castle"],
         ["Wobbly Bear", "Tin Robot", "Block Castle"],
         [["Plush"], ["Battery Powered"], ["Building Blocks"]],

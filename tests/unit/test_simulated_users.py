@@ -21,14 +21,14 @@ from cesrec_core.feedback.simulated_users import (
     blind_situation,
 )
 from cesrec_core.feedback.understanding import understand
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.language_models import locate_model
 
 ITEM_IDS = ["t-17", "t-18", "t-19", "t-20"]
 TITLES = ["The Instead Machine (1997)", "Robot Maze: Deluxe", "Robot Puzzle", "It"]
 ATTRIBUTES = [("Puzzle",), ("Robots", "Puzzle"), ("Puzzle",), ("Craft",)]
 LEAKS = LeakCheck(ITEM_IDS, TITLES, ATTRIBUTES)
-VOCABULARY = Vocabulary.from_items(ITEM_IDS, TITLES, ATTRIBUTES)
+VOCABULARY = CatalogueVocabulary.from_items(ITEM_IDS, TITLES, ATTRIBUTES)
 TEMPLATES = TemplateSimulator(max_attributes=2, unwanted_share=0.5)
 MOODS: tuple[Mood, ...] = ("plain", "patient", "terse", "vague", "contradictory")
 

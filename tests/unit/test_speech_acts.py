@@ -29,7 +29,7 @@ from cesrec_core.feedback.prototypes import PROTOTYPES, examples
 from cesrec_core.feedback.speech_acts import Head, head_id, intents_of, spoken
 from cesrec_core.feedback.spelling import is_misspelt
 from cesrec_core.feedback.understanding import Listener, RuleListener, Signals
-from cesrec_core.feedback.vocabulary import Vocabulary, words_of
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary, words_of
 from cesrec_core.stages.command_line import parser_for_stage
 from cesrec_core.stages.understand_file import add_arguments, run_understand_file, understands_file
 
@@ -45,7 +45,7 @@ TITLES = {
     "told": "I Told You Nothing (1997)",
     "oak": "Gardener's Oak (1990)",
 }
-VOCABULARY = Vocabulary.from_items(
+VOCABULARY = CatalogueVocabulary.from_items(
     list(TITLES), list(TITLES.values()), [["Crime"], ["Drama"], ["Plush"], ["War"], ["Sci-Fi"], *[[]] * 5]
 )
 
@@ -213,7 +213,7 @@ def test_titles_with_words_of_rejection_or_subjects_are_turned_down_whole(title:
 
 
 def test_titles_as_they_stand_in_the_catalogue_are_their_items() -> None:
-    shop = Vocabulary.from_items(
+    shop = CatalogueVocabulary.from_items(
         ["a", "b", "c"], ["Farmland 2 - Handheld", "Farmland 2 - Desktop", "Farmland 2 [Online Code]"], [()] * 3
     )
     assert [shop.items_titled(title) for title in ("Farmland 2 - Handheld", "farmland 2 -  desktop")] == [("a",), ("b",)]
@@ -222,7 +222,7 @@ def test_titles_as_they_stand_in_the_catalogue_are_their_items() -> None:
 
 
 def test_titles_written_out_are_found_by_year() -> None:
-    remade = Vocabulary.from_items(["a", "b"], ["Heat (1995)", "Heat (1972)"], [(), ()])
+    remade = CatalogueVocabulary.from_items(["a", "b"], ["Heat (1995)", "Heat (1972)"], [(), ()])
     assert remade.items_titled("Heat  (1972)") == ("b",)
     assert remade.items_titled("Heat (2013)") == ()
     assert remade.items_titled("Heat") == ()

@@ -12,7 +12,7 @@ from cesrec_core.feedback.mentions import find_mentions
 from cesrec_core.feedback.speech_acts import Head
 from cesrec_core.feedback.synonyms import Synonyms, unknown_terms
 from cesrec_core.feedback.understanding import Listener
-from cesrec_core.feedback.vocabulary import Vocabulary, words_of
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary, words_of
 
 HORROR, COMEDY = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
 VECTORS = {
@@ -24,7 +24,9 @@ VECTORS = {
     "belly laughs": (0.0, 0.9, 0.43),
     "weird": (0.5, 0.46, 0.73),  # between the two
 }
-VOCABULARY = Vocabulary.from_items(["a", "b"], ["Night of Dread (1999)", "Banana Skin (2001)"], [["Horror"], ["Comedy"]])
+VOCABULARY = CatalogueVocabulary.from_items(
+    ["a", "b"], ["Night of Dread (1999)", "Banana Skin (2001)"], [["Horror"], ["Comedy"]]
+)
 
 
 class Embedding:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from cesrec_core.feedback import phrases
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, reason_not_to_act
 from cesrec_core.feedback.understanding import Signals, model_id, understand
-from cesrec_core.feedback.vocabulary import Vocabulary
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.prompts import attribute_words
 
 ITEMS = {
@@ -19,7 +19,7 @@ ITEMS = {
     "wars": ("Star Wars: Episode IV - A New Hope (1977)", ["Musical"]),
     "titanic": ("Titanic (1997)", ["Romance", "Drama"]),
 }
-VOCABULARY = Vocabulary.from_items(
+VOCABULARY = CatalogueVocabulary.from_items(
     list(ITEMS), [title for title, _ in ITEMS.values()], [values for _, values in ITEMS.values()]
 )
 THREE = ("toys", "matrix", "it")
@@ -89,11 +89,11 @@ CATALOGUES = {
 }
 
 
-def catalogue(name: str) -> Vocabulary:
+def catalogue(name: str) -> CatalogueVocabulary:
     """One item for each attribute, with titles that are no words of anybody's."""
     attributes = CATALOGUES[name]
     numbers = [str(number) for number in range(len(attributes))]
-    return Vocabulary.from_items(numbers, [f"Qx{number} zork" for number in numbers], [[name] for name in attributes])
+    return CatalogueVocabulary.from_items(numbers, [f"Qx{number} zork" for number in numbers], [[name] for name in attributes])
 
 
 @pytest.mark.parametrize("recommended", [(), ("0", "1", "2")], ids=["nothing shown", "three shown"])
@@ -513,7 +513,7 @@ FILMS = {
     ],
 )
 def test_what_is_said_of_titles_stays_with_them(utterance: str, wanted: set[str], unwanted: set[str]) -> None:
-    catalogue = Vocabulary.from_items(list(FILMS), *zip(*FILMS.values(), strict=True))
+    catalogue = CatalogueVocabulary.from_items(list(FILMS), *zip(*FILMS.values(), strict=True))
     signals = understand(utterance, ("shown",), catalogue, max_characters=1000)
     assert (set(signals.wanted_item_ids), set(signals.unwanted_item_ids)) == (wanted, unwanted)
 
@@ -549,7 +549,7 @@ def test_what_is_said_of_titles_stays_with_them(utterance: str, wanted: set[str]
     ],
 )
 def test_wishes_and_dislikes_without_the_plain_verbs(utterance: str, wanted: set[str], unwanted: set[str]) -> None:
-    catalogue = Vocabulary.from_items(list(FILMS), *zip(*FILMS.values(), strict=True))
+    catalogue = CatalogueVocabulary.from_items(list(FILMS), *zip(*FILMS.values(), strict=True))
     signals = understand(utterance, (), catalogue, max_characters=1000)
     assert (set(signals.wanted_attributes), set(signals.unwanted_attributes)) == (wanted, unwanted)
 
@@ -600,7 +600,7 @@ SERIES = {
     ],
 )
 def test_parts_of_titles_are_names_where_they_are_written_as_such(utterance: str, items: set[str]) -> None:
-    catalogue = Vocabulary.from_items(list(SERIES), list(SERIES.values()), [()] * len(SERIES))
+    catalogue = CatalogueVocabulary.from_items(list(SERIES), list(SERIES.values()), [()] * len(SERIES))
     signals = understand(utterance, (), catalogue, max_characters=1000)
     assert {*signals.wanted_item_ids, *signals.unwanted_item_ids} == items
 
@@ -719,6 +719,6 @@ def test_a_hundred_kilobytes_are_read_to_the_end(piece: str) -> None:
 
 
 def test_model_id_names_parser_and_catalogue() -> None:
-    other = Vocabulary.from_items(["1"], ["A"], [["x"]])
+    other = CatalogueVocabulary.from_items(["1"], ["A"], [["x"]])
     assert model_id(VOCABULARY) == f"rules-7-{VOCABULARY.fingerprint}"
     assert model_id(other) != model_id(VOCABULARY)

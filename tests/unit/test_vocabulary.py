@@ -1,13 +1,13 @@
 import pytest
 
-from cesrec_core.feedback.vocabulary import Vocabulary, names_of, singular, words_of
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary, names_of, singular, words_of
 
 ATTRIBUTES = ("Sci-Fi", "Children's", "Romance", "Comedy", "Film-Noir", "Action & Adventure", "role playing", "Mystery")
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return Vocabulary.from_items(["1"], ["Anything (2001)"], [ATTRIBUTES])
+def vocabulary() -> CatalogueVocabulary:
+    return CatalogueVocabulary.from_items(["1"], ["Anything (2001)"], [ATTRIBUTES])
 
 
 @pytest.mark.parametrize(
@@ -29,30 +29,30 @@ def vocabulary() -> Vocabulary:
         ("mysterious", "Mystery"),
     ],
 )
-def test_attribute_is_found_in_the_forms_people_use(vocabulary: Vocabulary, phrase: str, attribute: str) -> None:
+def test_attribute_is_found_in_the_forms_people_use(vocabulary: CatalogueVocabulary, phrase: str, attribute: str) -> None:
     words = words_of(phrase)
     assert vocabulary.attributes_at(words, 0) == ((attribute,), len(words))
 
 
 @pytest.mark.parametrize("phrase", ["science", "fiction", "film", "rome", "come", "play", "and", ""])
-def test_other_words_are_no_attribute(vocabulary: Vocabulary, phrase: str) -> None:
+def test_other_words_are_no_attribute(vocabulary: CatalogueVocabulary, phrase: str) -> None:
     words = words_of(phrase)
     assert all(vocabulary.attributes_at(words, place) == ((), place) for place in range(len(words)))
 
 
 def test_function_word_among_the_attributes_is_never_found() -> None:
-    vocabulary = Vocabulary.from_items(["1"], ["Anything"], [["one", "xbox one"]])
+    vocabulary = CatalogueVocabulary.from_items(["1"], ["Anything"], [["one", "xbox one"]])
     assert vocabulary.attributes_at(words_of("one"), 0) == ((), 0)
     assert vocabulary.attributes_at(words_of("Xbox One"), 0) == (("xbox one",), 2)
 
 
 def test_singular_and_plural_spellings_are_both_meant() -> None:
-    vocabulary = Vocabulary.from_items(["1", "2"], ["A", "B"], [["game"], ["games"]])
+    vocabulary = CatalogueVocabulary.from_items(["1", "2"], ["A", "B"], [["game"], ["games"]])
     assert vocabulary.attributes_at(words_of("games"), 0) == (("game", "games"), 1)
 
 
 def test_longest_phrase_wins() -> None:
-    vocabulary = Vocabulary.from_items(["1"], ["Anything"], [["nintendo", "nintendo switch", "switch"]])
+    vocabulary = CatalogueVocabulary.from_items(["1"], ["Anything"], [["nintendo", "nintendo switch", "switch"]])
     assert vocabulary.attributes_at(words_of("Nintendo Switch"), 0) == (("nintendo switch",), 2)
 
 
@@ -88,17 +88,17 @@ def test_names_of_a_title(title: str, names: set[str]) -> None:
 
 def test_name_shared_by_many_items_singles_out_none() -> None:
     ids = [str(number) for number in range(6)]
-    vocabulary = Vocabulary.from_items(ids, [f"Saga: Part {number}" for number in ids], [()] * 6)
+    vocabulary = CatalogueVocabulary.from_items(ids, [f"Saga: Part {number}" for number in ids], [()] * 6)
     assert "saga" not in vocabulary.names
     assert vocabulary.names["saga part 3"] == ("3",)
 
 
 def test_a_part_of_words_that_many_titles_share_is_no_name() -> None:
     titles = [f"Story{number} - Handheld" for number in range(51)] + ["Handheld - Charger", "Charger"]
-    vocabulary = Vocabulary.from_items([str(number) for number in range(53)], titles, [()] * 53)
+    vocabulary = CatalogueVocabulary.from_items([str(number) for number in range(53)], titles, [()] * 53)
     assert "handheld" not in vocabulary.names
     assert vocabulary.names["story7"] == ("7",)
-    fewer = Vocabulary.from_items(["50", "51"], titles[50:52], [()] * 2)
+    fewer = CatalogueVocabulary.from_items(["50", "51"], titles[50:52], [()] * 2)
     assert fewer.names["handheld"] == ("51",)
 
 
@@ -108,7 +108,7 @@ def test_singular_joins_singular_and_plural(one: str, many: str) -> None:
 
 
 def test_fingerprint_changes_with_content_and_not_with_order() -> None:
-    first = Vocabulary.from_items(["1", "2"], ["A", "B"], [["x"], ["y"]])
-    turned = Vocabulary.from_items(["2", "1"], ["B", "A"], [["y"], ["x"]])
-    other = Vocabulary.from_items(["1", "2"], ["A", "B"], [["x"], ["z"]])
+    first = CatalogueVocabulary.from_items(["1", "2"], ["A", "B"], [["x"], ["y"]])
+    turned = CatalogueVocabulary.from_items(["2", "1"], ["B", "A"], [["y"], ["x"]])
+    other = CatalogueVocabulary.from_items(["1", "2"], ["A", "B"], [["x"], ["z"]])
     assert first.fingerprint == turned.fingerprint != other.fingerprint
