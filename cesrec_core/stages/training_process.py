@@ -48,6 +48,9 @@ def num_interactions(context: RunContext) -> int:
 def run_training(context: RunContext, script: str, arguments: Sequence[str], timeout_minutes: int) -> dict[str, float]:
     """Run `training/<script>` with this run's configuration and return the metrics of its last line.
 
+    Args:
+        timeout_minutes: of the configuration section that is called like the script.
+
     Raises:
         ConfigError, InputDataError: it cannot use its configuration, or the data.
         StageError: it failed otherwise, ran out of time, or printed no summary.
@@ -60,7 +63,8 @@ def run_training(context: RunContext, script: str, arguments: Sequence[str], tim
             done = _run(command, messages, timeout_minutes * 60)
     except subprocess.TimeoutExpired:
         raise StageError(
-            f"training/{script} was still running after {timeout_minutes} minutes and was stopped. Raise its timeout."
+            f"training/{script} was still running after {timeout_minutes} minutes and was stopped. Raise "
+            f"{Path(script).stem}.timeout_minutes and start again."
         ) from None
     if done.returncode:
         # What training finds wrong with the configuration or the data is that here, too.
