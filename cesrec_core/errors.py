@@ -3,23 +3,15 @@
 import errno
 import os
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CesrecError(Exception):
-    """Base of all errors raised on purpose. Exit code 1.
-
-    Attributes:
-        run_id: the run that was stopped by it, where one had begun.
-        told: where that can be read of, for the summary of the job.
-    """
+    """Base of all errors raised on purpose. Exit code 1."""
 
     exit_code = 1
-    run_id: str | None = None
-    told: Mapping[str, Any] = MappingProxyType({})
 
 
 class ConfigError(CesrecError):
@@ -54,6 +46,16 @@ class BusyError(CesrecError):
 
 class StageError(CesrecError):
     """A stage could not finish its work, for example because a shard failed on every attempt. Exit code 1."""
+
+
+def attach_run(error: BaseException, run_id: str, told: Mapping[str, Any]) -> None:
+    """Let any error, also one of a library, say which run it stopped, and what the summary of the job tells of that."""
+    vars(error)["cesrec_run"] = {"run_id": run_id, **told}
+
+
+def run_of(error: BaseException) -> Mapping[str, Any]:
+    """What `attach_run` has left with an error."""
+    return vars(error).get("cesrec_run", {})
 
 
 def is_disk_full(error: BaseException) -> bool:

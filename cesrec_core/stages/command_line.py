@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cesrec_core.config import Config, is_date, load_config
-from cesrec_core.errors import CesrecError, ConfigError, is_disk_full
+from cesrec_core.errors import CesrecError, ConfigError, is_disk_full, run_of
 from cesrec_core.job_parser import JobParser, reclaim_standard_error
 from cesrec_core.logs import write_logs_as
 from cesrec_core.stages.context import Stage
@@ -100,29 +100,31 @@ def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
     reclaim_standard_error()
     write_logs_as("text")
     try:
-        summary = work()
-        code = 0
-    except CesrecError as error:
-        log.error("%s", error)
-        run = {"run_id": error.run_id} if error.run_id is not None else {}
-        summary = {**run, "status": "refused" if error.exit_code == 4 else "failed", "error": str(error), **error.told}
-        code = error.exit_code
+        summary, code = work(), 0
     except Exception as error:
-        reason = type(error).__name__
-        if is_disk_full(error):
-            reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
-            log.error("%s", reason)
-        else:
-            # The type and place, without the message: what an unforeseen error quotes may be people's data.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            log.error(
-                "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.", reason, place.filename, place.lineno
-            )
-        if _is_debugging():
-            log.error("All of it:", exc_info=True)
-        summary, code = {"status": "failed", "error": reason}, 1
+        code = error.exit_code if isinstance(error, CesrecError) else 1
+        summary = {"status": "refused" if code == 4 else "failed", "error": _tell(error), **run_of(error)}
     print(json.dumps(_without_nan({"job": job, **summary}), default=str), flush=True)
     return code
+
+
+def _tell(error: Exception) -> str:
+    """Log an error, and return what the summary may say of it."""
+    if isinstance(error, CesrecError):
+        reason = str(error)
+        log.error("%s", reason)
+    elif is_disk_full(error):
+        reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
+        log.error("%s", reason)
+    else:
+        # The type and place, without the message: what an unforeseen error quotes may be people's data.
+        reason, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
+        log.error(
+            "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.", reason, place.filename, place.lineno
+        )
+    if _is_debugging() and not isinstance(error, CesrecError):
+        log.error("All of it:", exc_info=error)
+    return reason
 
 
 def end_with(code: int) -> None:

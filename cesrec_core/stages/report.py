@@ -73,7 +73,7 @@ def report_of_run(warehouse: Warehouse, config: Config, run_id: str, keeps_page:
     return {"report": str(path)}
 
 
-def why_not(error: Exception) -> str:
+def why_not(error: BaseException) -> str:
     """What may be logged of an error: our own message; of any other the type and place, since it may quote data."""
     if isinstance(error, CesrecError):
         return str(error)
