@@ -38,7 +38,8 @@ output:
 
 files:
   conf/base.yaml explains every value of the configuration; CLUSTER.md how to run on Spark standalone, YARN, Kubernetes,
-  Databricks and from Airflow. CESREC_DEBUG=1 in the environment shows the whole of an unforeseen error."""
+  Databricks and from Airflow. CESREC_DEBUG=1 in the environment shows the whole of an error, also of one in a worker; it may
+  quote what people said."""
 
 
 # Of stages after the first, in the description of their jobs.
@@ -122,7 +123,8 @@ def _tell(error: Exception) -> str:
         log.error(
             "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.", reason, place.filename, place.lineno
         )
-    if _is_debugging() and not isinstance(error, CesrecError):
+    if _is_debugging():
+        # Where a worker failed, what it failed on is the cause of an error of ours.
         log.error("All of it:", exc_info=error)
     return reason
 

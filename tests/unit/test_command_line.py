@@ -123,10 +123,24 @@ def test_a_full_disk_is_told_as_such(
     assert SECRET not in shown.out + shown.err + caplog.text
 
 
-def test_debugging_shows_all_of_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CESREC_DEBUG", "1")
-    finish("ingest", raising(ValueError(SECRET)))
-    assert SECRET in capsys.readouterr().err
+@pytest.mark.parametrize("is_caused", [False, True], ids=["unforeseen", "the cause of one of ours"])
+@pytest.mark.parametrize("is_debugging", [False, True])
+def test_debugging_shows_all_of_it(
+    is_debugging: bool, is_caused: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> dict[str, Any]:
+        try:
+            raise ValueError(SECRET)
+        except ValueError as error:
+            if is_caused:
+                raise StageError("The shard failed 3 times, last with ValueError.") from error
+            raise
+
+    monkeypatch.setenv("CESREC_DEBUG", "1" if is_debugging else "")
+    finish("ingest", work)
+    shown = capsys.readouterr()
+    assert (f"ValueError: {SECRET}" in shown.err) == is_debugging
+    assert SECRET not in shown.out
 
 
 def test_arguments_become_configuration(tmp_path: Path) -> None:
