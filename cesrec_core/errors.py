@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,16 @@ class StageError(CesrecError):
     """A stage could not finish its work, for example because a shard failed on every attempt. Exit code 1."""
 
 
+class Stopped(SystemExit):
+    """The job was asked to end by SIGTERM, and what it had begun is ended. No failure of anything. Exit code 143."""
+
+    exit_code = 128 + signal.SIGTERM
+
+    def __init__(self) -> None:
+        super().__init__("Stopped by SIGTERM. Start again with the same run date: what is done is kept.")
+        self.code = self.exit_code
+
+
 def attach_run(error: BaseException, run_id: str, told: Mapping[str, Any]) -> None:
     """Let any error, also one of a library, say which run it stopped, and what the summary of the job tells of that."""
     vars(error)["cesrec_run"] = {"run_id": run_id, **told}
@@ -55,7 +66,8 @@ def attach_run(error: BaseException, run_id: str, told: Mapping[str, Any]) -> No
 
 def run_of(error: BaseException) -> Mapping[str, Any]:
     """What `attach_run` has left with an error."""
-    return vars(error).get("cesrec_run", {})
+    run: Mapping[str, Any] = vars(error).get("cesrec_run", {})
+    return run
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from cesrec_core.config import Config, is_date, load_config
-from cesrec_core.errors import CesrecError, ConfigError, is_disk_full, run_of
+from cesrec_core.errors import CesrecError, ConfigError, Stopped, is_disk_full, run_of
 from cesrec_core.job_parser import JobParser, reclaim_standard_error
 from cesrec_core.logs import write_logs_as
 from cesrec_core.stages.context import Stage
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import run_job
+from cesrec_core.stages.stopping import stopping_in_order
 
 log = logging.getLogger("cesrec")
 
@@ -30,7 +31,9 @@ exit status:
   3  input data refused; where ingest refused it, no table was changed
   4  a quality gate refused to publish; consumers go on reading the run before
   1  anything else: another run holds the warehouse, a training failed, a disk is full
-  What ended with 1 is worth another try with the same run date: it resumes. 2, 3 and 4 come back until somebody has looked.
+  143  stopped by SIGTERM; trainings and workers were ended first
+  What ended with 1 or 143 is worth another try with the same run date: it resumes. 2, 3 and 4 come back until somebody has
+  looked.
 
 output:
   The last line of standard output is one JSON object; plans and tables stand before it. Everything else goes to standard
@@ -101,17 +104,18 @@ def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
     reclaim_standard_error()
     write_logs_as("text")
     try:
-        summary, code = work(), 0
-    except Exception as error:
-        code = error.exit_code if isinstance(error, CesrecError) else 1
+        with stopping_in_order():
+            summary, code = work(), 0
+    except (Exception, Stopped) as error:
+        code = error.exit_code if isinstance(error, CesrecError | Stopped) else 1
         summary = {"status": "refused" if code == 4 else "failed", "error": _tell(error), **run_of(error)}
     print(json.dumps(_without_nan({"job": job, **summary}), default=str), flush=True)
     return code
 
 
-def _tell(error: Exception) -> str:
+def _tell(error: BaseException) -> str:
     """Log an error, and return what the summary may say of it."""
-    if isinstance(error, CesrecError):
+    if isinstance(error, CesrecError | Stopped):
         reason = str(error)
         log.error("%s", reason)
     elif is_disk_full(error):

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -334,7 +334,7 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
             if not has_begun:
                 _mark(context, started_at, "running")
                 has_begun = True
-    except Exception as error:
+    except BaseException as error:
         # What the first stage of all refuses has changed nothing, and that shall stay so.
         if has_begun:
             _record_end(stage, context, started_at, error)
@@ -401,9 +401,10 @@ def _execute_and_tell(stages: Sequence[Stage], context: RunContext, earlier: Seq
     is_whole = stages[-1].name == "publish"
     try:
         summary = execute(stages, context, earlier)
-    except Exception as error:
-        # Of a run that is another process's work now, that process tells.
-        is_told = not isinstance(error, BusyError) and (is_whole or isinstance(error, QualityGateError))
+    except BaseException as error:
+        # Of a run that is another process's work now, that process tells; who is asked to end has no time to.
+        is_ours = isinstance(error, Exception) and not isinstance(error, BusyError)
+        is_told = is_ours and (is_whole or isinstance(error, QualityGateError))
         attach_run(error, context.run_id, tell_of_run(context) if is_told else {})
         raise
     return summary | tell_of_run(context, keeps_page=summary["status"] == "nothing_to_do") if is_whole else summary
@@ -453,10 +454,16 @@ def _recall_earlier(earlier: Sequence[Stage], stages: Sequence[Stage], context: 
             )
 
 
-def _record_end(stage: Stage, context: RunContext, started_at: dt.datetime, error: Exception) -> None:
+def _record_end(stage: Stage, context: RunContext, started_at: dt.datetime, error: BaseException) -> None:
     """Journal and status of a run that any error stopped. What cannot be recorded of it does not hide it."""
     status = "refused" if isinstance(error, QualityGateError) else "failed"
-    records = [lambda: note(context, stage.name, FAILED, why_not(error)), lambda: _mark(context, started_at, status)]
+    records: list[Callable[[], None]] = [
+        lambda: note(context, stage.name, FAILED, why_not(error)),
+        lambda: _mark(context, started_at, status),
+    ]
+    if not isinstance(error, Exception):
+        # Who was asked to end cannot wait for cores that work for nobody any more.
+        records.insert(0, lambda: context.spark.sparkContext.cancelAllJobs())
     for record in records:
         try:
             record()

@@ -5,13 +5,14 @@ import datetime as dt
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run
-from cesrec_core.errors import BusyError, InputDataError, QualityGateError, StageError, run_of
+from cesrec_core.errors import BusyError, InputDataError, QualityGateError, StageError, Stopped, run_of
 from cesrec_core.stages import runner, training_process
 from cesrec_core.stages.context import RunContext, Stage, StageResult, StageState, write_state
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, note, read_journal
@@ -192,6 +193,17 @@ def test_an_error_that_nobody_foresaw_ends_its_run_too(error: Exception, tmp_pat
     assert re.fullmatch(rf"{type(error).__name__} at .*test_runner\.py:\d+\.", entry.reason)
 
 
+def test_whoever_is_asked_to_end_says_so_and_waits_for_no_job_of_spark(tmp_path: Path, statuses: list[str]) -> None:
+    context = context_of(tmp_path, "a")
+    done: list[str] = []
+    context.spark = SimpleNamespace(sparkContext=SimpleNamespace(cancelAllJobs=lambda: done.append("cancelled")))  # type: ignore[assignment]
+    with pytest.raises(Stopped) as caught:
+        runner._execute_and_tell([dataclasses.replace(MASK, run=stop_with(Stopped()))], context, [INGESTING])
+    assert run_of(caught.value) == {"run_id": "a"}
+    assert (done, statuses) == (["cancelled"], ["running", "failed"])
+    assert read_journal(context.work_path)["mask_outliers"].reason.startswith("Stopped by SIGTERM.")
+
+
 def test_what_cannot_be_recorded_does_not_hide_why_a_run_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -217,7 +229,7 @@ def test_what_cannot_be_recorded_does_not_hide_why_a_run_ended(
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(ServerError(), {"report": "page"}), (StageError("x"), {"report": "page"}), (BusyError("x"), {})],
+    [(ServerError(), {"report": "page"}), (StageError("x"), {"report": "page"}), (BusyError("x"), {}), (Stopped(), {})],
     ids=lambda value: type(value).__name__,
 )
 def test_a_whole_run_that_ends_has_a_page_whoever_ended_it(
