@@ -110,6 +110,18 @@ def test_what_handled_it_before_does_so_afterwards() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_second_one_does_not_interrupt_what_the_first_began() -> None:
+    done: list[str] = []
+    with pytest.raises(Stopped), stopping_in_order():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("let go")
+    assert done == ["let go"]
+
+
 def test_a_thread_leaves_it_as_it_is() -> None:
     found: list[object] = []
 
