@@ -32,6 +32,8 @@ Weight = Annotated[float, Field(ge=0.0)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 # Seeds of parts are multiples of it, and have to fit into 64 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+# Sections with a `timeout_minutes`.
+TRAININGS = ("train_recommender", "train_adapter", "finetune_constructor")
 
 
 class Section(BaseModel):
@@ -174,6 +176,7 @@ class TrainRecommenderSection(Section):
     patience_epochs: Count = 10
     max_age_days: Count = 30
     max_new_interactions_share: Share = 0.1
+    timeout_minutes: Count = 1440
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "TrainRecommenderSection":
@@ -220,6 +223,7 @@ class TrainAdapterSection(Section):
     max_alignment_loss: Annotated[float, Field(gt=0)] = 0.1
     max_normalised_loss: Annotated[float, Field(gt=0)] = 0.9
     max_alignment_drift: Annotated[float, Field(ge=0)] = 0.1
+    timeout_minutes: Count = 360
 
 
 class ProjectItemsSection(Section):
@@ -461,8 +465,8 @@ class Config(Section):
         return self
 
     def result_hash(self) -> str:
-        """Hash of every value that can change a result: where things live, how many workers there are, and what the audit
-        allows do not. So a run that was refused goes on at its audit when a limit is raised."""
+        """Hash of every value that can change a result: where things live, how many workers there are, what the audit allows,
+        and how long a training may take do not. So a run that was stopped by a limit goes on there when that is raised."""
         return hashlib.sha256(json.dumps(self.values_of_results(), sort_keys=True).encode()).hexdigest()[:16]
 
     def values_of_results(self) -> dict[str, dict[str, Any]]:
@@ -473,6 +477,8 @@ class Config(Section):
         values["run"].pop("publish")
         values["run"].pop("log_format")
         values["dataset"] = {"split": self.dataset.split}
+        for section in TRAININGS:
+            values[section].pop("timeout_minutes")
         return values
 
 

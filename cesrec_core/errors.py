@@ -2,24 +2,17 @@
 
 import errno
 import os
+import signal
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CesrecError(Exception):
-    """Base of all errors raised on purpose. Exit code 1.
-
-    Attributes:
-        run_id: the run that was stopped by it, where one had begun.
-        told: where that can be read of, for the summary of the job.
-    """
+    """Base of all errors raised on purpose. Exit code 1."""
 
     exit_code = 1
-    run_id: str | None = None
-    told: Mapping[str, Any] = MappingProxyType({})
 
 
 class ConfigError(CesrecError):
@@ -54,6 +47,27 @@ class BusyError(CesrecError):
 
 class StageError(CesrecError):
     """A stage could not finish its work, for example because a shard failed on every attempt. Exit code 1."""
+
+
+class Stopped(SystemExit):
+    """The job was asked to end by SIGTERM, and what it had begun is ended. No failure of anything. Exit code 143."""
+
+    exit_code = 128 + signal.SIGTERM
+
+    def __init__(self) -> None:
+        super().__init__("Stopped by SIGTERM. Start again with the same run date: what is done is kept.")
+        self.code = self.exit_code
+
+
+def attach_run(error: BaseException, run_id: str, told: Mapping[str, Any]) -> None:
+    """Let any error, also one of a library, say which run it stopped, and what the summary of the job tells of that."""
+    vars(error)["cesrec_run"] = {"run_id": run_id, **told}
+
+
+def run_of(error: BaseException) -> Mapping[str, Any]:
+    """What `attach_run` has left with an error."""
+    run: Mapping[str, Any] = vars(error).get("cesrec_run", {})
+    return run
 
 
 def is_disk_full(error: BaseException) -> bool:

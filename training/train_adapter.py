@@ -188,7 +188,8 @@ def draw_curve(fitted: AdapterFit, path: Path) -> None:
 def content_hash(semantic: Tensor, collaborative: Tensor, config: Config) -> str:
     """Names an artifact by everything it is made from."""
     made_from = hashlib.sha256(semantic.numpy().tobytes() + collaborative.numpy().tobytes())
-    made_from.update(json.dumps([config.train_adapter.model_dump(), config.dataset.split, config.run.seed]).encode())
+    settings = config.train_adapter.model_dump(exclude={"timeout_minutes"})
+    made_from.update(json.dumps([settings, config.dataset.split, config.run.seed]).encode())
     return made_from.hexdigest()[:16]
 
 

@@ -437,13 +437,14 @@ def manifest_of(config: Config, cuts: Cuts, artifact_id: str, data: TrainingData
 
 
 def content_hash(inputs: Inputs, config: Config) -> str:
-    """Names an artifact by everything it is made from."""
+    """Names an artifact by everything it is made from; a training that ran out of time goes on when it is given more."""
     dataset, cuts = inputs.dataset, inputs.held_out_cuts
     made_from = hashlib.sha256()
     made_from.update(cuts.training_end.tobytes() + cuts.validation_at.tobytes())
     made_from.update(json.dumps([dataset.catalogue.item_ids, dataset.histories.user_ids]).encode())
     made_from.update(dataset.histories.item_codes.tobytes() + dataset.histories.offsets.tobytes())
-    made_from.update(json.dumps([config.train_recommender.model_dump(), inputs.split, config.run.seed]).encode())
+    settings = config.train_recommender.model_dump(exclude={"timeout_minutes"})
+    made_from.update(json.dumps([settings, inputs.split, config.run.seed]).encode())
     return made_from.hexdigest()[:16]
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
+from cesrec_core.actors.worker_warnings import Teller, Warned, WorkerWarnings
 from cesrec_core.arrow import is_readable
 from cesrec_core.config import RaySection
 from cesrec_core.errors import CesrecError, ConfigError, StageError, is_disk_full
@@ -80,15 +81,17 @@ class _ShardActor:
         self.worker = worker
         self.mark = mark
         self.is_set_up = False
+        self.warnings = WorkerWarnings()
+        logging.getLogger("cesrec_core").addHandler(self.warnings)
 
-    def run(self, source: str, target: str) -> int:
+    def run(self, source: str, target: str) -> Warned:
         if not self.is_set_up:
             self._set_up()
         num_before = counted_tokens()
         answer = self.worker.process(pq.read_table(source))
         told = {**(answer.schema.metadata or {}), TOKENS: str(counted_tokens() - num_before)}
         _write_whole(answer.replace_schema_metadata(told), Path(target), self.mark)
-        return int(answer.num_rows)
+        return self.warnings.take()
 
     def set_up(self) -> None:
         """Asked for first, so that the driver knows of an actor that dies whether it ever was ready."""
@@ -291,6 +294,7 @@ class _Pool:
         self.actor_class = ray.remote(num_cpus=section.num_cpus_per_actor, num_gpus=section.num_gpus_per_actor)(_ShardActor)
         # In a row, over all actors: what cannot start for one shard will not start for the next.
         self.num_failed_starts = 0
+        self.teller = Teller()
         self.mark = f"{uuid.uuid4().hex}."
 
     def run(self, pending: deque[Path], on_done: Callable[[Path], None]) -> int:
@@ -307,7 +311,7 @@ class _Pool:
                 (reference,), _ = ray.wait(list(running), num_returns=1)
                 shard, actor = running.pop(reference)
                 try:
-                    ray.get(reference)
+                    self.teller.tell(ray.get(reference))
                     idle.append(actor)
                 except RayError as error:
                     attempts[shard] = attempts.get(shard, 0) + 1
@@ -340,6 +344,7 @@ class _Pool:
         finally:
             for actor in [*idle, *(actor for _, actor in running.values())]:
                 ray.kill(actor.handle)
+            self.teller.close()
         return num_restarts
 
     def _tell_of_missing_gpus(self) -> None:

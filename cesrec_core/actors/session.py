@@ -5,7 +5,11 @@ It runs on this machine, on a cluster that is there, or on the nodes of the Spar
 
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace, TracebackType
 
 from cesrec_core.config import RaySection
@@ -47,6 +51,14 @@ class RaySession:
 
         if ray.is_initialized():
             return
+        with _keeping_sigterm():
+            self._start()
+        self._is_started = True
+        log.info("Ray is up with %d workers at most", self.section.num_actors)
+
+    def _start(self) -> None:
+        import ray
+
         # Usage reports leave the machine; a batch job has no business sending any.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Workers inherit it. Threads that spin while they wait slow a shared machine down several times.
@@ -63,8 +75,6 @@ class RaySession:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        self._is_started = True
-        log.info("Ray is up with %d workers at most", self.section.num_actors)
 
     def _start_on_spark(self) -> str:
         """Ray nodes as tasks of a Spark job that runs until `__exit__`; returns the address of their head, on this machine."""
@@ -89,6 +99,17 @@ class RaySession:
         )
         self._is_on_spark = True
         return str(address)
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Ray puts handlers of its own in place, which print a stack trace or end the process with 1."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def shipped_code() -> dict[str, list[str]]:

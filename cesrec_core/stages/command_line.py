@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from cesrec_core.config import Config, is_date, load_config
-from cesrec_core.errors import CesrecError, ConfigError, is_disk_full
+from cesrec_core.errors import CesrecError, ConfigError, Stopped, is_disk_full, run_of
 from cesrec_core.job_parser import JobParser, reclaim_standard_error
 from cesrec_core.logs import write_logs_as
 from cesrec_core.stages.context import Stage
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import run_job
+from cesrec_core.stages.stopping import stopping_in_order
 
 log = logging.getLogger("cesrec")
 
@@ -30,7 +31,9 @@ exit status:
   3  input data refused; where ingest refused it, no table was changed
   4  a quality gate refused to publish; consumers go on reading the run before
   1  anything else: another run holds the warehouse, a training failed, a disk is full
-  What ended with 1 is worth another try with the same run date: it resumes. 2, 3 and 4 come back until somebody has looked.
+  143  stopped by SIGTERM; trainings and workers were ended first
+  What ended with 1 or 143 is worth another try with the same run date: it resumes. 2, 3 and 4 come back until somebody has
+  looked.
 
 output:
   The last line of standard output is one JSON object; plans and tables stand before it. Everything else goes to standard
@@ -38,7 +41,8 @@ output:
 
 files:
   conf/base.yaml explains every value of the configuration; CLUSTER.md how to run on Spark standalone, YARN, Kubernetes,
-  Databricks and from Airflow. CESREC_DEBUG=1 in the environment shows the whole of an unforeseen error."""
+  Databricks and from Airflow. CESREC_DEBUG=1 in the environment shows the whole of an error, also of one in a worker; it may
+  quote what people said."""
 
 
 # Of stages after the first, in the description of their jobs.
@@ -100,29 +104,33 @@ def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
     reclaim_standard_error()
     write_logs_as("text")
     try:
-        summary = work()
-        code = 0
-    except CesrecError as error:
-        log.error("%s", error)
-        run = {"run_id": error.run_id} if error.run_id is not None else {}
-        summary = {**run, "status": "refused" if error.exit_code == 4 else "failed", "error": str(error), **error.told}
-        code = error.exit_code
-    except Exception as error:
-        reason = type(error).__name__
-        if is_disk_full(error):
-            reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
-            log.error("%s", reason)
-        else:
-            # The type and place, without the message: what an unforeseen error quotes may be people's data.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            log.error(
-                "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.", reason, place.filename, place.lineno
-            )
-        if _is_debugging():
-            log.error("All of it:", exc_info=True)
-        summary, code = {"status": "failed", "error": reason}, 1
+        with stopping_in_order():
+            summary, code = work(), 0
+    except (Exception, Stopped) as error:
+        code = error.exit_code if isinstance(error, CesrecError | Stopped) else 1
+        summary = {"status": "refused" if code == 4 else "failed", "error": _tell(error), **run_of(error)}
     print(json.dumps(_without_nan({"job": job, **summary}), default=str), flush=True)
     return code
+
+
+def _tell(error: BaseException) -> str:
+    """Log an error, and return what the summary may say of it."""
+    if isinstance(error, CesrecError | Stopped):
+        reason = str(error)
+        log.error("%s", reason)
+    elif is_disk_full(error):
+        reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
+        log.error("%s", reason)
+    else:
+        # The type and place, without the message: what an unforeseen error quotes may be people's data.
+        reason, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
+        log.error(
+            "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.", reason, place.filename, place.lineno
+        )
+    if _is_debugging():
+        # Where a worker failed, what it failed on is the cause of an error of ours.
+        log.error("All of it:", exc_info=error)
+    return reason
 
 
 def end_with(code: int) -> None:

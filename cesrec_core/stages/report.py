@@ -10,7 +10,7 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import find_run, newest_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import CesrecError, ConfigError, InputDataError
+from cesrec_core.errors import CesrecError, ConfigError, InputDataError, Stopped
 from cesrec_core.schemas import RUNS
 from cesrec_core.stages.report_contents import RunReader
 
@@ -73,9 +73,9 @@ def report_of_run(warehouse: Warehouse, config: Config, run_id: str, keeps_page:
     return {"report": str(path)}
 
 
-def why_not(error: Exception) -> str:
+def why_not(error: BaseException) -> str:
     """What may be logged of an error: our own message; of any other the type and place, since it may quote data."""
-    if isinstance(error, CesrecError):
+    if isinstance(error, CesrecError | Stopped):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} at {place.filename}:{place.lineno}."

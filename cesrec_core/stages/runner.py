@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,15 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run, find_run, latest_begun, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import BusyError, CesrecError, ConfigError, InputDataError, QualityGateError, StageError
+from cesrec_core.errors import (
+    BusyError,
+    CesrecError,
+    ConfigError,
+    InputDataError,
+    QualityGateError,
+    StageError,
+    attach_run,
+)
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import FEEDBACK, RUNS, TABLES
 from cesrec_core.stages.context import (
@@ -36,7 +44,7 @@ from cesrec_core.stages.context import (
 )
 from cesrec_core.stages.ingest import locate_sources, pin_sources
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, note
-from cesrec_core.stages.report import report_of_run
+from cesrec_core.stages.report import report_of_run, why_not
 from cesrec_core.stages.tracking import track_run
 
 log = logging.getLogger(__name__)
@@ -307,31 +315,30 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
     has_begun = bool(earlier)
     if has_begun:
         _mark(context, started_at, "running")
-    for number, stage in enumerate(stages, start=1):
-        logs.enter_stage(stage.name)
-        try:
+    try:
+        for number, stage in enumerate(stages, start=1):
+            logs.enter_stage(stage.name)
             decision = decide(stage, context, is_resuming=not seconds)
             verb = "run " if decision.is_needed else "skip"
             log.info("[%d/%d] %s %s: %s", number, len(stages), verb, stage.name, decision.reason)
             if decision.is_needed:
                 seconds[stage.name] = round(run_stage(stage, context), 2)
-        except CesrecError as error:
-            # What the first stage of all refuses has changed nothing, and that shall stay so.
-            if has_begun:
-                note(context, stage.name, FAILED, str(error))
-                _mark(context, started_at, "refused" if isinstance(error, QualityGateError) else "failed")
-            raise
-        note(context, stage.name, RAN if decision.is_needed else SKIPPED, decision.reason)
-        if decision.is_needed:
-            counts = context.results[stage.name].counts
-            fields = {"seconds": seconds[stage.name], "counts": dict(counts)}
-            log.info("      %s in %.1f s%s", stage.name, seconds[stage.name], _as_text(counts), extra={"fields": fields})
-        else:
-            skipped[stage.name] = decision.reason
-            _recall(stage, context)
-        if not has_begun:
-            _mark(context, started_at, "running")
-            has_begun = True
+            note(context, stage.name, RAN if decision.is_needed else SKIPPED, decision.reason)
+            if decision.is_needed:
+                counts = context.results[stage.name].counts
+                fields = {"seconds": seconds[stage.name], "counts": dict(counts)}
+                log.info("      %s in %.1f s%s", stage.name, seconds[stage.name], _as_text(counts), extra={"fields": fields})
+            else:
+                skipped[stage.name] = decision.reason
+                _recall(stage, context)
+            if not has_begun:
+                _mark(context, started_at, "running")
+                has_begun = True
+    except BaseException as error:
+        # What the first stage of all refuses has changed nothing, and that shall stay so.
+        if has_begun:
+            _record_end(stage, context, started_at, error)
+        raise
     logs.enter_stage(None)
     if stages[-1].name != "publish":
         _mark(context, started_at, "partial")
@@ -394,11 +401,11 @@ def _execute_and_tell(stages: Sequence[Stage], context: RunContext, earlier: Seq
     is_whole = stages[-1].name == "publish"
     try:
         summary = execute(stages, context, earlier)
-    except CesrecError as error:
-        error.run_id = context.run_id
-        # Of a run that is another process's work now, that process tells.
-        if not isinstance(error, BusyError) and (is_whole or isinstance(error, QualityGateError)):
-            error.told = tell_of_run(context)
+    except BaseException as error:
+        # Of a run that is another process's work now, that process tells; who is asked to end has no time to.
+        is_ours = isinstance(error, Exception) and not isinstance(error, BusyError)
+        is_told = is_ours and (is_whole or isinstance(error, QualityGateError))
+        attach_run(error, context.run_id, tell_of_run(context) if is_told else {})
         raise
     return summary | tell_of_run(context, keeps_page=summary["status"] == "nothing_to_do") if is_whole else summary
 
@@ -445,6 +452,23 @@ def _recall_earlier(earlier: Sequence[Stage], stages: Sequence[Stage], context: 
                 f"Run {context.run_id} of {context.run_date.isoformat()} has not been through {stage.name}, which "
                 f"{stages[0].name} needs. Run jobs/{stage.name}.py with the same date and configuration first."
             )
+
+
+def _record_end(stage: Stage, context: RunContext, started_at: dt.datetime, error: BaseException) -> None:
+    """Journal and status of a run that any error stopped. What cannot be recorded of it does not hide it."""
+    status = "refused" if isinstance(error, QualityGateError) else "failed"
+    records: list[Callable[[], None]] = [
+        lambda: note(context, stage.name, FAILED, why_not(error)),
+        lambda: _mark(context, started_at, status),
+    ]
+    if not isinstance(error, Exception):
+        # Who was asked to end cannot wait for cores that work for nobody any more.
+        records.insert(0, lambda: context.spark.sparkContext.cancelAllJobs())
+    for record in records:
+        try:
+            record()
+        except Exception as another:
+            log.warning("The end of run %s could not be recorded: %s", context.run_id, why_not(another))
 
 
 def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:

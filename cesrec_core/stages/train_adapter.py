@@ -9,9 +9,8 @@ from cesrec_core.stages.context import RunContext, Stage, StageResult, read_stat
 from cesrec_core.stages.training_process import run_training
 
 NAME = "train_adapter"
-TIMEOUT_MINUTES = 6 * 60
-# Says when to train: a change of it asks for no other Adapter.
-POLICY = ("max_alignment_drift",)
+# Values that say when to train, and for how long at most: a change of them asks for no other Adapter.
+POLICY = ("max_alignment_drift", "timeout_minutes")
 
 
 def settings(context: RunContext) -> dict[str, str]:
@@ -62,7 +61,7 @@ def run(context: RunContext) -> StageResult:
     arguments = ["--item-features", str(features), "--out", str(folder), "--artifact-id", artifact_id]
     for kind in ("recommender", "extractor"):
         arguments += ["--parent", f"{kind}={made_from[kind]}"]
-    metrics = run_training(context, "train_adapter.py", arguments, TIMEOUT_MINUTES)
+    metrics = run_training(context, "train_adapter.py", arguments, context.config.train_adapter.timeout_minutes)
     return StageResult({}, metrics, artifact_id, {"settings": settings(context)})
 
 

@@ -7,10 +7,9 @@ from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.training_process import export_dataset, keep_reason, run_training, training_notes
 
 NAME = "train_recommender"
-TIMEOUT_MINUTES = 24 * 60
-# Values that say when to train, and with what means: neither asks for another model.
+# Values that say when to train, and with what means, time among them: neither asks for another model.
 POLICY = ("max_age_days", "max_new_interactions_share")
-MEANS = ("num_processes", "is_compiled")
+MEANS = ("num_processes", "is_compiled", "timeout_minutes")
 
 
 def settings(context: RunContext) -> dict[str, str]:
@@ -38,7 +37,7 @@ def run(context: RunContext) -> StageResult:
     folder = context.artifact_path("recommender", artifact_id)
     dataset = export_dataset(context)
     arguments = ["--dataset", str(dataset), "--out", str(folder), "--artifact-id", artifact_id]
-    metrics = run_training(context, "train_recommender.py", arguments, TIMEOUT_MINUTES)
+    metrics = run_training(context, "train_recommender.py", arguments, context.config.train_recommender.timeout_minutes)
     return StageResult({}, metrics, artifact_id, training_notes(context, settings(context)))
 
 

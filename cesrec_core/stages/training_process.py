@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # More than torchrun gives its own processes.
 SECONDS_TO_END = 45
+SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def export_dataset(context: RunContext) -> Path:
@@ -48,6 +50,9 @@ def num_interactions(context: RunContext) -> int:
 def run_training(context: RunContext, script: str, arguments: Sequence[str], timeout_minutes: int) -> dict[str, float]:
     """Run `training/<script>` with this run's configuration and return the metrics of its last line.
 
+    Args:
+        timeout_minutes: of the configuration section that is called like the script.
+
     Raises:
         ConfigError, InputDataError: it cannot use its configuration, or the data.
         StageError: it failed otherwise, ran out of time, or printed no summary.
@@ -60,7 +65,8 @@ def run_training(context: RunContext, script: str, arguments: Sequence[str], tim
             done = _run(command, messages, timeout_minutes * 60)
     except subprocess.TimeoutExpired:
         raise StageError(
-            f"training/{script} was still running after {timeout_minutes} minutes and was stopped. Raise its timeout."
+            f"training/{script} was still running after {timeout_minutes} minutes and was stopped. Raise "
+            f"{Path(script).stem}.timeout_minutes and start again."
         ) from None
     if done.returncode:
         # What training finds wrong with the configuration or the data is that here, too.
@@ -81,7 +87,7 @@ def _run(command: Sequence[str], messages: int | None, timeout: float) -> subpro
     """Run a training to its end, or end it: asked first, since torchrun ends its processes then and only then."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True, env=_environment()) as process:
         try:
-            output, _ = process.communicate(timeout=timeout)
+            output = _output_of(process, command, timeout)
         except BaseException:
             process.terminate()
             try:
@@ -90,6 +96,28 @@ def _run(command: Sequence[str], messages: int | None, timeout: float) -> subpro
                 process.kill()
             raise
         return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def _output_of(process: subprocess.Popen[str], command: Sequence[str], timeout: float) -> str:
+    """What a training prints until its end.
+
+    Raises:
+        StageError: spark-submit is gone. It can be killed alone, and while a training runs nobody asks it anything.
+        subprocess.TimeoutExpired: the training still runs after `timeout` seconds.
+    """
+    launcher = os.getppid() if "PYSPARK_GATEWAY_PORT" in os.environ else None
+    end = time.monotonic() + timeout
+    while True:
+        left = end - time.monotonic()
+        try:
+            return process.communicate(timeout=max(0.0, min(SECONDS_BETWEEN_LOOKS, left)))[0]
+        except subprocess.TimeoutExpired:
+            if launcher is not None and os.getppid() != launcher:
+                raise StageError(
+                    f"spark-submit has ended, and so has {Path(command[1]).name}, which ran for it. Start again."
+                ) from None
+            if left <= SECONDS_BETWEEN_LOOKS:
+                raise
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tiny_world import NUM_USERS
 
 from cesrec_core.config import load_config
 from cesrec_core.delta_io.runs import find_run, write_run
-from cesrec_core.errors import BusyError, ConfigError, InputDataError, QualityGateError, StageError
+from cesrec_core.errors import BusyError, ConfigError, InputDataError, QualityGateError, StageError, run_of
 from cesrec_core.locks import take_lock
 from cesrec_core.schemas import SERVED_RECOMMENDATIONS, TABLES
 from cesrec_core.stages import export_recommendations as export_module
@@ -130,7 +130,7 @@ def test_a_refused_run_has_a_page_that_says_why(copied_world: World) -> None:
     resting = dataclasses.replace(NIGHTLY[0], run=lambda context: StageResult(), fingerprint=None)
     with pytest.raises(QualityGateError) as caught:
         runner._execute_and_tell([resting, *auditing], context)
-    text = text_of(Path(caught.value.told["report"]).read_text(encoding="utf-8"))
+    text = text_of(Path(run_of(caught.value)["report"]).read_text(encoding="utf-8"))
     assert "Refused by the audit 12 rows recommend" in text.replace("✕ ", "")
     assert "recommend not reached" in text
 

@@ -1,5 +1,6 @@
 """The map over shards: every row once, whatever dies, and no data in what it says of a failure."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -43,6 +44,16 @@ class Reads(Double):
     def process(self, shard: pa.Table) -> pa.Table:
         count_tokens(10 * len(shard))
         return super().process(shard)
+
+
+class Warns(Double):
+    """Of every number that it answers with."""
+
+    def process(self, shard: pa.Table) -> pa.Table:
+        answer = super().process(shard)
+        for number in answer["number"].to_pylist():
+            logging.getLogger("cesrec_core.made_up").warning("%d is even", number)
+        return answer
 
 
 class FailsOnSeven(Double):
@@ -436,6 +447,12 @@ def test_a_worker_has_as_many_threads_as_it_was_given_cpus(source: Path, target:
 def test_more_actors_than_the_cluster_has_room_for(source: Path, target: Path) -> None:
     map_shards(source, target, Double(), section(num_actors=2, num_cpus_per_actor=float(total_cpus())))
     assert numbers(target) == DOUBLED
+
+
+def test_what_workers_warn_of_is_told(source: Path, target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    map_shards(source, target, Warns(), section(num_actors=2))
+    told = [record.getMessage() for record in caplog.records]
+    assert sorted(told) == [f"a worker: {number} is even" for number in sorted(DOUBLED)]
 
 
 def test_no_shards_are_no_work(tmp_path: Path, target: Path) -> None:

@@ -18,6 +18,7 @@ from cesrec_core.errors import (
     QualityGateError,
     SchemaError,
     StageError,
+    attach_run,
 )
 from cesrec_core.job_parser import JobParser
 from cesrec_core.stages import command_line
@@ -76,11 +77,12 @@ def test_an_error_raised_on_purpose_has_its_exit_code_and_words(
     assert last_line(capsys.readouterr().out) == {"job": "ingest", "status": status, "error": "what to do"}
 
 
-def test_a_run_that_failed_names_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    error = StageError("what to do")
-    error.run_id = "r"
+@pytest.mark.parametrize("error", [StageError("what to do"), MemoryError()], ids=["ours", "unforeseen"])
+def test_a_run_that_failed_names_itself(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    attach_run(error, "r", {"report": "reports/r.html"})
     assert finish("ingest", raising(error)) == 1
-    assert last_line(capsys.readouterr().out)["run_id"] == "r"
+    summary = last_line(capsys.readouterr().out)
+    assert (summary["run_id"], summary["status"], summary["report"]) == ("r", "failed", "reports/r.html")
 
 
 def test_every_error_of_the_tree_was_tried() -> None:
@@ -121,10 +123,24 @@ def test_a_full_disk_is_told_as_such(
     assert SECRET not in shown.out + shown.err + caplog.text
 
 
-def test_debugging_shows_all_of_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CESREC_DEBUG", "1")
-    finish("ingest", raising(ValueError(SECRET)))
-    assert SECRET in capsys.readouterr().err
+@pytest.mark.parametrize("is_caused", [False, True], ids=["unforeseen", "the cause of one of ours"])
+@pytest.mark.parametrize("is_debugging", [False, True])
+def test_debugging_shows_all_of_it(
+    is_debugging: bool, is_caused: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> dict[str, Any]:
+        try:
+            raise ValueError(SECRET)
+        except ValueError as error:
+            if is_caused:
+                raise StageError("The shard failed 3 times, last with ValueError.") from error
+            raise
+
+    monkeypatch.setenv("CESREC_DEBUG", "1" if is_debugging else "")
+    finish("ingest", work)
+    shown = capsys.readouterr()
+    assert (f"ValueError: {SECRET}" in shown.err) == is_debugging
+    assert SECRET not in shown.out
 
 
 def test_arguments_become_configuration(tmp_path: Path) -> None:

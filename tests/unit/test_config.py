@@ -207,7 +207,10 @@ def test_an_item_text_that_cannot_be_made(tmp_path: Path, parts: str, message: s
 def test_hash_follows_results_and_nothing_else(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", "recommend: {top_k: 7}\n")
     base = load_config(path).result_hash()
-    for override in ("ray.num_actors=9", "warehouse.path=/elsewhere", "run.run_date='2026-01-01'", "run.publish=false"):
+    elsewhere = ("ray.num_actors=9", "warehouse.path=/elsewhere", "run.run_date='2026-01-01'", "run.publish=false")
+    # Who raises what a training ran out of goes on with the same run.
+    times = [f"{section}.timeout_minutes=9" for section in ("train_recommender", "train_adapter", "finetune_constructor")]
+    for override in (*elsewhere, *times):
         assert load_config(path, [override]).result_hash() == base
     for override in ("recommend.top_k=8", "run.seed=1", "mask_outliers.num_masked=2", "dataset.split=leave_one_out"):
         assert load_config(path, [override]).result_hash() != base

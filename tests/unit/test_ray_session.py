@@ -1,6 +1,7 @@
 """Where a job's Ray comes from, and that it goes; Ray itself is a stand-in."""
 
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -84,6 +85,25 @@ def test_what_a_head_on_spark_says_is_no_result(calls: list[Any], capfd: pytest.
     said = capfd.readouterr()
     assert said.out == '{"status": "published"}\n'
     assert "Ray is shut down" in said.err
+
+
+@pytest.mark.parametrize("address", [None, "auto", "spark"])
+def test_a_job_that_is_asked_to_end_is_asked_in_its_own_way(
+    address: str | None, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's way is to end the process with 1, and a training goes on."""
+
+    def ours(number: int, frame: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(ray, "init", lambda **options: signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1)))
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with RaySession(RaySection(address=address)) as started:
+            started.start()
+            assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_job_that_fails_takes_it_down_too(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,16 @@
 import dataclasses
 import datetime as dt
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run
-from cesrec_core.errors import InputDataError, QualityGateError
+from cesrec_core.errors import BusyError, InputDataError, QualityGateError, StageError, Stopped, run_of
 from cesrec_core.stages import runner, training_process
 from cesrec_core.stages.context import RunContext, Stage, StageResult, StageState, write_state
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, note, read_journal
@@ -163,6 +165,81 @@ def test_a_stage_that_is_refused_is_told_of_unless_it_is_the_first_of_all(tmp_pa
     with pytest.raises(QualityGateError):
         execute([dataclasses.replace(MASK, run=refuse)], context_of(tmp_path, "a"), [INGESTING])
     assert statuses == ["running", "refused"]
+
+
+class ServerError(Exception):
+    """As of Py4J: what it says quotes what it was given."""
+
+    def __str__(self) -> str:
+        raise AssertionError("asked what it says")
+
+
+def stop_with(error: BaseException) -> Any:
+    def run(context: RunContext) -> StageResult:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize("error", [ServerError(), MemoryError()], ids=lambda error: type(error).__name__)
+def test_an_error_that_nobody_foresaw_ends_its_run_too(error: Exception, tmp_path: Path, statuses: list[str]) -> None:
+    context = context_of(tmp_path, "a")
+    with pytest.raises(type(error)) as caught:
+        execute([INGESTING, dataclasses.replace(MASK, run=stop_with(error))], context)
+    assert caught.value is error
+    assert statuses == ["running", "failed"]
+    entry = read_journal(context.work_path)["mask_outliers"]
+    assert entry.outcome == FAILED
+    assert re.fullmatch(rf"{type(error).__name__} at .*test_runner\.py:\d+\.", entry.reason)
+
+
+def test_whoever_is_asked_to_end_says_so_and_waits_for_no_job_of_spark(tmp_path: Path, statuses: list[str]) -> None:
+    context = context_of(tmp_path, "a")
+    done: list[str] = []
+    context.spark = SimpleNamespace(sparkContext=SimpleNamespace(cancelAllJobs=lambda: done.append("cancelled")))  # type: ignore[assignment]
+    with pytest.raises(Stopped) as caught:
+        runner._execute_and_tell([dataclasses.replace(MASK, run=stop_with(Stopped()))], context, [INGESTING])
+    assert run_of(caught.value) == {"run_id": "a"}
+    assert (done, statuses) == (["cancelled"], ["running", "failed"])
+    assert read_journal(context.work_path)["mask_outliers"].reason.startswith("Stopped by SIGTERM.")
+
+
+def test_what_cannot_be_recorded_does_not_hide_why_a_run_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    marked: list[str] = []
+
+    def mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
+        marked.append(status)
+        if status == "failed":
+            raise ConnectionError("Ada Lovelace")
+
+    def refuse_to_note(*_: object) -> None:
+        raise OSError("Ada Lovelace")
+
+    monkeypatch.setattr(runner, "_mark", mark)
+    monkeypatch.setattr(runner, "note", refuse_to_note)
+    with pytest.raises(ServerError):
+        execute([dataclasses.replace(MASK, run=stop_with(ServerError()))], context_of(tmp_path, "a"), [INGESTING])
+    assert marked == ["running", "failed"]
+    assert caplog.text.count("The end of run a could not be recorded") == 2
+    assert "ConnectionError at" in caplog.text and "OSError at" in caplog.text
+    assert "Ada" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ServerError(), {"report": "page"}), (StageError("x"), {"report": "page"}), (BusyError("x"), {}), (Stopped(), {})],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_whole_run_that_ends_has_a_page_whoever_ended_it(
+    error: BaseException, told: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "execute", lambda stages, context, earlier: stop_with(error)(context))
+    monkeypatch.setattr(runner, "tell_of_run", lambda context: {"report": "page"})
+    with pytest.raises(type(error)) as caught:
+        runner._execute_and_tell([dataclasses.replace(MASK, name="publish")], context_of(tmp_path, "a"))
+    assert run_of(caught.value) == {"run_id": "a", **told}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from cesrec_core.adapter import load_adapter
+from cesrec_core.config import Config
 
 COMMAND = Path(__file__).parents[2] / "training" / "train_adapter.py"
 
@@ -40,6 +41,13 @@ def write_features(path: Path, is_related: bool) -> dict[str, torch.Tensor]:
     tensors = {"semantic": semantic, "collaborative": collaborative, "has_collaborative": has_collaborative}
     save_file(tensors, path)
     return tensors
+
+
+def test_more_time_names_no_other_artifact() -> None:
+    content_hash, vectors = runpy.run_path(str(COMMAND))["content_hash"], torch.zeros(2, 3)
+    sections = ({}, {"timeout_minutes": 1}, {"max_epochs": 1})
+    one, more_time, other = (content_hash(vectors, vectors, Config(train_adapter=section)) for section in sections)
+    assert one == more_time != other
 
 
 def test_aligned_at_the_first_attempt(tmp_path: Path) -> None:

@@ -274,6 +274,16 @@ def test_a_checkpoint_of_something_else_is_not_continued(
     assert "of other data or other settings: training begins anew" in caplog.text
 
 
+def test_a_training_that_ran_out_of_time_goes_on_with_more(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    settings = ("--split", "leave_one_out", "--set", "train_recommender.max_epochs=2")
+    stop_after_an_epoch(monkeypatch, dataset, tmp_path / "out", *settings)
+    assert train(dataset, tmp_path / "out", *settings, "--set", "train_recommender.timeout_minutes=9") == 0
+    assert "going on" in caplog.text
+
+
 def test_a_damaged_checkpoint_is_not_continued(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     damaged = tmp_path / "out.checkpoint" / "leave_one_out.safetensors"
     damaged.parent.mkdir()

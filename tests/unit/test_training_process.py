@@ -10,7 +10,7 @@ import pytest
 from cesrec_core.config import Config
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError, StageError
 from cesrec_core.logs import enter_run, enter_stage, write_logs_as
-from cesrec_core.stages import training_process
+from cesrec_core.stages import train_adapter, train_recommender, training_process
 from cesrec_core.stages.context import RunContext
 from cesrec_core.stages.training_process import run_training
 
@@ -67,7 +67,7 @@ def test_an_end_without_a_summary_is_none(training: Run, script: str) -> None:
 
 
 def test_it_is_stopped_when_its_time_is_over(training: Run) -> None:
-    with pytest.raises(StageError, match=r"still running after 0 minutes.*timeout"):
+    with pytest.raises(StageError, match=r"still running after 0 minutes .* Raise train\.timeout_minutes and start again"):
         training("import time; time.sleep(60)", timeout_minutes=0)
 
 
@@ -85,6 +85,35 @@ time.sleep(60)
     with pytest.raises(StageError, match="still running"):
         training(script, timeout_minutes=0.05)
     assert (tmp_path / "began").exists() and (tmp_path / "ended").exists()
+
+
+def test_more_time_asks_for_no_other_model(training: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it reach a training as anything but its limit."""
+    monkeypatch.setattr(train_adapter, "extractor_id", lambda section: "extractor")
+    given: list[float] = []
+    monkeypatch.setattr(train_adapter, "export_features_for_adapter", lambda context, folder: folder)
+    monkeypatch.setattr(train_recommender, "export_dataset", lambda context: Path("dataset"))
+    monkeypatch.setattr(train_recommender, "training_notes", lambda context, settings: {})
+    for stage in (train_adapter, train_recommender):
+        monkeypatch.setattr(stage, "run_training", lambda context, script, arguments, minutes: given.append(minutes) or {})
+
+    class Artifacts(RunContext):
+        def artifact_id(self, kind: str) -> str:
+            return kind
+
+    class Tables:
+        path = Path("warehouse")
+
+        def version(self, table: object) -> int:
+            return 1
+
+    made = []
+    for minutes in (5, 7):
+        config = Config.model_validate({name: {"timeout_minutes": minutes} for name in ("train_recommender", "train_adapter")})
+        context = Artifacts(config, None, Tables(), None, "run", dt.date(2026, 3, 2), {}, {})  # type: ignore[arg-type]
+        made.append([stage.run(context) for stage in (train_adapter, train_recommender)])
+    assert made[0] == made[1]
+    assert given == [5, 5, 7, 7]
 
 
 def test_what_training_says_becomes_lines_of_the_log_where_they_are_json(
