@@ -90,7 +90,7 @@ def _is_artifact(folder: Path) -> bool:
         return False
 
 
-def _is_of_artifact(folder: Path) -> bool:
+def is_of_artifact(folder: Path) -> bool:
     """Whether all files are such as training writes."""
     return all(path.suffix in SUFFIXES for path in folder.rglob("*") if not path.is_dir())
 
@@ -106,11 +106,11 @@ def check_replaceable(folder: Path) -> None:
     if folder.absolute() == folder.absolute().parent:
         raise ConfigError(f"{folder} is no folder that an artifact could replace. Name one of its own.")
     for place in (folder, aside_of(folder)):
-        if place.is_dir() and any(place.iterdir()) and not (_is_of_artifact(place) and _is_artifact(place)):
+        if place.is_dir() and any(place.iterdir()) and not (is_of_artifact(place) and _is_artifact(place)):
             raise ConfigError(
                 f"{place} holds something that is no trained artifact, and would be replaced. Name another folder."
             )
-    if scratch_of(folder).is_dir() and not _is_of_artifact(scratch_of(folder)):
+    if scratch_of(folder).is_dir() and not is_of_artifact(scratch_of(folder)):
         raise ConfigError(f"{scratch_of(folder)}, where the artifact is made, holds something else. Name another folder.")
     existing = next(parent for parent in folder.absolute().parents if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

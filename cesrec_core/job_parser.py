@@ -2,10 +2,20 @@
 
 import argparse
 import json
+import logging
+import math
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from cesrec_core.errors import CesrecError, Stopped, is_disk_full, run_of
+
+DEFAULT_CONFIG = "conf/local.yaml"
+
+log = logging.getLogger("cesrec")
 
 
 class JobParser(argparse.ArgumentParser):
@@ -17,6 +27,56 @@ class JobParser(argparse.ArgumentParser):
         print(f"{self.prog}: {message}", file=sys.stderr)
         print(json.dumps({"job": Path(self.prog).stem, "status": "failed", "error": message}), flush=True)
         self.exit(2)
+
+
+def end_in_json(job: str, work: Callable[[], dict[str, Any]], is_heard: bool = True) -> int:
+    """Run `work()`, print its summary as the last line, and turn errors into messages and exit codes.
+
+    Args:
+        is_heard: False for processes that work for one that prints.
+    """
+    try:
+        summary, code = work(), 0
+    except (Exception, Stopped) as error:
+        code = error.exit_code if isinstance(error, CesrecError | Stopped) else 1
+        summary = {"status": "refused" if code == 4 else "failed", "error": _tell(error), **run_of(error)}
+    if is_heard:
+        print(json.dumps(_without_nan({"job": job, **summary}), default=str), flush=True)
+    return code
+
+
+def _tell(error: BaseException) -> str:
+    """Log an error, and return what the summary may say of it."""
+    if isinstance(error, CesrecError | Stopped):
+        reason = str(error)
+        log.error("%s", reason)
+    elif is_disk_full(error):
+        reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
+        log.error("%s", reason)
+    else:
+        # The type and place, without the message: what an unforeseen error quotes may be people's data.
+        reason, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
+        log.error(
+            "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.", reason, place.filename, place.lineno
+        )
+    if is_debugging():
+        # Where a worker failed, what it failed on is the cause of an error of ours.
+        log.error("All of it:", exc_info=error)
+    return reason
+
+
+def is_debugging() -> bool:
+    """Whether somebody asked to see the whole of errors, whatever they quote."""
+    return bool(os.environ.get("CESREC_DEBUG"))
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def reclaim_standard_error() -> None:

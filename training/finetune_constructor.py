@@ -8,7 +8,7 @@ enough. FILE holds `semantic` [N, E] and `collaborative` [N, D] in the order of 
 `finetune_constructor.num_processes` above 1 starts that many through torchrun; on several nodes, start torchrun with this file
 on each. Pairs that were drawn beforehand keep a GPU busier. A training that was interrupted goes on when the same command is
 given again: checkpoints lie in OUT.checkpoint, on storage that all nodes share.
-Progress goes to standard error; the last line of standard output is one JSON object with the metrics.
+Progress goes to standard error; the last line of standard output is one JSON object.
 """
 
 import os
@@ -27,8 +27,9 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,8 +38,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from cesrec_core.artifacts import Manifest, check_replaceable, publishing
-from cesrec_core.config import Config, FinetuneConstructorSection, load_config
+from cesrec_core.artifacts import Manifest, publishing
+from cesrec_core.config import Config, FinetuneConstructorSection
 from cesrec_core.constructor.artifact import KIND, base_identity, load_constructor, save_constructor
 from cesrec_core.constructor.checkpoint import Progress, load_checkpoint, save_checkpoint
 from cesrec_core.constructor.layout import PADDING
@@ -48,16 +49,17 @@ from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings, PairS
 from cesrec_core.constructor.training import BatchStream
 from cesrec_core.constructor.validation import ValidationSet, measure, validation_set
 from cesrec_core.datasets import Catalogue, Dataset, read_catalogue, read_dataset
-from cesrec_core.errors import CesrecError, ConfigError, InputDataError, StageError
+from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.hashing import content_hash, short_hash
-from cesrec_core.job_parser import JobParser
 from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.processes import restart_under_torchrun, share_cores
 from cesrec_core.report.ticks import whole_numbers
-from cesrec_core.sequences import input_and_target, training_part
+from cesrec_core.sequences import Moment, input_and_target, training_part
 from cesrec_core.shipped import find_file
+from cesrec_core.training_command import Trained, run_training_command, training_parser
 
-log = logging.getLogger("finetune_constructor")
+JOB = "finetune_constructor"
+log = logging.getLogger(JOB)
 
 # Of the two parts of the loss, deciding matters and copying is checked by the validator anyway.
 COPYING_WEIGHT = 0.1
@@ -66,41 +68,27 @@ FINAL_RATE_SHARE = 0.05
 STEPS_PER_LOG_LINE = 20
 
 
-def main(arguments: list[str]) -> int:
-    options = parse_arguments(arguments)
-    transformers.utils.logging.disable_progress_bar()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        config = load_config(options.config, options.set)
-        options.out = options.out.resolve()
-        check_replaceable(options.out)
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    options = parse_arguments(argv)
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+    def work(config: Config) -> Trained:
         # By one process, in its own words.
         if "RANK" not in os.environ:
             take_training_lock(checkpoint_folder(options.out)).close()
-        restart_under_torchrun(__file__, config.finetune_constructor.num_processes, arguments)
-        metrics = train(config, options)
-    except CesrecError as error:
-        log.error("%s", error)
-        fail(error)
-        return error.exit_code
-    except Exception as error:
-        fail(error)
-        raise
-    if metrics is not None:
-        print(json.dumps(metrics, sort_keys=True), flush=True)
-    # NCCL warns of a group that its process leaves behind.
-    torch.distributed.destroy_process_group()
-    return 0
+        restart_under_torchrun(__file__, config.finetune_constructor.num_processes, argv)
+        return train(config, options)
+
+    code = run_training_command(JOB, options, work)
+    if code == 0:
+        # NCCL warns of a group that its process leaves behind.
+        torch.distributed.destroy_process_group()
+    return code
 
 
-def fail(error: Exception) -> None:
-    """The last line of a training that failed."""
-    if os.environ.get("RANK", "0") == "0":
-        print(json.dumps({"status": "failed", "error": str(error)}), flush=True)
-
-
-def train(config: Config, options: argparse.Namespace) -> dict[str, float] | None:
-    """Train, save, load again and validate what was saved. Returns the metrics on rank 0, None elsewhere."""
+def train(config: Config, options: argparse.Namespace) -> Trained:
+    """Train, save, load again and validate what was saved. Metrics are known on rank 0 alone."""
     section = config.finetune_constructor
     base_folder = Path(section.model_path)
     lessons = read_lessons(config, options)
@@ -119,6 +107,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
         batches.go_to(progress.position)
         log.info("going on after step %d", len(progress.losses))
     losses = progress.losses
+    artifact_id = options.artifact_id or progress.made_from
     engine.train()
     is_quiet = rank > 0 or not sys.stderr.isatty()
     bar = tqdm(
@@ -146,13 +135,13 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
 
     trained = gathered(engine)
     if rank > 0:
-        return None
+        return Trained(artifact_id, {})
     metrics = loss_metrics(losses)
     manifest = Manifest(
         kind=KIND,
-        artifact_id=options.artifact_id or options.out.name,
+        artifact_id=artifact_id,
         split=config.dataset.split,
-        parents=dict(options.parent),
+        parents=options.parents,
         settings={"finetune_constructor": section.model_dump(mode="json", exclude={"model_path", "deepspeed_config"})},
         trained_on=lessons.trained_on,
         metrics=metrics,
@@ -170,7 +159,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, float] | Non
     if lock is not None:
         lock.close()
     # Of this process since it began, so nothing that the artifact could tell.
-    return {**metrics, "model_tokens": float(num_slots)}
+    return Trained(artifact_id, {**metrics, "model_tokens": float(num_slots)})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -231,7 +220,8 @@ def training_and_validation(config: Config, dataset: Dataset, items: ItemFeature
     """
     section, split = config.finetune_constructor, config.dataset.split
     rng = np.random.default_rng([config.run.seed, 1_000_003])
-    histories = [dataset.histories[user] for user in range(len(dataset.histories))]
+    # Arrays, of which nothing is asked but slices and places.
+    histories = cast("list[Sequence[int]]", [dataset.histories[user] for user in range(len(dataset.histories))])
     long_enough = [user for user, history in enumerate(histories) if len(history) >= MIN_CONTEXT_ITEMS + 3]
     # At most a tenth of them, or a small catalogue would have nobody left to learn from.
     most = section.num_validation_users if split == "leave_one_out" else min(section.num_validation_users, len(histories) // 10)
@@ -248,11 +238,9 @@ def training_and_validation(config: Config, dataset: Dataset, items: ItemFeature
     # Every validation pair has words that say something: what they are worth is the question.
     asking = dataclasses.replace(settings, vague_share=0.0)
     asking_source = PairSource.over(training, items.titles, items.attributes, items.collaborative.numpy(), asking)
-    inputs, targets = [], []
-    for user in chosen:
-        known, target = input_and_target(histories[user], "validation" if split == "leave_one_out" else "test") or (None, None)
-        inputs.append(np.asarray(known))
-        targets.append(int(target))
+    moment: Moment = "validation" if split == "leave_one_out" else "test"
+    parts = [part for user in chosen if (part := input_and_target(histories[user], moment)) is not None]
+    inputs, targets = [np.asarray(known) for known, _ in parts], [int(target) for _, target in parts]
     return source, validation_set(asking_source.drawer, inputs, targets, rng)
 
 
@@ -425,25 +413,14 @@ def read_item_features(path: Path, catalogue: Catalogue) -> ItemFeatures:
     return ItemFeatures(catalogue.titles, catalogue.attributes, tensors["semantic"].float(), tensors["collaborative"].float())
 
 
-def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = JobParser(description="Fine-tune the Constructor on training interactions.")
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    made_from = "data, vectors, base model, settings and seed"
+    parser = training_parser("Fine-tune the Constructor on training interactions.", made_from, has_parents=True)
     parser.add_argument("--dataset", type=Path, required=True, help="folder with interactions.parquet and items.parquet")
     parser.add_argument("--pairs", type=Path, help="folder of training pairs (default: drawn from interactions.parquet)")
     parser.add_argument("--item-features", type=Path, required=True, help="safetensors with `semantic`, `collaborative`")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when it exists")
-    parser.add_argument("--config", default="conf/local.yaml", help="configuration file (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one value")
-    parser.add_argument("--artifact-id", default="", help="id of the artifact (default: name of the --out folder)")
-    parser.add_argument("--parent", action="append", default=[], type=parent, metavar="kind=id", help="what it was built on")
-    return parser.parse_args(arguments)
-
-
-def parent(text: str) -> tuple[str, str]:
-    kind, separator, artifact_id = text.partition("=")
-    if not (kind and separator and artifact_id):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form kind=id")
-    return kind, artifact_id
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

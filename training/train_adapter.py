@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,11 +25,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cesrec_core.adapter import KIND, AdapterFit, Attempt, check_pairs, fit_until_aligned, write_adapter
-from cesrec_core.artifacts import Manifest, check_replaceable, publishing
-from cesrec_core.config import Config, load_config
-from cesrec_core.errors import ArtifactError, CesrecError, ConfigError, InputDataError
-from cesrec_core.job_parser import JobParser
+from cesrec_core.artifacts import Manifest, publishing
+from cesrec_core.config import Config
+from cesrec_core.errors import ArtifactError, InputDataError
 from cesrec_core.report.ticks import whole_numbers
+from cesrec_core.training_command import Trained, run_training_command, training_parser
 
 LEARNING_CURVE = "learning_curve.png"
 # What the manifest keeps of every attempt, beside what was tried with it.
@@ -53,46 +52,21 @@ logger = logging.getLogger(JOB)
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
-    try:
-        summary = run(arguments)
-    except CesrecError as error:
-        logger.error("%s", error)
-        print(json.dumps({"job": JOB, "status": "failed", "error": str(error)}))
-        return error.exit_code
-    except Exception as error:
-        # What nobody foresaw, such as a lack of memory, still ends in a line that a scheduler can read.
-        logger.exception("unforeseen %s", type(error).__name__)
-        print(json.dumps({"job": JOB, "status": "failed", "error": type(error).__name__}))
-        return 1
-    print(json.dumps({"job": JOB, **summary}))
-    return 0
+    return run_training_command(JOB, arguments, lambda config: run(arguments, config))
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = JobParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = training_parser(str(__doc__).splitlines()[0], "vectors, settings and seed", has_parents=True)
     parser.add_argument("--item-features", type=Path, required=True, help="safetensors file with semantic and collaborative")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when training succeeds")
-    parser.add_argument("--config", type=Path, help="such as conf/local.yaml; built-in defaults without it")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--artifact-id", help="default: a hash of vectors, settings and seed")
-    parser.add_argument(
-        "--parent", dest="parents", action="append", default=[], metavar="kind=id", help="such as recommender=ID"
-    )
     return parser.parse_args(argv)
 
 
-def run(arguments: argparse.Namespace) -> dict[str, object]:
-    """Train, publish the artifact, and return the summary that becomes the last line of output.
+def run(arguments: argparse.Namespace, config: Config) -> Trained:
+    """Train and publish the artifact.
 
     Raises:
         ArtifactError: every training diverged.
     """
-    started = time.monotonic()
-    config = load_config(arguments.config, arguments.overrides)
-    arguments.out = arguments.out.resolve()
-    check_replaceable(arguments.out)
-    parents = parse_parents(arguments.parents)
     semantic, collaborative = read_features(arguments.item_features)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vectors = semantic.to(device), collaborative.to(device)
@@ -113,7 +87,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
         kind=KIND,
         artifact_id=arguments.artifact_id or content_hash(semantic, collaborative, config),
         split=config.dataset.split,
-        parents=parents,
+        parents=arguments.parents,
         settings=settings.model_dump(),
         trained_on={
             "run_date": config.run.run_date or "",
@@ -125,9 +99,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     with publishing(arguments.out) as scratch:
         write_adapter(scratch, fitted.model, manifest)
         draw_curve(fitted, scratch / LEARNING_CURVE)
-    seconds = round(time.monotonic() - started, 1)
-    out = str(arguments.out)
-    return {"status": "done", "artifact_id": manifest.artifact_id, "out": out, "metrics": metrics, "seconds": seconds}
+    return Trained(manifest.artifact_id, metrics)
 
 
 def tell(attempt: Attempt) -> None:
@@ -160,16 +132,6 @@ def read_features(path: Path) -> tuple[Tensor, Tensor]:
             f"{path}: has_collaborative is {list(has_both.shape)} beside {len(semantic)} items; not one each. Export it again."
         )
     return semantic[has_both], collaborative[has_both]
-
-
-def parse_parents(pairs: Sequence[str]) -> dict[str, str]:
-    parents = {}
-    for pair in pairs:
-        kind, equals, artifact_id = pair.partition("=")
-        if not (kind and equals and artifact_id):
-            raise ConfigError(f"--parent {pair!r} is not of the form kind=id, such as recommender=3f2a.")
-        parents[kind] = artifact_id
-    return parents
 
 
 def draw_curve(fitted: AdapterFit, path: Path) -> None:

@@ -16,10 +16,10 @@ import logging
 import math
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -30,11 +30,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from cesrec_core.artifacts import Manifest, check_replaceable, publishing
-from cesrec_core.config import Config, TrainRecommenderSection, load_config
+from cesrec_core.artifacts import Manifest, publishing
+from cesrec_core.config import Config, TrainRecommenderSection
 from cesrec_core.datasets import Dataset, read_dataset
-from cesrec_core.errors import CesrecError, ConfigError, InputDataError, StageError
-from cesrec_core.job_parser import JobParser
+from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.metrics import Ranks, hits, ndcg
 from cesrec_core.processes import ProcessGroup, join_processes, leave_processes, restart_under_torchrun
@@ -60,6 +59,7 @@ from cesrec_core.recommenders.training_data import TrainingData, prepare, rank_t
 from cesrec_core.report.pictures import ONE, SOFT, TWO
 from cesrec_core.report.ticks import whole_numbers
 from cesrec_core.splits import SPLIT_NAMES, Cuts, cut_histories
+from cesrec_core.training_command import Trained, run_training_command, training_parser
 
 HELD_OUT_TWIN = "held_out_twin"
 JOB = "train_recommender"
@@ -85,43 +85,26 @@ class Fit:
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = parse_arguments(argv)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
-    try:
-        config = load_config(arguments.config, arguments.overrides)
-        arguments.out = arguments.out.resolve()
+
+    def train(config: Config) -> Trained:
         inputs = read_inputs(arguments, config)
         # After what can be refused has been refused: by one process, in its own words.
         if "RANK" not in os.environ:
             take_training_lock(checkpoint_folder(arguments.out)).close()
             tell_unread_settings(config.train_recommender)
         restart_under_torchrun(__file__, config.train_recommender.num_processes, argv)
-        processes = join_processes()
-        summary = run(arguments, config, inputs, processes)
-    except CesrecError as error:
-        logger.error("%s", error)
-        if os.environ.get("RANK", "0") == "0":
-            print(json.dumps({"job": JOB, "status": "failed", "error": str(error)}))
-        return error.exit_code
-    except Exception as error:
-        # What nobody foresaw, such as a lack of memory, still ends in a line that a scheduler can read.
-        logger.exception("unforeseen %s", type(error).__name__)
-        if os.environ.get("RANK", "0") == "0":
-            print(json.dumps({"job": JOB, "status": "failed", "error": type(error).__name__}))
-        return 1
-    if processes.is_first:
-        print(json.dumps({"job": JOB, **summary}), flush=True)
-    leave_processes()
-    return 0
+        return run(arguments, config, inputs, join_processes())
+
+    code = run_training_command(JOB, arguments, train)
+    if code == 0:
+        leave_processes()
+    return code
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = JobParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = training_parser(str(__doc__).splitlines()[0], "data, settings and seed")
     parser.add_argument("--dataset", type=Path, required=True, help="folder with interactions.parquet and items.parquet")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when training succeeds")
-    parser.add_argument("--config", type=Path, help="such as conf/local.yaml; built-in defaults without it")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--split", choices=SPLIT_NAMES, help="default: dataset.split of the configuration")
-    parser.add_argument("--artifact-id", help="default: a hash of data, settings and seed")
     return parser.parse_args(argv)
 
 
@@ -139,10 +122,9 @@ def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
     """Read and check everything that a training depends on.
 
     Raises:
-        ConfigError: the artifact's folder is something else already, or cannot be written.
+        ConfigError: the artifact would replace the dataset.
         InputDataError: the dataset cannot be read, or holds nothing to learn from or to validate with.
     """
-    check_replaceable(arguments.out)
     if arguments.dataset.resolve().is_relative_to(arguments.out):
         raise ConfigError(
             f"{arguments.dataset} lies in {arguments.out}, which the artifact would replace. Name another folder."
@@ -167,9 +149,8 @@ def tell_unread_settings(settings: TrainRecommenderSection) -> None:
         logger.warning("%s: not read with model %s and loss %s", names, settings.model, settings.loss)
 
 
-def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes: ProcessGroup) -> dict[str, object]:
-    """Train, publish the artifact, and return the summary that becomes the last line of output."""
-    started = time.monotonic()
+def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes: ProcessGroup) -> Trained:
+    """Train and publish the artifact."""
     dataset, split, held_out_cuts, held_out = inputs.dataset, inputs.split, inputs.held_out_cuts, inputs.held_out
     checkpoint = checkpoint_folder(arguments.out)
     lock = take_training_lock(checkpoint) if processes.is_first else None
@@ -202,8 +183,7 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
         remove_checkpoint(checkpoint)
     if lock is not None:
         lock.close()
-    seconds = round(time.monotonic() - started, 1)
-    return {"status": "done", "artifact_id": artifact_id, "out": str(arguments.out), "metrics": metrics, "seconds": seconds}
+    return Trained(artifact_id, metrics)
 
 
 def checkpoint_file(folder: Path, cuts: Cuts) -> Path:
@@ -231,7 +211,8 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     num_windows = sum(math.ceil((len(sequence) - 1) / settings.max_history_items) for sequence in data.sequences)
     averaged = moving_average(model, settings.averaged_epochs * math.ceil(num_windows / settings.batch_size))
-    best = copy_weights(averaged.module)
+    average = cast(TrainableRecommender, averaged.module)
+    best = copy_weights(average)
     if (resumed := load_checkpoint(checkpoint, progress.made_from, model, averaged, optimizer)) is not None:
         progress, best = resumed
         logger.info("going on after epoch %d", len(progress.losses))
@@ -270,13 +251,13 @@ def fit(
         if num_epochs is not None:
             progress.best_epoch = epoch
         else:
-            progress.validation_ndcg.append(float(ndcg(validation_ranks(averaged.module, data, processes), 10).mean()))
+            progress.validation_ndcg.append(float(ndcg(validation_ranks(average, data, processes), 10).mean()))
             if progress.validation_ndcg[-1] > max(progress.validation_ndcg[:-1], default=-1.0):
-                progress.best_epoch, best = epoch, copy_weights(averaged.module)
+                progress.best_epoch, best = epoch, copy_weights(average)
         if processes.is_first:
             log_epoch(progress)
             save_checkpoint(checkpoint, progress, model, averaged, best, optimizer)
-    model.load_state_dict(best if num_epochs is None else averaged.module.state_dict())
+    model.load_state_dict(best if num_epochs is None else average.state_dict())
     set_average_state(model.eval(), data.sequences, seed)
     return Fit(model, progress)
 
@@ -329,7 +310,8 @@ def moving_average(model: TrainableRecommender, num_steps: float) -> AveragedMod
 
     It ranks like weights trained at a much smaller learning rate, and gets there at the pace of the large one.
     """
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1.0 - 1.0 / max(1.0, num_steps)))
+    averages = get_ema_multi_avg_fn(1.0 - 1.0 / max(1.0, num_steps))  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=averages)
 
 
 def share_of_batch(

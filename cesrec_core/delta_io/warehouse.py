@@ -13,6 +13,7 @@ import pyarrow as pa
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
@@ -248,7 +249,12 @@ class Warehouse:
         with self._marked():
             self._delta_table(table).optimize().executeCompaction()
 
-    def delete_where(self, table: Table, condition: str) -> None:
+    def slice_sizes(self, table: Table) -> dict[str, int]:
+        """Number of rows by value of the column that the table is partitioned by. Tables of earlier versions have it, too."""
+        (column,) = table.partition_by
+        return {row[0]: row[1] for row in self.spark.table(self.location(table)).groupBy(column).count().collect()}
+
+    def delete_where(self, table: Table, condition: str | SparkColumn) -> None:
         with self._marked():
             self._delta_table(table).delete(condition)
 

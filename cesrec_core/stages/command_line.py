@@ -1,29 +1,21 @@
 """The command line that all jobs share: arguments, logging, exit codes, and the JSON object on the last line."""
 
 import argparse
-import json
-import logging
-import math
-import os
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cesrec_core.config import Config, is_date, load_config
-from cesrec_core.errors import CesrecError, ConfigError, Stopped, is_disk_full, run_of
-from cesrec_core.job_parser import JobParser, reclaim_standard_error
+from cesrec_core.errors import ConfigError
+from cesrec_core.job_parser import DEFAULT_CONFIG, JobParser, end_in_json, reclaim_standard_error
 from cesrec_core.logs import write_logs_as
 from cesrec_core.stages.context import Stage
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import run_job
 from cesrec_core.stages.stopping import stopping_in_order
 
-log = logging.getLogger("cesrec")
-
-DEFAULT_CONFIG = "conf/local.yaml"
 EXIT_CODES = """\
 exit status:
   0  done, or nothing to do
@@ -100,52 +92,21 @@ def configuration(arguments: argparse.Namespace) -> Config:
 
 
 def finish(job: str, work: Callable[[], dict[str, Any]]) -> int:
-    """Run `work()`, print its summary as the last line, and turn errors into messages and exit codes."""
+    """The whole of a job; see `end_in_json`."""
     reclaim_standard_error()
     write_logs_as("text")
-    try:
+
+    def stoppable() -> dict[str, Any]:
         with stopping_in_order():
-            summary, code = work(), 0
-    except (Exception, Stopped) as error:
-        code = error.exit_code if isinstance(error, CesrecError | Stopped) else 1
-        summary = {"status": "refused" if code == 4 else "failed", "error": _tell(error), **run_of(error)}
-    print(json.dumps(_without_nan({"job": job, **summary}), default=str), flush=True)
-    return code
+            return work()
 
-
-def _tell(error: BaseException) -> str:
-    """Log an error, and return what the summary may say of it."""
-    if isinstance(error, CesrecError | Stopped):
-        reason = str(error)
-        log.error("%s", reason)
-    elif is_disk_full(error):
-        reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
-        log.error("%s", reason)
-    else:
-        # The type and place, without the message: what an unforeseen error quotes may be people's data.
-        reason, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
-        log.error(
-            "Unforeseen %s at %s:%d. Run again with CESREC_DEBUG=1 to see all of it.", reason, place.filename, place.lineno
-        )
-    if _is_debugging():
-        # Where a worker failed, what it failed on is the cause of an error of ours.
-        log.error("All of it:", exc_info=error)
-    return reason
+    return end_in_json(job, stoppable)
 
 
 def end_with(code: int) -> None:
     """The end of a job. One that went well just ends: Databricks takes any SystemExit for a failure, also that of 0."""
     if code:
         sys.exit(code)
-
-
-def _without_nan(value: Any) -> Any:
-    """The same with null for numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def run_stages(
@@ -216,7 +177,3 @@ def describe_stage(stage: Stage, place: int) -> str:
         f"configuration, section {stage.name}: ": ", ".join(keys) or "none",
     }
     return "\n\n".join(textwrap.fill(title + text, width=110, break_on_hyphens=False) for title, text in paragraphs.items())
-
-
-def _is_debugging() -> bool:
-    return bool(os.environ.get("CESREC_DEBUG"))

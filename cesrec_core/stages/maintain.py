@@ -1,23 +1,31 @@
-"""maintain: drop the rows, work folders and pages of old runs, compact what is left, and delete files that nothing needs."""
+"""maintain: drop rows, files and models that only old runs needed, compact what is left, and delete what no version needs."""
 
 import dataclasses
 import datetime as dt
 import logging
 import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import functions as F
 
-from cesrec_core import columns as c
 from cesrec_core.config import Config, MaintainSection
-from cesrec_core.delta_io.runs import find_run, latest_published, write_run
+from cesrec_core.delta_io.runs import all_runs, find_run, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import BusyError, ConfigError
-from cesrec_core.schemas import RUNS, SERVED_RECOMMENDATIONS, TABLES, Table
+from cesrec_core.schemas import ALIGNED_EMBEDDINGS, SERVED_RECOMMENDATIONS, TABLES, Table
 from cesrec_core.stages.context import writing_to
 from cesrec_core.stages.export_recommendations import export_lock
-from cesrec_core.stages.report import report_path
+from cesrec_core.stages.retention import (
+    artifacts_in_force,
+    artifacts_to_keep,
+    artifacts_to_remove,
+    evaluations_to_remove,
+    files_to_remove,
+    retention_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +33,7 @@ ROLL_BACK_STATUSES = ("published", "finished")
 
 
 def run_maintenance(config: Config) -> dict[str, Any]:
-    """Keep the newest `maintain.keep_runs` runs and the published one; their rows in `runs` stay as a record.
+    """Keep the newest `maintain.keep_runs` runs and the published one, and what they need; rows in `runs` stay as a record.
 
     Raises:
         BusyError: a run is writing to the warehouse.
@@ -37,21 +45,54 @@ def run_maintenance(config: Config) -> dict[str, Any]:
 
 
 def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
-    runs = warehouse.read(RUNS).orderBy(F.col(c.STARTED_AT).desc(), c.RUN_ID).select(c.RUN_ID).collect()
-    kept = {row[c.RUN_ID] for row in runs[: section.keep_runs]} | {latest_published(warehouse)}
-    dropped = [row[c.RUN_ID] for row in runs if row[c.RUN_ID] not in kept]
+    in_force = artifacts_in_force(warehouse.path)
+    retention = retention_of(all_runs(warehouse), latest_published(warehouse), section.keep_runs, in_force)
+    kept_artifacts = artifacts_to_keep(warehouse.path, retention)
+    files, evaluations = files_to_remove(warehouse.path, retention), evaluations_to_remove(warehouse.path, retention)
+    # An evaluation writes to `metrics`, mostly under an id that `runs` does not know: its folder tells how old it is.
+    without_rows = retention.dropped | {folder.name for folder in evaluations}
+    touched = {file.stem for file in files}
+    num_aligned = 0
     # A version before this one may have made the warehouse, and fewer tables.
     for table in filter(warehouse.exists, TABLES.values()):
-        if table.is_per_run and dropped:
-            quoted = ", ".join(f"'{run_id}'" for run_id in dropped)
-            warehouse.delete_where(table, f"{c.RUN_ID} IN ({quoted})")
+        if table.is_per_run:
+            touched |= _drop_slices(warehouse, table, lambda run_id: run_id in without_rows).keys()
+        elif table == ALIGNED_EMBEDDINGS:
+            unneeded = _drop_slices(warehouse, table, lambda adapter_id: ("adapter", adapter_id) not in kept_artifacts)
+            num_aligned = sum(unneeded.values())
         _compact(warehouse, table, section)
     _compact_what_is_served(warehouse, section)
-    for run_id in dropped:
-        shutil.rmtree(warehouse.path / "work" / run_id, ignore_errors=True)
-        # Pages quote people, whose words go with the rows.
-        report_path(warehouse.path, run_id).unlink(missing_ok=True)
-    return {"status": "done", "runs_kept": len(runs) - len(dropped), "runs_dropped": len(dropped)}
+    # After their rows, since a folder tells which rows may go. Pages quote people, whose words go with the rows.
+    num_removed = {
+        "artifacts_removed": _remove(artifacts_to_remove(warehouse.path, kept_artifacts)),
+        "evaluations_removed": _remove(evaluations),
+    }
+    _remove(files)
+    return {
+        "status": "done",
+        "runs_kept": len(retention.run_ids),
+        "runs_dropped": len(touched & retention.dropped),
+        "aligned_embeddings_removed": num_aligned,
+        **num_removed,
+    }
+
+
+def _drop_slices(warehouse: Warehouse, table: Table, is_unneeded: Callable[[str], bool]) -> dict[str, int]:
+    """Delete what is not needed, by the column that the table is partitioned by; rows deleted by its value."""
+    unneeded = {name: size for name, size in warehouse.slice_sizes(table).items() if is_unneeded(name)}
+    if unneeded:
+        warehouse.delete_where(table, F.col(table.partition_by[0]).isin(sorted(unneeded)))
+    return unneeded
+
+
+def _remove(paths: Sequence[Path]) -> int:
+    """How many could be removed: what another user owns, or a link leads to, stays."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return sum(not path.exists() for path in paths)
 
 
 def _compact_what_is_served(warehouse: Warehouse, section: MaintainSection) -> None:

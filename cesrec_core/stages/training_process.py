@@ -76,10 +76,9 @@ def run_training(context: RunContext, script: str, arguments: Sequence[str], tim
         )
     lines = done.stdout.strip().splitlines()
     try:
-        summary = json.loads(lines[-1])
-    except (IndexError, json.JSONDecodeError):
+        measured = json.loads(lines[-1])["metrics"]
+    except (IndexError, KeyError, TypeError, json.JSONDecodeError):
         raise StageError(f"training/{script} ended without a summary line. Its messages stand above.") from None
-    measured = summary.get("metrics", summary)
     return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
 
 

@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--variant", dest="variants", action="append", help="default: all")
     parser.add_argument("--split", default="leave_one_out")
-    parser.add_argument("--config", type=Path)
+    parser.add_argument("--config", type=Path, default=ROOT / "conf" / "base.yaml")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="train_recommender.key=value")
     options = parser.parse_args()
     results = {}
@@ -64,8 +64,7 @@ def training_command(options: argparse.Namespace, variant: str) -> list[str]:
     if model == "gru4rec":
         values += ["train_recommender.positions=learned", "train_recommender.num_heads=1"]
     command = [sys.executable, str(ROOT / "training" / "train_recommender.py"), "--dataset", str(options.dataset)]
-    command += ["--split", options.split]
-    command += ["--config", str(options.config)] if options.config else []
+    command += ["--split", options.split, "--config", str(options.config)]
     for value in (*values, *options.overrides):
         command += ["--set", value]
     return command

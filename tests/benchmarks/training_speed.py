@@ -144,6 +144,7 @@ def run_ours(options: argparse.Namespace) -> Result:
     }
     command = [sys.executable, str(RUNNERS / "run_ours.py"), "--curve", str(out), "--max-seconds", str(options.max_seconds)]
     command += ["--dataset", str(options.dataset), "--out", str(artifact), "--split", SPLIT]
+    command += ["--config", str(ROOT / "conf" / "base.yaml")]
     for value in (*(f"{key}={value}" for key, value in values.items()), *options.overrides):
         command += ["--set", value]
     run(command, out, options.threads)

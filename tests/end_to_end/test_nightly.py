@@ -5,6 +5,7 @@ import datetime as dt
 import itertools
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -398,8 +399,8 @@ def test_words_that_were_edited_are_read_again(copied_world: World) -> None:
 
 
 def test_maintenance_drops_old_runs_and_keeps_the_published_one(copied_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two of the tables: each takes seconds, and all are treated alike. The third is of a version that this warehouse never saw.
-    tables = {name: TABLES[name] for name in ("recommendations", "runs")}
+    # Few of the tables: each takes seconds, and all are treated alike. One is of a version that this warehouse never saw.
+    tables = {name: TABLES[name] for name in ("recommendations", "aligned_embeddings", "metrics", "runs")}
     tables["to_come"] = dataclasses.replace(TABLES["runs"], name="to_come")
     monkeypatch.setattr(maintain, "TABLES", tables)
     config = load_config(copied_world.config_path, ["maintain.keep_runs=1"])
@@ -412,12 +413,52 @@ def test_maintenance_drops_old_runs_and_keeps_the_published_one(copied_world: Wo
     rows = copied_world.table("recommendations", published).withColumn("run_id", F.lit("long ago"))
     copied_world.warehouse.replace_run(TABLES["recommendations"], rows, "long ago")
     assert copied_world.table("recommendations", "long ago").count() == NUM_USERS * 10
-    assert run_maintenance(config) == {"status": "done", "runs_kept": 1, "runs_dropped": 1}
+    leave_behind_what_nothing_needs(copied_world, published)
+    in_force = {kind: copied_world.open().artifact_id(kind) for kind in ("recommender", "adapter", "constructor")}
+    num_aligned = copied_world.table("aligned_embeddings").where(F.col("adapter_id") == in_force["adapter"]).count()
+    done = {"status": "done", "runs_kept": 1}
+    assert run_maintenance(config) == {
+        **done,
+        "runs_dropped": 1,
+        "aligned_embeddings_removed": num_aligned,
+        "artifacts_removed": 1,
+        "evaluations_removed": 1,
+    }
     assert copied_world.table("recommendations", "long ago").count() == 0
+    adapters = copied_world.table("aligned_embeddings").select("adapter_id").distinct().collect()
+    assert [row["adapter_id"] for row in adapters] == [in_force["adapter"]]
+    measured = {row["run_id"] for row in copied_world.table("metrics").select("run_id").distinct().collect()}
+    assert measured == {published, "of another evaluation"}
+    artifacts = copied_world.warehouse_path / "artifacts"
+    assert all((artifacts / kind / artifact_id).is_dir() for kind, artifact_id in in_force.items())
+    assert not (artifacts / "adapter" / "of 2020").exists()
+    assert not (copied_world.warehouse_path / "evaluations" / "of an evaluation").exists()
+    # What is gone is not dropped again.
+    nothing = dict.fromkeys(("runs_dropped", "aligned_embeddings_removed", "artifacts_removed", "evaluations_removed"), 0)
+    assert run_maintenance(config) == {**done, **nothing}
     assert copied_world.table("recommendations", published).count() == NUM_USERS * 10
     with pytest.raises(ConfigError, match="were dropped"):
         roll_back(config, "long ago")
     assert roll_back(config, published)["status"] == "published"
+
+
+def leave_behind_what_nothing_needs(world: World, published: str) -> None:
+    """An Adapter of 2020 with the whole catalogue in its space, and an evaluation of then; another tells no age, and stays."""
+    context = world.open()
+    adapter, _ = context.artifact("adapter")
+    shutil.copytree(adapter, adapter.with_name("of 2020"))
+    evaluation = world.warehouse_path / "evaluations" / "of an evaluation"
+    evaluation.mkdir(parents=True)
+    (evaluation / "evaluation.json").write_text('{"artifacts": {"adapter": "of 2020"}}', encoding="utf-8")
+    of_2020 = dt.datetime(2020, 1, 1, tzinfo=dt.UTC).timestamp()
+    for folder in (adapter.with_name("of 2020"), evaluation):
+        for path in (*folder.rglob("*"), folder):
+            os.utime(path, (of_2020, of_2020))
+    aligned = world.table("aligned_embeddings").withColumn("adapter_id", F.lit("of 2020"))
+    world.warehouse.merge(TABLES["aligned_embeddings"], aligned)
+    for run_id in ("of an evaluation", "of another evaluation"):
+        rows = world.table("metrics", published).withColumn("run_id", F.lit(run_id))
+        world.warehouse.replace_run(TABLES["metrics"], rows, run_id)
 
 
 @pytest.mark.parametrize("name", STAGE_NAMES)

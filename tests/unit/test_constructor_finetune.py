@@ -76,10 +76,12 @@ def finetune_command(world: Path, **values: object) -> tuple[list[str], dict[str
     return command, {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
-def test_a_finished_training_leaves_an_artifact_that_loads_and_one_line_of_metrics(world: Path) -> None:
+def test_a_finished_training_leaves_an_artifact_that_loads_and_one_line_about_it(world: Path) -> None:
     result = finetune(world)
     assert result.returncode == 0, result.stderr
-    metrics = json.loads(result.stdout.strip().splitlines()[-1])
+    summary = json.loads(result.stdout.strip().splitlines()[-1])
+    assert (summary["job"], summary["status"], summary["artifact_id"]) == ("finetune_constructor", "done", "c7")
+    metrics = summary["metrics"]
     expected = {
         "masked_recall_at_10",
         "masked_recall_at_10_without",

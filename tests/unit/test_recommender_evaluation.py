@@ -70,7 +70,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(dataset: Path, out: Path, model: str, split: str) -> Path:
     small = ["--set", f"train_recommender.model={model}", "--set", "train_recommender.embedding_dim=16"]
-    arguments = ["--dataset", str(dataset), "--out", str(out), "--split", split, *small]
+    config = COMMAND.parents[1] / "conf" / "base.yaml"
+    arguments = ["--config", str(config), "--dataset", str(dataset), "--out", str(out), "--split", split, *small]
     assert runpy.run_path(str(COMMAND))["main"](arguments) == 0
     return out
 

@@ -14,12 +14,14 @@ from cesrec_core.adapter import load_adapter
 from cesrec_core.config import Config
 
 COMMAND = Path(__file__).parents[2] / "training" / "train_adapter.py"
+# The built-in defaults: what is chosen for the demo does not suit so small a world.
+CONFIG = COMMAND.parents[1] / "conf" / "base.yaml"
 
 
 def command_line(features: Path, out: Path, *more: str) -> list[str]:
     quick = ["max_epochs=60", "learning_rate=0.01", "batch_size=32", "hidden_width=32"]
     settings = [argument for value in quick for argument in ("--set", f"train_adapter.{value}")]
-    return ["--item-features", str(features), "--out", str(out), *settings, *more]
+    return ["--config", str(CONFIG), "--item-features", str(features), "--out", str(out), *settings, *more]
 
 
 def train(features: Path, out: Path, *more: str) -> int:

@@ -28,6 +28,8 @@ from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.recommenders.losses import NegativeSampler
 
 COMMAND = Path(__file__).parents[2] / "training" / "train_recommender.py"
+# The built-in defaults: what is chosen for the demo does not suit so small a world.
+CONFIG = COMMAND.parents[1] / "conf" / "base.yaml"
 SMALL = ["embedding_dim=16", "num_blocks=1", "dropout=0.0", "max_history_items=8", "batch_size=16", "learning_rate=0.02"]
 NEVER_TRAINED_ON = "zz"
 
@@ -50,7 +52,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command_line(dataset: Path, out: Path, *more: str) -> list[str]:
     small = [argument for value in SMALL for argument in ("--set", f"train_recommender.{value}")]
-    return ["--dataset", str(dataset), "--out", str(out), *small, *more]
+    return ["--config", str(CONFIG), "--dataset", str(dataset), "--out", str(out), *small, *more]
 
 
 def train(dataset: Path, out: Path, *more: str) -> int:

@@ -45,7 +45,8 @@ def test_it_is_told_the_configuration_and_its_own_arguments(training: Run) -> No
 import json, sys, yaml
 _, option, path, quick = sys.argv
 assert (option, quick) == ("--config", "--quick")
-print(json.dumps({"is_date_of_run": int(yaml.safe_load(open(path))["run"]["run_date"] == "2026-03-02")}))
+is_date_of_run = int(yaml.safe_load(open(path))["run"]["run_date"] == "2026-03-02")
+print(json.dumps({"metrics": {"is_date_of_run": is_date_of_run}}))
 """
     assert training(script) == {"is_date_of_run": 1.0}
 
@@ -60,7 +61,7 @@ def test_what_is_wrong_there_is_wrong_here(training: Run, code: int, kind: type[
     assert caught.value.exit_code == exit_code
 
 
-@pytest.mark.parametrize("script", ["", "print('all went well')"])
+@pytest.mark.parametrize("script", ["", "print('all went well')", "print('7')", "print('{\"loss\": 0.5}')"])
 def test_an_end_without_a_summary_is_none(training: Run, script: str) -> None:
     with pytest.raises(StageError, match="without a summary line"):
         training(script)
@@ -123,7 +124,7 @@ def test_what_training_says_becomes_lines_of_the_log_where_they_are_json(
     enter_run("a75b")
     enter_stage("train_adapter")
     try:
-        training("import sys\nprint('epoch 1', file=sys.stderr)\nprint('{}')")
+        training("import sys\nprint('epoch 1', file=sys.stderr)\nprint('{\"metrics\": {}}')")
     finally:
         write_logs_as("text")
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
