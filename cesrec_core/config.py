@@ -74,6 +74,7 @@ class DatasetSection(Section):
     item_rules: str | None = None
     user_segments: str | None = None
     split: Literal["all", "leave_one_out"] = "all"
+    has_real_timestamps: bool = False
 
 
 class WarehouseSection(Section):

@@ -1,9 +1,9 @@
 """From vectors to lists: exact top-k, and how well items match what the user said.
 
-Every score is on one scale: the base score is log P(item | history) over the items allowed, in nats. Recommenders here
-are trained with cross-entropy, so that is what their dot products mean; a weight w on a match in [-1, 1] then multiplies
-an item's odds by up to e^w, for every user alike. (A z-score per user would blow up the scores of a user about whom
-the recommender knows little, just where the words should count most.)
+Every score is on one scale: the base score is log P(item | history) over the items allowed, in nats. That is what dot
+products mean that were trained with cross-entropy, sampled or whole; those of gBCE and BCE, for comparison, are not. A
+weight w on a match in [-1, 1] then multiplies an item's odds by up to e^w, for every user alike. (A z-score per user would
+blow up the scores of a user about whom the recommender knows little, just where the words should count most.)
 """
 
 from collections.abc import Sequence

@@ -136,7 +136,8 @@ def _cuts_of(dataset: Dataset, manifest: Manifest, moment: Moment) -> Cuts:
         raise ArtifactError(
             f"{name} was trained on everything, the items to be predicted included. Evaluate its held_out_twin instead."
         )
-    cuts = cut_histories(dataset.histories, manifest.split)
+    # The training had a look at the timestamps, and the data below has to be what it saw.
+    cuts = cut_histories(dataset.histories, manifest.split, has_real_timestamps=True)
     if (cuts.targets_at(moment) == NOWHERE).all() and manifest.split == "leave_last_out":
         raise ArtifactError(f"{name} was trained on the validation items ({manifest.split}). Evaluate it on test items.")
     here = {
@@ -146,7 +147,10 @@ def _cuts_of(dataset: Dataset, manifest: Manifest, moment: Moment) -> Cuts:
     }
     known = {key: manifest.trained_on.get(key) for key in here}
     if known != here:
-        raise ArtifactError(f"{name} was trained on other data: its manifest says {known}, this folder gives {here}.")
+        raise ArtifactError(
+            f"{name} was trained on other data: its manifest says {known}, this folder gives {here}. Give the folder "
+            "that it was trained on (of a night: what its tables held then), or train one on this folder."
+        )
     return cuts
 
 

@@ -197,6 +197,7 @@ USER_SEQUENCES = Table(
         Column(c.INTERACTED_AT, "array<timestamp>", "When, for each place"),
         Column(c.NUM_ITEMS, "int", "Length of item_ids"),
         Column(c.UPDATED_AT, "timestamp", "Newest interaction in the history"),
+        Column(c.OLDER_ITEM_IDS, "array<string>", "Items from before, sorted; null where the history holds all", nullable=True),
     ),
     checks=(Check("num_items_is_length", "num_items = size(item_ids) AND num_items > 0"),),
 )

@@ -17,6 +17,7 @@ from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, Moment
 SplitName = Literal["all", "leave_one_out", "leave_last_out", "global_timeline"]
 SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
 NOWHERE = -1
+UNLESS_REAL = "Use leave_one_out; if they are real all the same, give --set dataset.has_real_timestamps=true."
 # Of all interactions, the newest that the global timeline tests on, and those before them that it validates on.
 TIMELINE_SHARE = 0.1
 # Days, weeks or so, that two moments can be told apart on.
@@ -26,8 +27,8 @@ SAME_START_SHARE = 0.5
 # Of all steps within histories that may be equally long; nobody is so regular.
 SAME_STEP_SHARE = 0.95
 MIN_STEPS = 20
-# Of all the time, and in steps: where half of the people have begun by then, and most steps are taken, places are numbered.
-EARLY_SHARE, EARLY_STEPS = 0.02, 5
+# Where half of the people have begun so few steps after the first, and most steps are taken, places are numbered.
+EARLY_STEPS = 5
 DENSE_SHARE = 0.5
 # A day in the units that numbers of this size count in: seconds, milliseconds, or microseconds since 1970.
 DAYS = ((1e14, 86_400_000_000), (1e11, 86_400_000), (1e8, 86_400))
@@ -54,12 +55,15 @@ class Cuts:
         return self.validation_at if moment == "validation" else self.test_at
 
 
-def cut_histories(histories: Histories, split: str) -> Cuts:
+def cut_histories(histories: Histories, split: str, has_real_timestamps: bool = False) -> Cuts:
     """Cut all histories by a split.
 
     `leave_one_out`: the last item is the test target, the one before it the validation target. `leave_last_out`: the same
     test target, but the validation item is trained on. `global_timeline`: everybody is cut at the same two moments; the
     target is a user's first item after one. `all`: nothing is held out.
+
+    Args:
+        has_real_timestamps: somebody vouches for them; otherwise those that look like places are refused for a global timeline.
 
     Raises:
         ConfigError: the split has another name.
@@ -70,7 +74,7 @@ def cut_histories(histories: Histories, split: str) -> Cuts:
     if split == "all":
         return Cuts(split, lengths, nowhere, nowhere)
     if split == "global_timeline":
-        return _cut_at_moments(histories)
+        return _cut_at_moments(histories, has_real_timestamps)
     is_long = lengths >= MIN_ITEMS_TO_HOLD_OUT
     last = np.where(is_long, lengths - 1, NOWHERE)
     if split == "leave_one_out":
@@ -81,8 +85,14 @@ def cut_histories(histories: Histories, split: str) -> Cuts:
     raise ConfigError(f"There is no split {split!r}. Choose one of {', '.join(SPLIT_NAMES)}.")
 
 
-def _cut_at_moments(histories: Histories) -> Cuts:
-    times = _real_timestamps(histories)
+def _cut_at_moments(histories: Histories, has_real_timestamps: bool) -> Cuts:
+    if histories.timestamps is None:
+        raise InputDataError(
+            "A global timeline needs timestamps, and interactions.parquet has no column `timestamp`. Use leave_one_out."
+        )
+    if not has_real_timestamps:
+        _refuse_places(histories, histories.timestamps)
+    times = histories.timestamps
     in_order = np.sort(times)
     validation_from = int(in_order[int(len(times) * (1 - 2 * TIMELINE_SHARE))])
     test_from = int(in_order[int(len(times) * (1 - TIMELINE_SHARE))])
@@ -107,45 +117,40 @@ def _count_before(histories: Histories, times: NDArray[np.int64], moment: int) -
     return counts
 
 
-def _real_timestamps(histories: Histories) -> NDArray[np.int64]:
-    if histories.timestamps is None:
-        raise InputDataError(
-            "A global timeline needs timestamps, and interactions.parquet has no column `timestamp`. Use leave_one_out."
-        )
+def _refuse_places(histories: Histories, times: NDArray[np.int64]) -> None:
     lengths = np.diff(histories.offsets)
     longest = int(lengths.max(initial=0))
-    moments = np.unique(histories.timestamps)
+    moments = np.unique(times)
     num_moments = len(moments)
-    of_longest = histories.timestamps[histories.offsets[lengths.argmax()] :][:longest] if len(lengths) else np.empty(0)
+    of_longest = times[histories.offsets[lengths.argmax()] :][:longest] if len(lengths) else np.empty(0)
     # Real days may be fewer than somebody's items, who then had several on some.
     is_numbered = len(np.unique(of_longest)) == longest
     if num_moments <= longest and (is_numbered or num_moments < MIN_MOMENTS):
         raise InputDataError(
             f"A global timeline needs real timestamps, and here {len(histories)} users share {num_moments} different ones, no "
-            f"more than the longest history has items ({longest}). Use leave_one_out."
+            f"more than the longest history has items ({longest}). {UNLESS_REAL}"
         )
-    if num_moments == len(histories.timestamps) > 2 and len(np.unique(np.diff(moments))) == 1:
+    if num_moments == len(times) > 2 and len(np.unique(np.diff(moments))) == 1:
         raise InputDataError(
             f"A global timeline needs real timestamps, and here those of all {num_moments} interactions are equally far "
-            "apart, as where the rows of a file are numbered. Use leave_one_out."
+            f"apart, as where the rows of a file are numbered. {UNLESS_REAL}"
         )
-    starts, counts = np.unique(histories.timestamps[histories.offsets[:-1][lengths > 0]], return_counts=True)
+    starts, counts = np.unique(times[histories.offsets[:-1][lengths > 0]], return_counts=True)
     # A number within a history is no larger than one is long; on a real first day everybody may begin.
     if len(histories) > 2 and counts.max() > SAME_START_SHARE * counts.sum() and starts[counts.argmax()] <= longest:
         raise InputDataError(
             f"A global timeline needs real timestamps, and here {counts.max()} of {counts.sum()} users begin at the same one "
-            f"({starts[counts.argmax()]}), as where each history is numbered by itself. Use leave_one_out."
+            f"({starts[counts.argmax()]}), as where each history is numbered by itself. {UNLESS_REAL}"
         )
     first, last = histories.offsets[:-1][lengths > 0], histories.offsets[1:][lengths > 0] - 1
-    order = histories.timestamps[first].argsort()
-    begun, ended = histories.timestamps[first][order], histories.timestamps[last][order]
+    order = times[first].argsort()
+    begun, ended = times[first][order], times[last][order]
     if len(order) > 2 and (begun[1:] > ended[:-1]).all():
         raise InputDataError(
             f"A global timeline needs real timestamps, and here each of {len(order)} users ends before the next begins, as "
-            "where the rows of a file that is sorted by user are numbered. Use leave_one_out."
+            f"where the rows of a file that is sorted by user are numbered. {UNLESS_REAL}"
         )
-    _refuse_steps(histories.timestamps, histories.offsets, moments)
-    return histories.timestamps
+    _refuse_steps(times, histories.offsets, moments)
 
 
 def _refuse_steps(times: NDArray[np.int64], offsets: NDArray[np.int64], moments: NDArray[np.int64]) -> None:
@@ -159,7 +164,7 @@ def _refuse_steps(times: NDArray[np.int64], offsets: NDArray[np.int64], moments:
     if num_steps >= MIN_STEPS and counts[is_step].max(initial=0) > SAME_STEP_SHARE * num_steps:
         raise InputDataError(
             f"A global timeline needs real timestamps, and here {counts[is_step].max()} of {num_steps} steps within histories "
-            "are equally long, as where places were turned into moments. Use leave_one_out."
+            f"are equally long, as where places were turned into moments. {UNLESS_REAL}"
         )
     day = next((length for least, length in DAYS if moments[0] >= least), 0)
     step = int(np.gcd.reduce(np.diff(moments))) if len(moments) > 1 else 0
@@ -167,9 +172,9 @@ def _refuse_steps(times: NDArray[np.int64], offsets: NDArray[np.int64], moments:
         return
     span = int(moments[-1] - moments[0])
     starts = times[offsets[:-1][np.diff(offsets) > 0]]
-    is_early = float(np.median(starts)) - moments[0] <= max(EARLY_SHARE * span, EARLY_STEPS * step)
+    is_early = float(np.median(starts)) - moments[0] <= EARLY_STEPS * step
     if is_early and len(moments) > DENSE_SHARE * (span // step + 1):
         raise InputDataError(
             f"A global timeline needs real timestamps, and here half of {len(offsets) - 1} users begin at the very start, and "
-            "all moments are as many equal steps from it, as where places were turned into moments. Use leave_one_out."
+            f"all moments are as many equal steps from it, as where places were turned into moments. {UNLESS_REAL}"
         )

@@ -131,7 +131,7 @@ def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
         )
     split = arguments.split or config.dataset.split
     dataset = read_dataset(arguments.dataset)
-    cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split))
+    cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split), config.dataset.has_real_timestamps)
     held_out = prepare(dataset, cuts)
     if not len(held_out.validation_targets):
         if isinstance(build_recommender(held_out.item_ids, config.train_recommender, config.run.seed), CountingRecommender):
@@ -162,7 +162,7 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
     logger.info("best epoch %d: %s", twin.progress.best_epoch, metrics)
     final, final_cuts, final_data = twin, held_out_cuts, held_out
     if split in SPLIT_OF_TWIN:
-        final_cuts = cut_histories(dataset.histories, split)
+        final_cuts = cut_histories(dataset.histories, split, config.dataset.has_real_timestamps)
         final_data = prepare(dataset, final_cuts)
         final = fit(
             final_data,

@@ -30,9 +30,9 @@ def by_segments(shard: pa.Table, rules: ItemRules, num_items: int) -> Iterator[t
 
 
 def closed_items(users: pa.Table) -> pa.ChunkedArray | list[list[str]]:
-    """What users must not be shown: what they have had (item_ids), and what they rejected (rejected_item_ids)."""
-    had, rejected = users[c.ITEM_IDS], users[c.REJECTED_ITEM_IDS]
-    if rejected.null_count == len(users):
-        return had
-    both = zip(had.to_pylist(), rejected.to_pylist(), strict=True)
-    return [[*items, *(turned_down or [])] for items, turned_down in both]
+    """What users must not be shown: their histories (item_ids), and what else is closed to them (closed_item_ids)."""
+    history, closed = users[c.ITEM_IDS], users[c.CLOSED_ITEM_IDS]
+    if closed.null_count == len(users):
+        return history
+    both = zip(history.to_pylist(), closed.to_pylist(), strict=True)
+    return [[*items, *(others or [])] for items, others in both]

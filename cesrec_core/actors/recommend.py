@@ -56,9 +56,9 @@ class ScoreParts:
 
 
 class Recommend:
-    """user_id, item_ids, rejected_item_ids, segments, pseudo_item_ids, round and words -> recommendations.
+    """user_id, item_ids, closed_item_ids, segments, pseudo_item_ids, round and words -> recommendations.
 
-    Rejected items are null for users who rejected none, and segments, sorted, for users in none. All columns after them are
+    Closed items are null for users who have none, and segments, sorted, for users in none. All columns after them are
     null for users without feedback, who get the base recommender on their own history. The words are utterance, the newest
     that is clear, and (un)wanted_attributes and (un)wanted_item_ids of all that they said.
 

@@ -218,7 +218,15 @@ def rejected_items(heard: DataFrame, signals: DataFrame, run_end: dt.datetime, r
     return last.where(~F.col("is_wanted")).select(c.USER_ID, c.ITEM_ID, c.CREATED_AT)
 
 
-def rejected_by_user(rejected: DataFrame) -> DataFrame:
-    """user_id and `rejected_item_ids`, sorted."""
-    items = F.array_sort(F.collect_set(c.ITEM_ID)).alias(c.REJECTED_ITEM_IDS)
-    return rejected.groupBy(c.USER_ID).agg(items)
+def closed_by_user(rejected: DataFrame, user_sequences: DataFrame) -> DataFrame:
+    """user_id and `closed_item_ids`, sorted: what is not recommended besides the items of the history.
+
+    That is what users have turned down, and what they had before their histories begin.
+    """
+    closed = rejected.select(c.USER_ID, c.ITEM_ID).unionByName(had_before(user_sequences))
+    return closed.groupBy(c.USER_ID).agg(F.array_sort(F.collect_set(c.ITEM_ID)).alias(c.CLOSED_ITEM_IDS))
+
+
+def had_before(user_sequences: DataFrame) -> DataFrame:
+    """user_id and item_id of what users had before the items that their histories have room for."""
+    return user_sequences.select(c.USER_ID, F.explode(c.OLDER_ITEM_IDS).alias(c.ITEM_ID))

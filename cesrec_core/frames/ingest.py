@@ -58,7 +58,7 @@ def judge_interactions(raw: DataFrame, items: DataFrame, run_end: dt.datetime) -
     known = items.select(F.col(c.ITEM_ID)).distinct().withColumn("is_known", F.lit(True))
     moment = _moment(raw, TIMESTAMP)
     prepared = raw.withColumns(
-        {c.USER_ID: _key(c.USER_ID), c.ITEM_ID: _key(c.ITEM_ID), c.INTERACTED_AT: moment},
+        {c.USER_ID: external_key(c.USER_ID), c.ITEM_ID: external_key(c.ITEM_ID), c.INTERACTED_AT: moment},
     ).join(known, on=c.ITEM_ID, how="left")
     reason = (
         F.when(F.col(IS_MALFORMED), MALFORMED_RECORD)
@@ -92,7 +92,7 @@ def clean_items(raw: DataFrame, section: IngestSection) -> tuple[DataFrame, Data
     """
     prepared = raw.withColumns(
         {
-            c.ITEM_ID: _key(c.ITEM_ID),
+            c.ITEM_ID: external_key(c.ITEM_ID),
             c.TITLE: _cleaned(F.col(c.TITLE)),
             c.DESCRIPTION: _cleaned(F.col(c.DESCRIPTION)),
             c.ATTRIBUTES: _cleaned_attributes(),
@@ -135,11 +135,11 @@ def clean_feedback(raw: DataFrame, known_users: DataFrame, run_end: dt.datetime)
     said_at = _moment(raw, c.CREATED_AT)
     prepared = raw.withColumns(
         {
-            c.FEEDBACK_ID: _key(c.FEEDBACK_ID),
-            c.USER_ID: _key(c.USER_ID),
+            c.FEEDBACK_ID: external_key(c.FEEDBACK_ID),
+            c.USER_ID: external_key(c.USER_ID),
             "is_blank_moment": _is_blank(c.CREATED_AT),
             c.CREATED_AT: said_at,
-            c.SOURCE: F.coalesce(F.lower(_key(c.SOURCE)), F.lit("human")),
+            c.SOURCE: F.coalesce(F.lower(external_key(c.SOURCE)), F.lit("human")),
             c.RECOMMENDED_ITEM_IDS: F.coalesce(_trimmed(c.RECOMMENDED_ITEM_IDS), F.array().cast("array<string>")),
         }
     ).join(known, on=c.USER_ID, how="left")
@@ -180,7 +180,7 @@ def _refused(rows: DataFrame, source: str) -> DataFrame:
     return rows.select(F.lit(source).alias(c.SOURCE), c.REASON, c.RECORD)
 
 
-def _key(name: str) -> Column:
+def external_key(name: str) -> Column:
     """An external key without surrounding space; NULL where nothing is left."""
     return F.nullif(F.trim(F.regexp_replace(F.col(name), _CONTROL_CHARACTERS, "")), F.lit(""))
 

@@ -4,13 +4,14 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
+from cesrec_core.frames.ingest import external_key
 from cesrec_core.item_rules import ALLOW, BLOCK
 
 
 def clean_rules(raw: DataFrame) -> DataFrame:
     """rule, segment, item_id: the usable rows; a segment that is empty text is everybody."""
     rules = raw.where(_is_usable(raw)).withColumn(c.RULE, _rule())
-    return rules.select(c.RULE, F.nullif(F.trim(c.SEGMENT), F.lit("")).alias(c.SEGMENT), c.ITEM_ID).distinct()
+    return rules.select(c.RULE, external_key(c.SEGMENT).alias(c.SEGMENT), external_key(c.ITEM_ID).alias(c.ITEM_ID)).distinct()
 
 
 def unusable_rules(raw: DataFrame) -> DataFrame:
@@ -19,9 +20,14 @@ def unusable_rules(raw: DataFrame) -> DataFrame:
 
 
 def segments_by_user(raw: DataFrame) -> DataFrame:
-    """user_id and `segments`, sorted; rows without a user or a segment are left out."""
-    usable = raw.where(F.col(c.USER_ID).isNotNull() & (F.trim(c.SEGMENT) != ""))
-    return usable.groupBy(c.USER_ID).agg(F.sort_array(F.collect_set(F.trim(c.SEGMENT))).alias(c.SEGMENTS))
+    """user_id and `segments`, sorted; of the usable rows."""
+    usable = raw.select(external_key(c.USER_ID).alias(c.USER_ID), external_key(c.SEGMENT).alias(c.SEGMENT)).dropna()
+    return usable.groupBy(c.USER_ID).agg(F.sort_array(F.collect_set(c.SEGMENT)).alias(c.SEGMENTS))
+
+
+def unusable_segments(raw: DataFrame) -> DataFrame:
+    """Rows without a user or a segment."""
+    return raw.where(external_key(c.USER_ID).isNull() | external_key(c.SEGMENT).isNull())
 
 
 def against_rules(recommendations: DataFrame, rules: DataFrame, segments: DataFrame) -> DataFrame:
@@ -63,4 +69,4 @@ def _rule() -> Column:
 
 def _is_usable(raw: DataFrame) -> Column:
     is_rule = F.coalesce(_rule().isin(ALLOW, BLOCK), F.lit(False))
-    return is_rule & F.col(c.ITEM_ID).isNotNull()
+    return is_rule & external_key(c.ITEM_ID).isNotNull()

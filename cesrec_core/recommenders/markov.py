@@ -67,8 +67,8 @@ class Markov(CountingRecommender):
         if not few:
             return 1.0
         states = encode_histories(self, [known[row][:-1] for row in few])
-        targets = torch.tensor([known[row][-1] for row in few]) - 1
         chain = states[:, :-1] @ self.after[1:, :-1].T
+        targets = torch.tensor([known[row][-1] for row in few], device=chain.device) - 1
         unit = max(float(chain.abs().max()), 1e-12)
 
         def loss(scale: float) -> float:

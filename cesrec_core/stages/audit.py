@@ -16,7 +16,7 @@ from cesrec_core.drift import WATCHED_NORMS, changes, vector_health
 from cesrec_core.errors import QualityGateError
 from cesrec_core.fallbacks import BUDGET_EXHAUSTED, NOTHING_MASKED
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
-from cesrec_core.frames.histories import observed_histories
+from cesrec_core.frames.histories import had_before, observed_histories
 from cesrec_core.frames.item_rules import against_rules
 from cesrec_core.frames.masks import mask_pairs
 from cesrec_core.schemas import (
@@ -162,7 +162,8 @@ MIN_COMPARED_USERS = 100
 
 
 def _of_recommendations(context: RunContext, histories: DataFrame, recommendations: DataFrame) -> dict[str, float]:
-    seen = histories.select(c.USER_ID, F.explode(c.ITEM_IDS).alias(c.ITEM_ID)).distinct()
+    had = histories.select(c.USER_ID, F.explode(c.ITEM_IDS).alias(c.ITEM_ID))
+    seen = had.unionByName(had_before(context.warehouse.read(USER_SEQUENCES))).distinct()
     active = context.warehouse.read(ITEMS).where(c.IS_ACTIVE).select(c.ITEM_ID)
     per_user = recommendations.groupBy(c.USER_ID).agg(F.count(F.lit(1)).alias("rows"), F.max(c.RANK).alias("last"))
     masks = context.warehouse.read_run(OUTLIER_MASKS, context.run_id)
@@ -237,7 +238,8 @@ def since_published(context: RunContext, measured: dict[str, float]) -> dict[str
 
     Limits hold where both come of the same artifacts, configuration and code. Otherwise vectors and masks are meant to change,
     and what can be compared is recorded under names with UNGATED in front. `mask_stability_share`: of users who have as many
-    items as they had, and of whose items some are masked now or were then, those whose masked places are the same.
+    items as they had, and of whose items some are masked now or were then, those whose masked places are the same. Histories
+    that are full are left out: their places move with every new item.
     """
     published = latest_published(context.warehouse)
     before = find_run(context.warehouse, published) if published not in (None, context.run_id) else None
@@ -246,6 +248,9 @@ def since_published(context: RunContext, measured: dict[str, float]) -> dict[str
     rows = context.warehouse.read_run(METRICS, before.run_id).where(F.col(c.STAGE) == NAME).collect()
     result = changes(measured, {row[c.NAME]: row[c.VALUE] for row in rows}, _norms_of_one_space(context, before))
     now, then = (context.warehouse.read_run(OUTLIER_MASKS, run_id) for run_id in (context.run_id, before.run_id))
+    is_full = F.col(c.OLDER_ITEM_IDS).isNotNull()
+    full = context.warehouse.read(USER_SEQUENCES).where(is_full).select(c.USER_ID)
+    now = now.join(full, on=c.USER_ID, how="left_anti")
     row = mask_pairs(now, then).agg(F.count(F.lit(1)).alias("users"), F.count_if("is_same").alias("same")).collect()[0]
     if row["users"] >= MIN_COMPARED_USERS:
         result |= {"mask_stability_share": row["same"] / row["users"]}

@@ -8,13 +8,16 @@ from cesrec_core.schemas import INTERACTIONS, USER_SEQUENCES
 from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
 
 SETTINGS = "build_sequences settings"
+# Raised when the same interactions and settings make other rows.
+FORM = 2
 
 
 def fingerprint(context: RunContext) -> dict[str, str]:
-    return {
-        "interactions": str(context.warehouse.version(INTERACTIONS)),
-        SETTINGS: context.section_hash("build_sequences"),
-    }
+    return {"interactions": str(context.warehouse.version(INTERACTIONS)), SETTINGS: _settings(context)}
+
+
+def _settings(context: RunContext) -> str:
+    return f"{context.section_hash('build_sequences')}-{FORM}"
 
 
 def run(context: RunContext) -> StageResult:
@@ -42,7 +45,7 @@ def run(context: RunContext) -> StageResult:
 def _changed_users(context: RunContext, version: int) -> DataFrame | None:
     """Users with a change since the version that was built last; None where everything has to be built."""
     state = read_state(context.warehouse.path, "build_sequences")
-    if state is None or state.fingerprint[SETTINGS] != context.section_hash("build_sequences"):
+    if state is None or state.fingerprint[SETTINGS] != _settings(context):
         return None
     built = int(state.fingerprint["interactions"])
     if built >= version:

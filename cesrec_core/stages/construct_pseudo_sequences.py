@@ -11,7 +11,7 @@ from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
-from cesrec_core.frames.histories import feedback_by_user, observed_histories, rejected_by_user, unclear_feedback
+from cesrec_core.frames.histories import closed_by_user, feedback_by_user, observed_histories, unclear_feedback
 from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK, FEEDBACK_SIGNALS, OUTLIER_MASKS, PSEUDO_SEQUENCES, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -81,11 +81,11 @@ def _ask(context: RunContext) -> int:
     """Write questions to users whose newest words cannot be acted on; returns their number."""
     from cesrec_core.actors.ask_clarifications import AskClarifications
 
-    histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
+    sequences = context.warehouse.read(USER_SEQUENCES)
     users = unclear_feedback(feedback_of_run(context), signals_of_run(context))
-    rejected = rejected_by_user(rejected_of_run(context))
-    known = histories.select(c.USER_ID, c.ITEM_IDS)
-    for of_user in (known, latest_rounds(context).drop(c.ROUND), rejected, segments_of(context)):
+    closed = closed_by_user(rejected_of_run(context), sequences)
+    known = observed_histories(sequences, context.config.dataset.split).select(c.USER_ID, c.ITEM_IDS)
+    for of_user in (known, latest_rounds(context).drop(c.ROUND), closed, segments_of(context)):
         users = users.join(of_user, on=c.USER_ID, how="left")
     # Somebody without a history is asked what splits the favourites of people on average.
     users = users.withColumn(c.ITEM_IDS, F.coalesce(c.ITEM_IDS, F.array().cast("array<string>")))

@@ -60,6 +60,8 @@ def evaluates_recommender(parser: argparse.ArgumentParser, options: argparse.Nam
     """Whether the command line asks for a single recommender; ends the program where it asks for half of it."""
     if (options.dataset is None) != (options.artifact is None) or (options.against and not options.artifact):
         parser.error("--dataset and --artifact go together, and --against needs both")
+    if options.artifact is None and options.moment != parser.get_default("moment"):
+        parser.error("--moment is of a single recommender: give --dataset and --artifact with it")
     return options.artifact is not None
 
 

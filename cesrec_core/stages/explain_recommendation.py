@@ -18,6 +18,8 @@ from cesrec_core.delta_io.runs import find_run, latest_published
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.errors import InputDataError
 from cesrec_core.explanation import FORBIDDEN, GONE, HAD, UNKNOWN, Score, Standing, sentence, turned_down
+from cesrec_core.frames.histories import had_before
+from cesrec_core.schemas import USER_SEQUENCES
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext
 from cesrec_core.stages.recommend import users_of_run, worker_of_run
 from cesrec_core.stages.run_inputs import rejected_of_run
@@ -84,8 +86,10 @@ def published_context(context: RunContext) -> RunContext:
 def _standing(context: RunContext, worker: Recommend, users: pa.Table, item_id: str) -> Standing:
     user, catalogue = users.to_pylist()[0], worker.scorer.features.catalogue
     code, item_idx = catalogue.code_of[item_id], worker.scorer.vocabulary.idx_of.get(item_id)
-    rejected_at = rejected_of_run(context).where((F.col(c.USER_ID) == user[c.USER_ID]) & (F.col(c.ITEM_ID) == item_id)).first()
-    reasons = [HAD] if item_id in user[c.ITEM_IDS] else []
+    is_it = (F.col(c.USER_ID) == user[c.USER_ID]) & (F.col(c.ITEM_ID) == item_id)
+    rejected_at = rejected_of_run(context).where(is_it).first()
+    before = had_before(context.warehouse.read(USER_SEQUENCES)).where(is_it)
+    reasons = [HAD] if item_id in user[c.ITEM_IDS] or not before.isEmpty() else []
     if rejected_at is not None:
         days = dt.timedelta(days=context.config.recommend.rejected_days)
         reasons.append(turned_down((rejected_at[c.CREATED_AT].astimezone(dt.UTC) + days).date()))

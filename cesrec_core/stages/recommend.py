@@ -7,8 +7,8 @@ from pyspark.sql import DataFrame
 
 from cesrec_core import columns as c
 from cesrec_core.errors import InputDataError
-from cesrec_core.frames.histories import observed_histories, rejected_by_user, words_by_user
-from cesrec_core.frames.item_rules import idle_rules, unusable_rules
+from cesrec_core.frames.histories import closed_by_user, observed_histories, words_by_user
+from cesrec_core.frames.item_rules import idle_rules, unusable_rules, unusable_segments
 from cesrec_core.schemas import FEEDBACK, FEEDBACK_SIGNALS, ITEMS, PSEUDO_SEQUENCES, RECOMMENDATIONS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
@@ -38,11 +38,11 @@ def run(context: RunContext) -> StageResult:
 
 def users_of_run(context: RunContext) -> DataFrame:
     """What `Recommend` is told of each user."""
-    histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
-    users = histories.select(c.USER_ID, c.ITEM_IDS)
-    rejected = rejected_by_user(rejected_of_run(context))
+    sequences = context.warehouse.read(USER_SEQUENCES)
+    users = observed_histories(sequences, context.config.dataset.split).select(c.USER_ID, c.ITEM_IDS)
+    closed = closed_by_user(rejected_of_run(context), sequences)
     words = words_by_user(feedback_of_run(context), signals_of_run(context))
-    for of_user in (rejected, latest_rounds(context), words, segments_of(context)):
+    for of_user in (closed, latest_rounds(context), words, segments_of(context)):
         users = users.join(of_user, on=c.USER_ID, how="left")
     return users
 
@@ -68,19 +68,20 @@ def tell_idle_rules(context: RunContext) -> None:
 
 
 def check(context: RunContext) -> None:
-    """A block-list with a row that cannot be read would let through what it was meant to stop.
+    """A row that cannot be read, of a block-list or of who is in its segment, would let through what it was meant to stop.
 
     Raises:
-        InputDataError: a row of the item rules has no known rule, or no item.
+        InputDataError: a row of the item rules has no known rule, or no item; or one of the segments no user, or no segment.
     """
-    if "item_rules" not in context.sources:
-        return
-    num_unusable = unusable_rules(read_pinned(context, "item_rules")).count()
-    if num_unusable:
-        raise InputDataError(
-            f"{context.sources['item_rules']}: {num_unusable} rows cannot be used. Each needs a rule, allow or block, and an "
-            "item_id. No table was changed."
-        )
+    for source, unusable, needs in (
+        ("item_rules", unusable_rules, "a rule, allow or block, and an item_id"),
+        ("user_segments", unusable_segments, "a user_id and a segment"),
+    ):
+        num_unusable = unusable(read_pinned(context, source)).count() if source in context.sources else 0
+        if num_unusable:
+            raise InputDataError(
+                f"{context.sources[source]}: {num_unusable} rows cannot be used. Each needs {needs}. No table was changed."
+            )
 
 
 STAGE = Stage(

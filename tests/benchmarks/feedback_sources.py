@@ -213,7 +213,7 @@ def _unclear_table(cases: Cases, said: Sequence[Heard], places: Sequence[int]) -
             c.FEEDBACK_ID: user_ids,
             c.ITEM_IDS: pa.array([cases.histories[place] for place in places], strings),
             c.PSEUDO_ITEM_IDS: nothing,
-            c.REJECTED_ITEM_IDS: nothing,
+            c.CLOSED_ITEM_IDS: nothing,
             c.SEGMENTS: nothing,
             c.KNOWN_ATTRIBUTES: pa.array([[]] * len(places), strings),
             c.UTTERANCE: pa.array([said[place].utterance for place in places], pa.string()),

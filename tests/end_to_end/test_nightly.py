@@ -270,7 +270,7 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
             ]
         )
         signals = understanding.process(said).to_pylist()[0]
-        user = {"user_id": "person-00", "item_ids": history["item_ids"], "rejected_item_ids": None}
+        user = {"user_id": "person-00", "item_ids": history["item_ids"], "closed_item_ids": None}
         remark = {"round": 1, "utterance": words, **signals}
         asked = pa.Table.from_pylist([{**user, "masked_positions": row["masked_positions"], "said": [remark]}])
         rewritten = constructing.process(asked).to_pylist()[0]["item_ids"]
@@ -295,7 +295,7 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
             **remark,
             "user_id": row["user_id"],
             "item_ids": row["item_ids"],
-            "rejected_item_ids": None,
+            "closed_item_ids": None,
             "segments": None,
             "pseudo_item_ids": row["item_ids"],
         }
@@ -320,7 +320,7 @@ def test_the_constructor_as_base_recommender_listens_and_serves_the_silent(
     recommending.setup()
     history = observed_histories(world.table("user_sequences"), "leave_one_out").where("user_id = 'person-00'").first()
     meaning = ("wanted_attributes", "unwanted_attributes", "wanted_item_ids", "unwanted_item_ids")
-    nothing = {"utterance": None, "round": None, "rejected_item_ids": None, **dict.fromkeys(meaning)}
+    nothing = {"utterance": None, "round": None, "closed_item_ids": None, **dict.fromkeys(meaning)}
     row = {"user_id": "person-00", "item_ids": history["item_ids"], "pseudo_item_ids": None, "segments": None, **nothing}
     said = {"round": 1, **{name: [] for name in meaning}}
     rows = [row, *({**row, **said, "utterance": f"more {kind} please"} for kind in ("plush", "racing"))]

@@ -34,9 +34,9 @@ def test_order_is_time_then_source_then_item(spark: SparkSession) -> None:
 
 def test_the_newest_items_are_kept(spark: SparkSession) -> None:
     kept = build_sequences(spark.createDataFrame(ROWS, SCHEMA), 2)
-    assert {row["user_id"]: (row["item_ids"], row["num_items"]) for row in kept.collect()} == {
-        "u": (["c", "late"], 2),
-        "v": (["x"], 1),
+    assert {row["user_id"]: (row["item_ids"], row["num_items"], row["older_item_ids"]) for row in kept.collect()} == {
+        "u": (["c", "late"], 2, ["a", "b", "c"]),
+        "v": (["x"], 1, None),
     }
 
 

@@ -7,12 +7,12 @@ from pyspark.sql import DataFrame, SparkSession
 from cesrec_core.feedback.understanding import Signals, settled
 from cesrec_core.frames.clarifications import with_questions
 from cesrec_core.frames.histories import (
+    closed_by_user,
     drawn_users,
     feedback_by_user,
     heard_feedback,
     observed_histories,
     past_opinions,
-    rejected_by_user,
     rejected_items,
     speakers,
     unclear_feedback,
@@ -239,8 +239,10 @@ def test_rejected_items_are_those_whose_last_mention_turns_them_down(spark: Spar
     ]
     feedback, signals = spark.createDataFrame(rows, FEEDBACK), spark.createDataFrame(meaning, SIGNALS)
     found = rejected_items(feedback, signals, RUN_END, rejected_days=10)
-    by_user = {row["user_id"]: row["rejected_item_ids"] for row in rejected_by_user(found).collect()}
-    assert by_user == {"u": ["b", "c"], "v": ["a", "b"]}
+    older = "user_id string, older_item_ids array<string>"
+    sequences = spark.createDataFrame([("u", None), ("v", ["b", "z"]), ("w", ["y"])], older)
+    by_user = {row["user_id"]: row["closed_item_ids"] for row in closed_by_user(found, sequences).collect()}
+    assert by_user == {"u": ["b", "c"], "v": ["a", "b", "z"], "w": ["y"]}
     moments = {(row["user_id"], row["item_id"]): row["created_at"].astimezone(dt.UTC) for row in found.collect()}
     assert moments["u", "b"] == RUN_END - days(5)
     assert rejected_items(feedback, signals, RUN_END, rejected_days=0).isEmpty()

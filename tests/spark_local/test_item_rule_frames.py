@@ -5,7 +5,14 @@ import itertools
 import numpy as np
 from pyspark.sql import SparkSession
 
-from cesrec_core.frames.item_rules import against_rules, clean_rules, idle_rules, segments_by_user, unusable_rules
+from cesrec_core.frames.item_rules import (
+    against_rules,
+    clean_rules,
+    idle_rules,
+    segments_by_user,
+    unusable_rules,
+    unusable_segments,
+)
 from cesrec_core.item_rules import ItemRules
 
 RULES = "rule string, segment string, item_id string"
@@ -45,10 +52,14 @@ def test_what_is_against_rules_is_what_workers_do_not_allow(spark: SparkSession)
 
 
 def test_rules_are_cleaned_and_what_cannot_be_used_is_known(spark: SparkSession) -> None:
-    rows = [(" Block ", " ", "i1"), ("allow", " a ", "i2"), ("blok", None, "i3"), (None, None, "i3"), ("allow", "a", None)]
-    raw = spark.createDataFrame(rows, RULES)
+    """Ids are cleaned as `ingest` cleans them: a block of an id with a space before it would block nothing."""
+    rows = [(" Block ", " ", "i1"), ("allow", " a ", " i2"), ("blok", None, "i3"), (None, None, "i3"), ("allow", "a", None)]
+    raw = spark.createDataFrame([*rows, ("block", None, "  ")], RULES)
     assert {tuple(row) for row in clean_rules(raw).collect()} == {("block", None, "i1"), ("allow", "a", "i2")}
-    assert unusable_rules(raw).count() == 3
+    assert unusable_rules(raw).count() == 4
+    members = spark.createDataFrame([(" u1", "kids "), ("u1", "a"), (None, "b"), ("u2", " ")], "user_id string, segment string")
+    assert [tuple(row) for row in segments_by_user(members).collect()] == [("u1", ["a", "kids"])]
+    assert unusable_segments(members).count() == 2
 
 
 def test_rules_for_items_and_segments_that_there_are_not_are_counted(spark: SparkSession) -> None:

@@ -55,7 +55,7 @@ def row(user: str, **changes: Any) -> dict[str, Any]:
         "known_attributes": [],
         "item_ids": ["i4", "i5", "i6", "i7"],
         "pseudo_item_ids": None,
-        "rejected_item_ids": None,
+        "closed_item_ids": None,
         "segments": None,
         **nothing,
         **changes,
@@ -85,8 +85,8 @@ def test_the_best_split_of_what_a_user_may_still_get_is_asked_about(worker: AskC
 
 def test_rejected_and_forbidden_items_are_no_candidates(worker: AskClarifications) -> None:
     """Without i1 and i3 nothing is Red, and all that is left is Blue: Round is what splits it."""
-    rejected = row("u", rejected_item_ids=["i1", "i3"])
-    forbidden = row("v", rejected_item_ids=["i3"], segments=["blue alone"])
+    rejected = row("u", closed_item_ids=["i1", "i3"])
+    forbidden = row("v", closed_item_ids=["i3"], segments=["blue alone"])
     found = asked(worker, rejected, forbidden)
     assert [found[user]["question_attributes"] for user in "uv"] == [["Round"], ["Round"]]
 
@@ -102,7 +102,7 @@ def test_what_is_known_is_not_asked_again_and_a_contradiction_is_asked_about(wor
 
 
 def test_where_nothing_is_left_to_tell_apart_the_question_is_open(worker: AskClarifications) -> None:
-    alone = row("u", rejected_item_ids=["i0", "i1", "i2"])
+    alone = row("u", closed_item_ids=["i0", "i1", "i2"])
     found = asked(worker, alone)["u"]
     assert (found["question"], found["question_attributes"]) == ("What would you like more of?", [])
     assert found["information_gain"] == 0.0

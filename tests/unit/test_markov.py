@@ -64,3 +64,14 @@ def test_users_whose_items_nothing_follows_get_what_is_popular() -> None:
     chain.fit_counts([np.array([1, 2, 3]), np.array([2, 3]), np.array([3]), np.array([4])])
     scores = chain.encode(torch.tensor([[4]])) @ chain.item_vectors()[1:].T
     assert scores[0].argsort(descending=True, stable=True).tolist() == [2, 1, 0, 3]  # had 3, 2, 1 and 1 times
+
+
+def test_it_is_fitted_where_it_is() -> None:
+    """Tensors that name no device come to lie on another one here, as they do where the model is on a GPU."""
+    settings = TrainRecommenderSection(model="markov", embedding_dim=4)
+    sequences = [np.array([1, 2, 3, 4]), np.array([2, 3, 4, 5]), np.array([5, 1, 2])]
+    model, elsewhere = Markov(list("abcde"), settings), Markov(list("abcde"), settings)
+    model.fit_counts(sequences)
+    with torch.device("meta"):
+        elsewhere.fit_counts(sequences)
+    assert torch.equal(elsewhere.before, model.before) and model.before.abs().sum() > 0

@@ -125,6 +125,24 @@ def test_people_who_come_and_go_are_real_in_any_resolution(step: int) -> None:
     assert (cut_histories(histories(*lengths, timestamps=times), "global_timeline").test_at > 0).any()
 
 
+@pytest.mark.parametrize("step", [HOUR // 60, HOUR])
+def test_a_window_cut_from_a_running_service_is_real(step: int) -> None:
+    """Half of all people come on its first day, and there is somebody at every minute or hour of it."""
+    rng = np.random.default_rng(0)
+    times = [np.unique(rng.exponential(24 * HOUR, 200).cumsum() // step * step).astype(np.int64) for _ in range(1500)]
+    times = [of_user[of_user < 90 * 24 * HOUR] + SINCE_2015 for of_user in times]
+    moments = [int(moment) for of_user in times for moment in of_user]
+    assert (cut_histories(histories(*map(len, times), timestamps=moments), "global_timeline").test_at > 0).any()
+
+
+def test_who_vouches_for_timestamps_is_believed() -> None:
+    lengths, times = numbered(np.random.default_rng(0), 0.97, SINCE_2015, HOUR)
+    moments = histories(*lengths, timestamps=times)
+    with pytest.raises(InputDataError, match=r"give --set dataset\.has_real_timestamps=true"):
+        cut_histories(moments, "global_timeline")
+    assert (cut_histories(moments, "global_timeline", has_real_timestamps=True).test_at > 0).any()
+
+
 def test_who_had_nothing_between_the_two_moments_is_tested_all_the_same() -> None:
     """20 interactions at squares of 0..19: validation from 16, test from 18. The first user's past ends before 16."""
     first, second = [0, 2, 4, 18], [1, 3, *range(5, 18), 19]
