@@ -122,6 +122,16 @@ def test_a_second_one_does_not_interrupt_what_the_first_began() -> None:
     assert done == ["let go"]
 
 
+def test_what_fails_while_it_lets_go_is_a_stop_all_the_same() -> None:
+    with pytest.raises(Stopped) as caught, stopping_in_order():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        finally:
+            raise ConnectionError("Spark has gone")
+    assert caught.value.code == 143
+
+
 def test_a_thread_leaves_it_as_it_is() -> None:
     found: list[object] = []
 
