@@ -133,6 +133,7 @@ def test_replacing_a_run_leaves_one_copy_and_other_runs_alone(warehouse: Warehou
     assert warehouse.replace_run(RECOMMENDATIONS, again.limit(0), "r1") == 0
     assert users_and_items(warehouse, "r1") == []
     assert users_and_items(warehouse, "r2") == [("u", 1, "z")]
+    assert warehouse.slice_sizes(RECOMMENDATIONS) == {"r2": 1}
 
 
 def test_a_merge_inserts_updates_deletes_and_leaves_unchanged_rows_alone(warehouse: Warehouse) -> None:
