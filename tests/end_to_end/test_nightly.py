@@ -35,11 +35,12 @@ from cesrec_core.artifacts import read_manifest
 from cesrec_core.config import UnderstandFeedbackSection, load_config
 from cesrec_core.delta_io.runs import find_run, latest_published, read_published, write_run
 from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
-from cesrec_core.explanation import sentence
+from cesrec_core.explanation import HAD, sentence
 from cesrec_core.extractor import Extractor
 from cesrec_core.frames.histories import observed_histories
-from cesrec_core.schemas import TABLES
-from cesrec_core.stages import maintain, publish
+from cesrec_core.frames.sequences import build_sequences
+from cesrec_core.schemas import TABLES, USER_SEQUENCES
+from cesrec_core.stages import audit, maintain, publish, recommend
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, StageResult
 from cesrec_core.stages.explain_mask import explain_mask
@@ -304,6 +305,27 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     crowd = pa.concat_tables([pa.Table.from_pylist(others), ranked.replace_schema_metadata()], promote_options="permissive")
     in_company = recommending.process(crowd).to_pylist()[-len(racing_list) :]
     assert [row["item_id"] for row in in_company] == racing_list
+
+
+def test_what_histories_have_no_room_for_is_not_recommended_again(copied_world: World) -> None:
+    """Histories of the newest four items: what was before is closed all the same, and the audit would notice."""
+    context = copied_world.open()
+    sequences = build_sequences(copied_world.table("interactions"), 4).localCheckpoint()
+    had_before = sequences.select("user_id", F.explode("older_item_ids").alias("item_id"))
+    forgetful = sequences.withColumn("older_item_ids", F.lit(None).cast("array<string>"))
+    num_repeated = []
+    for rows in (sequences, forgetful):
+        context.warehouse.overwrite(USER_SEQUENCES, rows)
+        shutil.rmtree(context.stage_path("recommend"), ignore_errors=True)
+        recommend.run(context)
+        shown = copied_world.table("recommendations", context.run_id)
+        num_repeated.append(shown.join(had_before, on=["user_id", "item_id"], how="left_semi").count())
+    assert num_repeated[0] == 0 < num_repeated[1]
+    context.warehouse.overwrite(USER_SEQUENCES, sequences)
+    with pytest.raises(QualityGateError, match="recommend items that the user has had"):
+        audit.run(context)
+    silent = had_before.join(copied_world.table("pseudo_sequences"), on="user_id", how="left_anti")
+    assert explain(context, *silent.orderBy("user_id", "item_id").first()).closed[0] == HAD
 
 
 def test_the_constructor_as_base_recommender_listens_and_serves_the_silent(
