@@ -21,7 +21,7 @@ from cesrec_core.scoring import Scorer
 
 
 class AskClarifications:
-    """user_id, item_ids, pseudo_item_ids, rejected_item_ids, segments and unclear feedback -> clarifications.
+    """user_id, item_ids, pseudo_item_ids, closed_item_ids, segments and unclear feedback -> clarifications.
 
     Each user's candidates are the base recommender's best for the history after the last round; nothing that they have had,
     rejected, or may not be recommended is among them. See `frames.histories.unclear_feedback` for the feedback.

@@ -406,9 +406,9 @@ def _attribute_tokens(embedding: nn.Embedding, tokenizer: TokenIds, items: ItemF
 
     An attribute of a single item leads to no other, and whatever is written there would be heard in everybody's words.
     """
-    num_items_with = Counter(name for attributes in items.attributes for name in set(map(attribute_words, attributes)))
-    names = {name for name, num_items in num_items_with.items() if name and num_items > 1}
-    is_attribute = torch.full((embedding.num_embeddings,), not names, device=embedding.weight.device)
+    num_items_with = Counter(name for attributes in items.attributes for name in set(map(attribute_words, attributes)) - {""})
+    names = {name for name, num_items in num_items_with.items() if num_items > 1}
+    is_attribute = torch.full((embedding.num_embeddings,), not num_items_with.total(), device=embedding.weight.device)
     for name in sorted(names):
         # A word at the start of an utterance has other tokens than one after a space.
         for text in (name, " " + name):

@@ -22,9 +22,8 @@ log = logging.getLogger(__name__)
 
 # Longer lists would fill the prompt.
 MAX_LISTED_TITLES = 100
-# What a model wrote may be repeated in a log up to here, and so many times by one worker; the table holds all of it.
+# What a model wrote may be repeated in a log up to here; how many lines of a worker are told is decided where they arrive.
 MAX_LOGGED_CHARACTERS = 120
-MAX_LOGGED_TITLES = 100
 
 
 class Titles:
@@ -185,7 +184,6 @@ class TitleDecoder:
         self._writer = writer
         self._asks_for: Literal["masked", "all"] = asks_for
         self._is_listing = is_listing
-        self._num_logged = 0
 
     def construct(self, requests: Sequence[ConstructionRequest]) -> list[Construction]:
         """See `Decoder`."""
@@ -204,7 +202,8 @@ class TitleDecoder:
                 item = int(question.request.history[place])
             items.append(item)
             filling.fill(item)
-        self._log(rejected)
+        for text in rejected:
+            log.warning("Not the title of a candidate: %r", text)
         if (reason := _fault(question, written, lines, rejected)) is not None:
             return _kept(question, reason, tuple(rejected))
         chances = written.log_probabilities or [math.nan] * len(items)
@@ -214,12 +213,6 @@ class TitleDecoder:
             if question.masked[place]
         )
         return Construction(filling.codes.astype(np.int32), decisions)
-
-    def _log(self, rejected: Sequence[str]) -> None:
-        for text in rejected:
-            self._num_logged += 1
-            if self._num_logged <= MAX_LOGGED_TITLES:
-                log.warning("Not the title of a candidate: %r", text)
 
 
 def _fault(question: Question, written: Written, lines: Sequence[str], rejected: Sequence[str]) -> str | None:

@@ -249,6 +249,10 @@ class Warehouse:
         with self._marked():
             self._delta_table(table).optimize().executeCompaction()
 
+    def num_rows(self, table: Table) -> int:
+        """Number of rows; tables of earlier versions have them, too."""
+        return self.spark.table(self.location(table)).count()
+
     def slice_sizes(self, table: Table) -> dict[str, int]:
         """Number of rows by value of the column that the table is partitioned by. Tables of earlier versions have it, too."""
         (column,) = table.partition_by
@@ -293,7 +297,10 @@ class Warehouse:
         found = {field.name: field.dataType.simpleString() for field in frame.schema}
         for name, type_ in wanted.items():
             if name not in found:
-                raise SchemaError(f"Table {table.name}: column {name} ({type_}) is missing; it {verb} {', '.join(found)}.")
+                raise SchemaError(
+                    f"Table {table.name}: column {name} ({type_}) is missing; it {verb} {', '.join(found)}. A table of an "
+                    "earlier version gets it from jobs/nightly_refresh.py."
+                )
             if found[name] != type_:
                 raise SchemaError(f"Table {table.name}: column {name} is {found[name]}, but its schema says {type_}.")
 

@@ -22,6 +22,8 @@ def _settings(context: RunContext) -> str:
 
 def run(context: RunContext) -> StageResult:
     warehouse = context.warehouse
+    # Where `ingest` had nothing to do, the table may still be of an earlier version.
+    warehouse.create(USER_SEQUENCES)
     version = warehouse.version(INTERACTIONS)
     interactions = warehouse.read(INTERACTIONS, version)
     changed = _changed_users(context, version)

@@ -53,14 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--artifact", metavar="FOLDER", type=Path, help="folder of a recommender artifact, or of its held_out_twin"
     )
     parser.add_argument("--against", metavar="FOLDER", type=Path, help="another recommender artifact, for a paired test")
-    parser.add_argument("--moment", choices=("validation", "test"), default="test", help="which items (default: test)")
+    parser.add_argument("--moment", choices=("validation", "test"), help="which items (default: test)")
 
 
 def evaluates_recommender(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool:
     """Whether the command line asks for a single recommender; ends the program where it asks for half of it."""
     if (options.dataset is None) != (options.artifact is None) or (options.against and not options.artifact):
         parser.error("--dataset and --artifact go together, and --against needs both")
-    if options.artifact is None and options.moment != parser.get_default("moment"):
+    if options.artifact is None and options.moment is not None:
         parser.error("--moment is of a single recommender: give --dataset and --artifact with it")
     return options.artifact is not None
 
@@ -79,7 +79,7 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
         if not (folder / MANIFEST).is_file():
             found = f"holds no finished artifact: {MANIFEST} is missing" if folder.is_dir() else "is no folder"
             raise ConfigError(f"{option} {folder} {found}. Name one that training/train_recommender.py wrote.")
-    moment: Moment = options.moment
+    moment: Moment = options.moment or "test"
     dataset = read_dataset(options.dataset)
     section, seed = config.evaluate, config.run.seed
 

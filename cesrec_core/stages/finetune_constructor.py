@@ -6,7 +6,7 @@ from cesrec_core.catalogue import FEATURES_FILE
 from cesrec_core.extractor_id import extractor_id
 from cesrec_core.hashing import short_hash
 from cesrec_core.language_models import ModelSource, check_model_folder
-from cesrec_core.schemas import USER_SEQUENCES
+from cesrec_core.schemas import INTERACTIONS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.training_pairs import export_pairs
@@ -73,7 +73,7 @@ def run(context: RunContext) -> StageResult:
 
 STAGE = Stage(
     name=NAME,
-    reads=(USER_SEQUENCES.name, *OF_THE_CATALOGUE),
+    reads=(INTERACTIONS.name, USER_SEQUENCES.name, *OF_THE_CATALOGUE),
     writes=("constructor",),
     run=run,
     fingerprint=fingerprint,

@@ -16,8 +16,9 @@ from cesrec_core.delta_io.runs import Run
 from cesrec_core.errors import ArtifactError
 from cesrec_core.stages.context import ARTIFACT_STAGES, read_state
 
-# Where files and folders are called by the run that they belong to. Evaluations and explanations have ids of their own there.
-ROOMS_OF_RUNS = ("work", "reports", "rejected_titles")
+# Where files and folders are called by the run that they belong to, and how; what people put beside them is theirs.
+# Evaluations and explanations have ids of their own there.
+ROOMS_OF_RUNS = {"work": "", "reports": ".html", "rejected_titles": ".json"}
 # Behind the id of an artifact: what an interrupted training left beside it.
 LEFTOVERS = (".unfinished", ".replaced", ".checkpoint")
 
@@ -85,7 +86,9 @@ def artifacts_to_remove(warehouse: Path, kept: set[tuple[str, str]]) -> list[Pat
 
 def files_to_remove(warehouse: Path, retention: Retention) -> list[Path]:
     """Work folders, pages and made-up titles of runs that are dropped, and old ones of what never was in the table `runs`."""
-    entries = (entry for room in ROOMS_OF_RUNS for entry in _entries(warehouse / room))
+    entries = (
+        entry for room, suffix in ROOMS_OF_RUNS.items() for entry in _entries(warehouse / room) if entry.suffix == suffix
+    )
     others = (entry for entry in entries if entry.stem not in retention.run_ids)
     return [entry for entry in others if entry.stem in retention.dropped or retention.is_old(entry)]
 

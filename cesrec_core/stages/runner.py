@@ -26,6 +26,7 @@ from cesrec_core.errors import (
     InputDataError,
     QualityGateError,
     StageError,
+    Stopped,
     attach_run,
 )
 from cesrec_core.hashing import short_hash
@@ -243,9 +244,7 @@ def describe_plan(decisions: Sequence[tuple[Stage, Decision]], context: RunConte
 
 def _estimate(stage: Stage, context: RunContext) -> str:
     tables = [TABLES[name] for name in stage.reads if name in TABLES and not TABLES[name].is_per_run]
-    rows = [
-        f"{context.warehouse.read(table).count()} rows of {table.name}" for table in tables if context.warehouse.exists(table)
-    ]
+    rows = [f"{context.warehouse.num_rows(table)} rows of {table.name}" for table in tables if context.warehouse.exists(table)]
     state = read_state(context.warehouse.path, stage.name)
     before = [f"{state.seconds:.0f} s last time"] if state is not None else []
     return f" ({', '.join([*rows, *before])})" if rows or before else ""
@@ -461,8 +460,9 @@ def _record_end(stage: Stage, context: RunContext, started_at: dt.datetime, erro
         lambda: note(context, stage.name, FAILED, why_not(error)),
         lambda: _mark(context, started_at, status),
     ]
-    if not isinstance(error, Exception):
-        # Who was asked to end cannot wait for cores that work for nobody any more.
+    if isinstance(error, Stopped):
+        # Who was asked to end cannot wait for cores that work for nobody any more. An interrupted notebook is no such case: it
+        # may share its session with others.
         records.insert(0, lambda: context.spark.sparkContext.cancelAllJobs())
     for record in records:
         try:

@@ -1,12 +1,16 @@
 """SIGTERM, by which schedulers stop a job. Python would end at once, and leave a training behind with its GPUs and its lock."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 from cesrec_core.errors import Stopped
+
+SECONDS_UNTIL_AGAIN = 0.1
 
 
 @contextmanager
@@ -18,7 +22,8 @@ def stopping_in_order() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _stop)
+    before, hook = signal.signal(signal.SIGTERM, _stop), sys.unraisablehook
+    sys.unraisablehook = lambda lost: _again() if isinstance(lost.exc_value, Stopped) else hook(lost)
     try:
         yield
     except Exception as error:
@@ -30,6 +35,7 @@ def stopping_in_order() -> Iterator[None]:
             raise stopped from error
         raise
     finally:
+        sys.unraisablehook = hook
         # None is a handler that Python did not put there and cannot put back.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
@@ -40,6 +46,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
     # On a connection of its own: on this thread's, PySpark would wait for the job at work before it lets go.
     threading.Thread(target=_cancel_jobs, daemon=True).start()
     raise Stopped
+
+
+def _again() -> None:
+    """Python ignores what is raised while an object is done away with, as those of Java are all the time."""
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Timer(SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
 def _cancel_jobs() -> None:

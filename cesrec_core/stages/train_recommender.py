@@ -2,7 +2,7 @@
 
 from cesrec_core.artifacts import RECOMMENDER_FORMAT
 from cesrec_core.hashing import short_hash
-from cesrec_core.schemas import ITEMS, USER_SEQUENCES
+from cesrec_core.schemas import INTERACTIONS, ITEMS, USER_SEQUENCES
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.training_process import export_dataset, keep_reason, run_training, training_notes
 
@@ -43,7 +43,7 @@ def run(context: RunContext) -> StageResult:
 
 STAGE = Stage(
     name=NAME,
-    reads=(USER_SEQUENCES.name, ITEMS.name),
+    reads=(INTERACTIONS.name, USER_SEQUENCES.name, ITEMS.name),
     writes=("recommender",),
     run=run,
     fingerprint=fingerprint,

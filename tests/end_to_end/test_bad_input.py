@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from tiny_world import NUM_ITEMS, feedback_row, write_config, write_feedback
 
 from cesrec_core.config import load_config
-from cesrec_core.errors import CesrecError
+from cesrec_core.errors import CesrecError, run_of
 from cesrec_core.stages import ingest
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import run_job
@@ -112,7 +112,7 @@ def test_the_error_knows_which_run_was_refused(world: World, dataset: Path) -> N
     config = load_config(world.config_path, [DATE, f"dataset.path={dataset}"])
     with pytest.raises(CesrecError) as caught:
         run_job(config, NIGHTLY, False, "cesrec tests")
-    assert caught.value.run_id == world.open(DATE, f"dataset.path={dataset}").run_id
+    assert run_of(caught.value)["run_id"] == world.open(DATE, f"dataset.path={dataset}").run_id
 
 
 def test_a_wrong_column_type(world: World, dataset: Path) -> None:

@@ -41,6 +41,7 @@ from cesrec_core.frames.histories import observed_histories
 from cesrec_core.frames.sequences import build_sequences
 from cesrec_core.schemas import TABLES, USER_SEQUENCES
 from cesrec_core.stages import audit, maintain, publish, recommend
+from cesrec_core.stages import build_sequences as build_sequences_stage
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext, StageResult
 from cesrec_core.stages.explain_mask import explain_mask
@@ -326,6 +327,22 @@ def test_what_histories_have_no_room_for_is_not_recommended_again(copied_world: 
         audit.run(context)
     silent = had_before.join(copied_world.table("pseudo_sequences"), on="user_id", how="left_anti")
     assert explain(context, *silent.orderBy("user_id", "item_id").first()).closed[0] == HAD
+
+
+def test_a_table_of_an_earlier_version_gets_what_has_come_since(copied_world: World) -> None:
+    """Histories without older items, where nothing else is new, so that `ingest` has nothing to do."""
+    folder = copied_world.warehouse_path / "tables" / "user_sequences"
+    old = copied_world.table("user_sequences").drop("older_item_ids").localCheckpoint()
+    old.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(str(folder))
+    state = copied_world.warehouse_path / "state" / "build_sequences.json"
+    state.write_text(state.read_text().replace('"build_sequences settings": "', '"build_sequences settings": "older'))
+    shutil.rmtree(copied_world.warehouse_path / "work")
+    context = copied_world.open()
+    text = describe_plan(plan(NIGHTLY, context), context)
+    assert "skip  ingest" in text and "run   build_sequences" in text
+    build_sequences_stage.run(context)
+    rebuilt = copied_world.table("user_sequences")
+    assert rebuilt.columns[-1] == "older_item_ids" and rebuilt.count() == NUM_USERS
 
 
 def test_the_constructor_as_base_recommender_listens_and_serves_the_silent(

@@ -107,6 +107,19 @@ def test_hostile_words_of_an_item_move_nobody_but_it(
     assert np.isfinite(of_owner.decisions[0].probability)
 
 
+def test_words_are_heard_where_items_share_them_as_attributes(llama: Path) -> None:
+    """All of them in a catalogue without attributes; none where no two items share one, and any would speak of one alone."""
+
+    def heard(*attributes: tuple[str, ...]) -> torch.Tensor:
+        items = dataclasses.replace(tiny_items(3), attributes=list(attributes))
+        return ItemConstructor.build(llama, ConstructorSettings(num_layers=1), items).is_attribute_token
+
+    assert heard((), (" ",), ()).all()
+    assert not heard(("red",), ("blue",), ()).any()
+    shared = heard(("red",), ("red", "blue"), ())
+    assert shared.any() and torch.equal(shared, heard(("red",), ("red",), ()))
+
+
 def test_the_folder_holds_a_peft_adapter_the_small_tensors_and_no_base_weights(saved: tuple[ItemConstructor, Path]) -> None:
     _, folder = saved
     assert sorted(path.name for path in folder.iterdir()) == [

@@ -122,6 +122,17 @@ def test_a_second_one_does_not_interrupt_what_the_first_began() -> None:
     assert done == ["let go"]
 
 
+def test_one_that_comes_where_python_ignores_it_comes_again() -> None:
+    class DoneAway:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    with pytest.raises(Stopped), stopping_in_order():
+        DoneAway()
+        time.sleep(20)
+
+
 def test_what_fails_while_it_lets_go_is_a_stop_all_the_same() -> None:
     with pytest.raises(Stopped) as caught, stopping_in_order():
         try:
