@@ -26,7 +26,6 @@ from cesrec_core.errors import (
     InputDataError,
     QualityGateError,
     StageError,
-    Stopped,
     attach_run,
 )
 from cesrec_core.hashing import short_hash
@@ -460,10 +459,6 @@ def _record_end(stage: Stage, context: RunContext, started_at: dt.datetime, erro
         lambda: note(context, stage.name, FAILED, why_not(error)),
         lambda: _mark(context, started_at, status),
     ]
-    if isinstance(error, Stopped):
-        # Who was asked to end cannot wait for cores that work for nobody any more. An interrupted notebook is no such case: it
-        # may share its session with others.
-        records.insert(0, lambda: context.spark.sparkContext.cancelAllJobs())
     for record in records:
         try:
             record()

@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from pyspark import SparkContext
 
 from cesrec_core.errors import Stopped
 from cesrec_core.locks import take_lock
@@ -108,6 +110,15 @@ def test_what_handled_it_before_does_so_afterwards() -> None:
         time.sleep(1)
     assert caught.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_jobs_of_spark_that_work_for_nobody_any_more_are_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = threading.Event()
+    monkeypatch.setattr(SparkContext, "_active_spark_context", SimpleNamespace(cancelAllJobs=cancelled.set))
+    with pytest.raises(Stopped), stopping_in_order():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    assert cancelled.wait(10)
 
 
 def test_a_second_one_does_not_interrupt_what_the_first_began() -> None:
