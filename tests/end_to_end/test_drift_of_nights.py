@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from tiny_world import KINDS
 
 from cesrec_core.delta_io.runs import Run, find_run
-from cesrec_core.schemas import OUTLIER_MASKS
+from cesrec_core.schemas import OUTLIER_MASKS, USER_SEQUENCES
 from cesrec_core.stages import audit, train_adapter
 from cesrec_core.stages.audit import since_published
 from cesrec_core.stages.nightly import NIGHTLY
@@ -66,6 +66,13 @@ def test_masks_of_two_nights_are_compared_where_nothing_but_the_night_changed(
     moved = rows.withColumn("masked_positions", F.when(F.col("number") % 4 == 0, last).otherwise(F.col("masked_positions")))
     context.warehouse.replace_run(OUTLIER_MASKS, moved.drop("number").localCheckpoint(), context.run_id)
     assert 0.7 < since_published(context, measured)["mask_stability_share"] < 0.9
+
+    # As if the histories of just these were full: what is masked there moves with every new item.
+    histories = context.warehouse.read(USER_SEQUENCES).localCheckpoint()
+    is_fourth = F.substring("user_id", 8, 2).cast("int") % 4 == 0
+    full = histories.where(is_fourth).withColumn("older_item_ids", F.array(F.lit("an item from before")))
+    context.warehouse.merge(USER_SEQUENCES, full)
+    assert since_published(context, measured)["mask_stability_share"] == 1.0
 
     # Limits of the audit are no part of what a run is, so that a night can be accepted.
     assert copied_world.open(NEXT_NIGHT, "audit.min_mask_stability_share=0.1").run_id == context.run_id

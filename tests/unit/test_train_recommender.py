@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from matplotlib.figure import Figure
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import cesrec_core.recommenders.losses
@@ -545,6 +545,31 @@ def test_the_dataset_is_not_looked_for_in_what_is_replaced(
 def test_what_nobody_foresaw_ends_in_a_line_of_json(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(dataset, tmp_path / "out", "--set", "train_recommender.embedding_dim=100000000000") == 1
     assert json.loads(capsys.readouterr().out)["status"] == "failed"
+
+
+def test_a_disk_that_fills_up_is_told_and_the_training_goes_on_when_there_is_room(
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    settings = ("--split", "leave_one_out", "--set", "train_recommender.max_epochs=2")
+    stop_after_an_epoch(monkeypatch, dataset, tmp_path / "out", *settings)
+
+    def write_to_full_disk(*args: object) -> None:
+        """In the words of safetensors on a file system without room; it is no OSError."""
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", write_to_full_disk)
+        assert train(dataset, tmp_path / "out", *settings) == 1
+    assert json.loads(capsys.readouterr().out)["error"].startswith("A disk is full (No space left on device). Make room")
+    assert not (tmp_path / "out").exists()
+    caplog.clear()
+    assert train(dataset, tmp_path / "out", *settings) == 0
+    assert "going on" in caplog.text
 
 
 def test_a_refit_with_the_validation_item_keeps_its_twin(dataset: Path, tmp_path: Path) -> None:
