@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 NAME = "embed_items"
 TEXT_FAILS = "text_fails_extractor"
 REFUSED = "refused"
+# Of English text, and of the vocabularies that models come with.
+CHARACTERS_PER_TOKEN = 4
 
 
 def fingerprint(context: RunContext) -> dict[str, str]:
@@ -31,6 +33,15 @@ def fingerprint(context: RunContext) -> dict[str, str]:
 
 def check(context: RunContext) -> None:
     locate_extractor(context.config.embed_items)
+    num_characters, num_tokens = context.config.ingest.max_text_characters, context.config.embed_items.max_tokens
+    if num_characters < num_tokens * CHARACTERS_PER_TOKEN:
+        log.warning(
+            "Item texts are cut at %d characters (ingest.max_text_characters), about %d tokens, before the %d of "
+            "embed_items.max_tokens are reached",
+            num_characters,
+            num_characters // CHARACTERS_PER_TOKEN,
+            num_tokens,
+        )
 
 
 def missing_texts(context: RunContext, extractor: str) -> DataFrame:

@@ -17,7 +17,7 @@ from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.columns import ITEM_TEXT
 from cesrec_core.errors import BusyError
-from cesrec_core.stages import map_table
+from cesrec_core.stages import embed_items, map_table
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import writing_to
 from cesrec_core.stages.nightly import NIGHTLY
@@ -131,3 +131,11 @@ def test_two_runs_at_once(copied_world: World, dataset: Path) -> None:
         copied_world.run(*night(3, dataset), stages=INGESTING)
     assert copied_world.versions() == versions
     copied_world.run(*night(3, dataset), stages=INGESTING)
+
+
+@pytest.mark.parametrize(("num_tokens", "is_told"), [(250, False), (512, True)])
+def test_who_asks_for_more_tokens_than_texts_can_have_is_told(
+    copied_world: World, num_tokens: int, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    embed_items.check(copied_world.open(f"embed_items.max_tokens={num_tokens}", "ingest.max_text_characters=1000"))
+    assert ("cut at 1000 characters (ingest.max_text_characters), about 250 tokens" in caplog.text) == is_told
