@@ -373,10 +373,12 @@ class AuditSection(Section):
 
 
 class EvaluateSection(Section):
+    """`variants`: names of rows of the table (`cesrec_core.evaluation.VARIANTS`) beside the base; none: all of them."""
+
+    variants: list[str] = []
     max_users: Count = 3000
     num_negatives: Count = 100
     num_bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
-    max_feedback_attributes: Count = 2
     weight_grid: list[Weight] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from cesrec_core.config import Config
 from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.datasets import Histories
+from cesrec_core.errors import ConfigError
 from cesrec_core.feedback.simulator import simulate_utterance
 from cesrec_core.feedback.understanding import Signals, settled, understand
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
@@ -98,6 +99,7 @@ VARIANTS = (
     Variant("base + re-rank + next place", "history", has_match=True, has_next_place=True),
     Variant("CESRec + re-rank + next place", "rewritten", has_match=True, has_next_place=True),
 )
+BASE = "base"
 # What a variant is tested against.
 COMPARISONS = (
     ("mask only", "base"),
@@ -113,6 +115,20 @@ COMPARISONS = (
     ("CESRec + re-rank + next place", "base + re-rank"),
     ("CESRec + re-rank + next place", "base + re-rank + next place"),
 )
+
+
+def variants_named(names: Sequence[str]) -> tuple[Variant, ...]:
+    """The rows of these names and the base, as they stand in the table; all rows where none is named.
+
+    Raises:
+        ConfigError: there is no such row.
+    """
+    known = [variant.name for variant in VARIANTS]
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"evaluate.variants: there is no row {unknown[0]!r}. There are: {', '.join(known)}.")
+    return tuple(variant for variant in VARIANTS if not names or variant.name in {BASE, *names})
+
+
 # By what: the figure that weights are chosen by, and the one that the paper reports.
 TESTED = (("full", "NDCG@10"), ("sampled", "HR@10"))
 
@@ -215,8 +231,7 @@ class Evaluator:
         # Keyed by the user: what one person says does not depend on who else is asked.
         rng = np.random.default_rng([self.config.run.seed, int(short_hash([user_id, number]), 16)])
         section = self.config.simulate_feedback
-        limit = self.config.evaluate.max_feedback_attributes
-        said = simulate_utterance(attributes[target], of_shown, rng, limit, section.unwanted_share)
+        said = simulate_utterance(attributes[target], of_shown, rng, section.max_attributes, section.unwanted_share)
         signals = understand(said, shown, self.words, self.config.understand_feedback.max_utterance_characters)
         return Heard(said, signals)
 
@@ -418,10 +433,10 @@ def build_table(
     weights: Mapping[str, Weights],
     num_samples: int,
     seed: int,
-    variants: Sequence[Variant] = VARIANTS,
+    variants: Sequence[Variant],
     comparisons: Sequence[tuple[str, str]] = COMPARISONS,
 ) -> tuple[list[TableRow], Tests]:
-    """Figures of variants, and paired tests between them by what is TESTED."""
+    """Figures of variants, and paired tests by what is TESTED, of those comparisons that are among them."""
     rows = []
     measured: dict[str, dict[str, Measures]] = {}
     for variant in variants:
@@ -444,5 +459,6 @@ def build_table(
             for protocol, measure in TESTED
         }
         for name, baseline in comparisons
+        if {name, baseline} <= measured.keys()
     }
     return rows, tests

@@ -3,20 +3,20 @@
 A mean over all users hides that outliers of a diverse taste may be part of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cesrec_core.evaluation import VARIANTS, Parts, Weights
+from cesrec_core.evaluation import BASE, Parts, Variant, Weights
 from cesrec_core.metrics import ndcg
 from cesrec_core.recommender_evaluation import NUM_GROUPS, attribute_entropy, quartiles
 from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
 
 TASTE_COMPARISONS = (
-    ("mask only", "base"),
-    ("CESRec", "base"),
-    ("CESRec with foresight", "base"),
+    ("mask only", BASE),
+    ("CESRec", BASE),
+    ("CESRec with foresight", BASE),
     ("CESRec + re-rank", "base + re-rank"),
     ("base + re-rank + next place", "base + re-rank"),
 )
@@ -39,14 +39,22 @@ class Taste:
     tests: dict[str, PairedTest]
 
 
-def by_taste(parts: Parts, weights: Mapping[str, Weights], num_samples: int, seed: int) -> list[Taste]:
-    """Quartiles of the users' tastes, the most uniform first; a quartile without users is left out."""
+def by_taste(
+    parts: Parts, weights: Mapping[str, Weights], variants: Sequence[Variant], num_samples: int, seed: int
+) -> list[Taste]:
+    """Quartiles of the users' tastes, the most uniform first; a quartile without users is left out.
+
+    Args:
+        variants: what is compared, as far as TASTE_COMPARISONS does; the base among them.
+    """
     catalogue = parts.evaluator.features.catalogue
     entropy = np.array([attribute_entropy(codes, catalogue) for codes in parts.cases.codes])
-    names = {"base", *(name for pair in TASTE_COMPARISONS for name in pair)}
+    available = {variant.name for variant in variants}
+    comparisons = [pair for pair in TASTE_COMPARISONS if available.issuperset(pair)]
+    names = {BASE, *(name for pair in comparisons for name in pair)}
     figures = {
         variant.name: ndcg(parts.full_ranks(variant, [weights[variant.name]])[0], 10)
-        for variant in VARIANTS
+        for variant in variants
         if variant.name in names
     }
     groups = quartiles(entropy)
@@ -56,9 +64,9 @@ def by_taste(parts: Parts, weights: Mapping[str, Weights], num_samples: int, see
             continue
         tests = {
             f"{name} against {baseline}": paired_test(figures[name][members], figures[baseline][members], num_samples, seed)
-            for name, baseline in TASTE_COMPARISONS
+            for name, baseline in comparisons
         }
-        base = bootstrap_interval(figures["base"][members], num_samples, seed)
+        base = bootstrap_interval(figures[BASE][members], num_samples, seed)
         of_members = entropy[members]
         result.append(Taste(int(members.sum()), float(of_members.min()), float(of_members.max()), base, tests))
     return result

@@ -25,7 +25,6 @@ from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.errors import ArtifactError
 from cesrec_core.evaluation import (
     REWRITINGS,
-    VARIANTS,
     Cases,
     Evaluator,
     Parts,
@@ -35,8 +34,9 @@ from cesrec_core.evaluation import (
     Weights,
     build_table,
     choose_weights,
+    variants_named,
 )
-from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS, Round, measure_rounds
+from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS, SPEAKING, Round, measure_rounds
 from cesrec_core.evaluation_tastes import Taste, by_taste
 from cesrec_core.evaluation_text import as_text, rounds_as_text, tastes_as_text
 from cesrec_core.progress import progress
@@ -64,7 +64,8 @@ class Evaluated:
 
     Attributes:
         tastes: quartiles of users by how diverse their taste is; empty where items have no attributes.
-        rounds: of `ROUND_VARIANTS`, after one to three rounds of feedback.
+        rounds: of `ROUND_VARIANTS`, after one to three rounds of feedback; empty where `evaluate.variants` leaves out CESRec,
+            whose lists users speak of.
     """
 
     num_users: int
@@ -79,7 +80,9 @@ def run_evaluation(config: Config) -> dict[str, Any]:
 
     Raises:
         ArtifactError: an artifact was trained on the very items it would be tested on.
+        ConfigError: `evaluate.variants` names a row that there is not.
     """
+    variants_named(config.evaluate.variants)
     spark = spark_session(config.spark, "cesrec evaluate")
     with RaySession(config.ray) as ray:
         context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
@@ -104,15 +107,16 @@ def open_evaluator(context: RunContext) -> tuple[Evaluator, Histories]:
 def evaluate(evaluator: Evaluator, histories: Histories) -> Evaluated:
     """Choose weights on validation, and measure once on test."""
     config = evaluator.config
+    variants = variants_named(config.evaluate.variants)
     log.info("validation: choosing weights")
-    weights = _chosen_weights(evaluator, histories)
+    weights = _chosen_weights(evaluator, histories, variants)
     log.info("test: once, with the weights chosen")
-    test = measured(evaluator, evaluator.cases(histories, "test"), VARIANTS)
+    test = measured(evaluator, evaluator.cases(histories, "test"), variants)
     drawn = config.evaluate.num_bootstrap_samples, config.run.seed
-    rows, tests = build_table(test, weights, *drawn)
+    rows, tests = build_table(test, weights, *drawn, variants)
     has_attributes = any(evaluator.features.catalogue.attributes)
-    tastes = by_taste(test, weights, *drawn) if has_attributes else []
-    rounds = _rounds(evaluator, test.cases, weights)
+    tastes = by_taste(test, weights, variants, *drawn) if has_attributes else []
+    rounds = _rounds(test, weights, variants)
     return Evaluated(len(test.cases.user_ids), rows, tests, tastes, rounds)
 
 
@@ -137,9 +141,9 @@ def _evaluator(context: RunContext) -> Evaluator:
     return Evaluator(scorer, constructor.to(device), context.config)
 
 
-def _chosen_weights(evaluator: Evaluator, histories: Histories) -> dict[str, Weights]:
-    validation = measured(evaluator, evaluator.cases(histories, "validation"), [v for v in VARIANTS if v.is_weighted])
-    return {variant.name: choose_weights(validation, variant, evaluator.config.evaluate.weight_grid) for variant in VARIANTS}
+def _chosen_weights(evaluator: Evaluator, histories: Histories, variants: Sequence[Variant]) -> dict[str, Weights]:
+    validation = measured(evaluator, evaluator.cases(histories, "validation"), [v for v in variants if v.is_weighted])
+    return {variant.name: choose_weights(validation, variant, evaluator.config.evaluate.weight_grid) for variant in variants}
 
 
 def measured(evaluator: Evaluator, cases: Cases, variants: Sequence[Variant]) -> Parts:
@@ -156,10 +160,15 @@ def measured(evaluator: Evaluator, cases: Cases, variants: Sequence[Variant]) ->
     return parts
 
 
-def _rounds(evaluator: Evaluator, cases: Cases, weights: dict[str, Weights]) -> list[Round]:
-    num_rewritten = len({variant.sequence for variant in ROUND_VARIANTS} & set(REWRITINGS))
-    with progress("evaluate rounds", NUM_ROUNDS * num_rewritten * len(cases.user_ids), "histories") as advance:
-        return measure_rounds(evaluator, cases, weights, advance)
+def _rounds(test: Parts, weights: dict[str, Weights], variants: Sequence[Variant]) -> list[Round]:
+    of_rounds = [variant for variant in ROUND_VARIANTS if variant in variants]
+    if SPEAKING not in {variant.name for variant in of_rounds}:
+        return []
+    num_rewritten = len({variant.sequence for variant in of_rounds} & set(REWRITINGS))
+    # The first round is that of the table.
+    num_histories = (NUM_ROUNDS - 1) * num_rewritten * len(test.cases.user_ids)
+    with progress("evaluate rounds", num_histories, "histories") as advance:
+        return measure_rounds(test, weights, of_rounds, advance)
 
 
 def _report(context: RunContext, evaluated: Evaluated) -> dict[str, Any]:
@@ -168,7 +177,8 @@ def _report(context: RunContext, evaluated: Evaluated) -> dict[str, Any]:
     tables = [as_text(rows, tests, title)]
     if evaluated.tastes:
         tables.append(tastes_as_text(evaluated.tastes, "By how diverse a taste is: entropy of the attributes of a history"))
-    tables.append(rounds_as_text(rounds, "One to three rounds of feedback, each of what was shown after the one before"))
+    if rounds:
+        tables.append(rounds_as_text(rounds, "One to three rounds of feedback, each of what was shown after the one before"))
     tables.append(_worth_of_words(context))
     text = "\n\n".join(tables) + "\n"
     print(text, flush=True)

@@ -61,6 +61,18 @@ def test_rounds_begin_with_the_figures_of_the_table_and_go_on(summary: dict[str,
     assert "HR@10, full, round 3" in text and "- round 3, CESRec with foresight against base: full NDCG@10 " in text
 
 
+def test_rows_that_are_not_asked_for_are_not_measured(
+    first_night: tuple[World, dict[str, Any]], summary: dict[str, Any], tmp_path: Path
+) -> None:
+    world, _ = first_night
+    copy = shutil.copytree(world.warehouse_path, tmp_path / "warehouse")
+    asked = [f"warehouse.path={copy}", "evaluate.variants=['base + re-rank']"]
+    of_two = run_evaluation(load_config(world.config_path, asked))
+    assert of_two["rows"] == summary["rows"][:2]
+    assert of_two["tests"] == {} and of_two["rounds"] == []
+    assert "round 1" not in Path(of_two["report"]).read_text(encoding="utf-8")
+
+
 def test_nothing_is_left_for_the_night_of_that_name(evaluated: tuple[dict[str, Any], set[Path]]) -> None:
     """Its tables may have moved on until it runs."""
     assert evaluated[1] == set()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cesrec_core.evaluation import VARIANTS, Variant, Weights
+from cesrec_core.evaluation import VARIANTS, Variant, Weights, variants_named
 from cesrec_core.evaluation_tastes import TASTE_COMPARISONS, by_taste
 from cesrec_core.evaluation_text import tastes_as_text
 
@@ -37,7 +37,7 @@ WEIGHTS = {variant.name: Weights(attribute=4.0 if variant.has_match else 0.0) fo
 
 def test_a_variant_that_helps_some_and_harms_others_is_seen() -> None:
     """NDCG@10 of rank 3 is 1/2, of rank 1 it is 1, and beyond 10 it is 0."""
-    tastes = by_taste(stand_in(), WEIGHTS, 100, 1)
+    tastes = by_taste(stand_in(), WEIGHTS, VARIANTS, 100, 1)
     assert [taste.num_users for taste in tastes] == [2, 2, 2, 2]
     assert [taste.lowest for taste in tastes] == pytest.approx([0.0, 1.0, np.log2(3), 2.0])
     assert [taste.highest for taste in tastes] == pytest.approx([0.0, 1.0, np.log2(3), 2.0])
@@ -58,8 +58,13 @@ def test_a_variant_that_helps_some_and_harms_others_is_seen() -> None:
 def test_tastes_that_tie_share_a_quartile_and_nobody_is_lost() -> None:
     parts = stand_in()
     parts.cases.codes = [np.array([0])] * len(CODES)
-    (taste,) = by_taste(parts, WEIGHTS, 100, 1)
+    (taste,) = by_taste(parts, WEIGHTS, VARIANTS, 100, 1)
     assert (taste.num_users, taste.lowest, taste.highest) == (len(CODES), 0.0, 0.0)
+
+
+def test_what_was_not_measured_is_not_compared() -> None:
+    tastes = by_taste(stand_in(), WEIGHTS, variants_named(["CESRec", "CESRec + re-rank"]), 100, 1)
+    assert [list(taste.tests) for taste in tastes] == [["CESRec against base"]] * 4
 
 
 def test_comparisons_are_of_variants() -> None:

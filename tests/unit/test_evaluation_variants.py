@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from cesrec_core.evaluation import COMPARISONS, REWRITINGS, VARIANTS, Cases, Heard, Parts, Variant, Weights, choose_weights
+from cesrec_core.errors import ConfigError
+from cesrec_core.evaluation import (
+    COMPARISONS,
+    REWRITINGS,
+    VARIANTS,
+    Cases,
+    Heard,
+    Parts,
+    Variant,
+    Weights,
+    choose_weights,
+    variants_named,
+)
 from cesrec_core.feedback.understanding import Signals
 from cesrec_core.outliers import OutlierRule
 
@@ -86,3 +98,11 @@ def test_names_are_distinct_and_comparisons_are_of_rows_of_the_table() -> None:
     assert len(set(names)) == len(names)
     assert {name for pair in COMPARISONS for name in pair} <= set(names)
     assert {variant.sequence for variant in VARIANTS} == {"history", "masked", "popular", "nothing", *REWRITINGS}
+
+
+def test_rows_are_chosen_by_name_and_the_base_is_among_them() -> None:
+    assert variants_named([]) == VARIANTS
+    chosen = variants_named(["CESRec", "base + re-rank"])
+    assert [variant.name for variant in chosen] == ["base", "base + re-rank", "CESRec"]
+    with pytest.raises(ConfigError, match=r"evaluate\.variants: there is no row 'cesrec'\. There are: base, base \+ re-rank, "):
+        variants_named(["CESRec", "cesrec"])
