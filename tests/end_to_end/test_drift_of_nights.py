@@ -53,7 +53,7 @@ def test_masks_of_two_nights_are_compared_where_nothing_but_the_night_changed(
         if row["name"] in measured
     }
     assert "mask_stability_share" not in since_published(context, measured)  # sixty people are too few
-    monkeypatch.setattr(audit, "MIN_COMPARED_USERS", 50)
+    monkeypatch.setattr(audit, "MIN_COMPARED_USERS", 40)
     found = since_published(context, measured)
     assert found["users_masked_share_change"] == 0.0
     assert found["mask_stability_share"] == 1.0
