@@ -9,6 +9,12 @@ best one is published.
 The last line of standard output is one JSON object; progress goes to standard error.
 """
 
+import os
+
+# Threads that spin while they wait make a step several times slower as soon as anything else wants the same cores. Read when
+# torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import argparse
 import hashlib
 import json

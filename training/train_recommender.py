@@ -9,12 +9,17 @@ A run that was interrupted goes on where it stopped when the same command is giv
 is one JSON object; progress goes to standard error.
 """
 
+import os
+
+# Threads that spin while they wait make a step several times slower as soon as anything else wants the same cores. Read when
+# torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import argparse
 import hashlib
 import json
 import logging
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
