@@ -145,9 +145,9 @@ def sample_negatives(
         interacted: B arrays of such numbers, the targets included.
 
     Returns:
-        int64 [B, num_negatives] of such numbers, ascending; 0 fills up where a user has fewer left.
+        int64 [B, min(num_negatives, V)] of such numbers, ascending; 0 fills up where a user has fewer left.
     """
-    negatives = np.zeros((len(interacted), num_negatives), np.int64)
+    negatives = np.zeros((len(interacted), min(num_negatives, num_items)), np.int64)
     for row, items in enumerate(interacted):
         is_left = np.ones(num_items + 1, np.bool_)
         is_left[0] = False

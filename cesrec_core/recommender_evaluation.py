@@ -52,6 +52,8 @@ class Cases:
         properties: of each user, float64 [U]; by each the users are put into groups.
         num_users_of: int64 [V + 1], users who had the item in training.
         num_training_users: users with a training part.
+        is_drawn: bool [N], items of the catalogue that anybody has had: what negatives are drawn from. No recommender knows
+            the others, and who need not be compared with them would look better.
     """
 
     user_ids: list[str]
@@ -63,6 +65,7 @@ class Cases:
     properties: dict[str, NDArray[np.float64]]
     num_users_of: NDArray[np.int64]
     num_training_users: int
+    is_drawn: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ def cases_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], mome
         properties=properties,
         num_users_of=num_users_of,
         num_training_users=int((cuts.training_end > 0).sum()),
+        is_drawn=np.bincount(histories.item_codes, minlength=len(dataset.catalogue)) > 0,
     )
 
 
@@ -174,8 +178,10 @@ def quartiles(values: NDArray[np.float64]) -> NDArray[np.int64]:
 def measure(model: Recommender, cases: Cases, num_negatives: int, seed: int, advance: Advance = lambda _: None) -> Measured:
     """Rank every target, and list the top 10 of every user; block by block."""
     item_vectors = model.item_vectors()
-    # Of the catalogue, so that recommenders that know other items are asked the same. Nobody is shown what is not known.
-    drawn = sample_negatives(len(cases.idx_of_code), [codes + 1 for codes in cases.had], num_negatives, seed)
+    # Of the dataset, so that recommenders that know other items are asked the same. Nobody is shown what is not known.
+    nobodys = np.flatnonzero(~cases.is_drawn)
+    no_negatives = [np.concatenate([codes, nobodys]) + 1 for codes in cases.had]
+    drawn = sample_negatives(len(cases.idx_of_code), no_negatives, num_negatives, seed)
     negatives = np.where(drawn > 0, cases.idx_of_code[drawn - 1], 0)
     rows = max(1, SCORES_PER_BLOCK // len(item_vectors))
     full, sampled, lists = [], [], []

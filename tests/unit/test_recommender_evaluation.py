@@ -288,6 +288,7 @@ def test_groups_tell_their_borders_by_hand() -> None:
         {"history length": lengths},
         np.zeros(1, np.int64),
         0,
+        np.zeros(0, np.bool_),
     )
     measured = Measured(np.array([1, 1, 3, 11, 2, 1]), np.zeros(6, np.int64), np.zeros((6, 10), np.int64))
     of_length = by_group(measured, cases, num_samples=10, seed=0)["history length"]
@@ -353,7 +354,8 @@ def test_metrics_are_those_of_trec_eval() -> None:
 
     had = ItemLists.of([np.append(items, target) - 1 for items, target in zip(inputs, targets, strict=True)])
     known = np.arange(1, num_items + 1)
-    cases = Cases([], [], ItemLists.of(inputs), had, known, targets, {}, np.ones(num_items + 1, np.int64), num_users)
+    num_users_of, is_drawn = np.ones(num_items + 1, np.int64), np.ones(num_items, np.bool_)
+    cases = Cases([], [], ItemLists.of(inputs), had, known, targets, {}, num_users_of, num_users, is_drawn)
     measured = measure(FixedScores(scores), cases, num_negatives=20, seed=0)
     assert measured.full.tolist() == ranks.tolist()
     assert [target in shown for target, shown in zip(targets, measured.lists, strict=True)] == (ranks <= 10).tolist()
@@ -368,8 +370,14 @@ def test_metrics_are_those_of_trec_eval() -> None:
     of_later = dataclasses.replace(cases, had=later)
     assert (measure(FixedScores(scores), of_later, num_negatives=num_items, seed=0).sampled == 1).all()
     # What a recommender does not know stands behind all that it does: of 61 items in the catalogue one is no negative to it.
-    with_unknown = dataclasses.replace(cases, idx_of_code=np.append(known, 0))
+    with_unknown = dataclasses.replace(cases, idx_of_code=np.append(known, 0), is_drawn=np.append(is_drawn, True))
     assert measure(FixedScores(scores), with_unknown, num_negatives=100, seed=0).sampled.tolist() == ranks.tolist()
+    # What nobody has had is no negative: among 1,000 such items no place in a draw is lost to them.
+    with_nobodys = dataclasses.replace(
+        cases, idx_of_code=np.append(known, np.zeros(1000, np.int64)), is_drawn=np.append(is_drawn, np.zeros(1000, np.bool_))
+    )
+    of_few = measure(FixedScores(scores), with_nobodys, num_negatives=num_items, seed=0)
+    assert of_few.sampled.tolist() == ranks.tolist()
     of_seen = dataclasses.replace(cases, target_idx=np.array([items[0] for items in inputs]))
     assert (measure(FixedScores(scores), of_seen, num_negatives=20, seed=0).sampled == UNREACHABLE).all()
 
