@@ -156,7 +156,7 @@ def draw_curve(fitted: AdapterFit, path: Path) -> None:
 def content_hash(semantic: Tensor, collaborative: Tensor, config: Config) -> str:
     """Names an artifact by everything it is made from."""
     made_from = hashlib.sha256(semantic.numpy().tobytes() + collaborative.numpy().tobytes())
-    settings = config.train_adapter.model_dump(exclude={"timeout_minutes"})
+    settings = config.train_adapter.model_dump(exclude={"timeout_minutes", "max_alignment_drift"})
     made_from.update(json.dumps([settings, config.dataset.split, config.run.seed]).encode())
     return made_from.hexdigest()[:16]
 

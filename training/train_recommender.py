@@ -75,6 +75,8 @@ LEARNING_CURVE = "learning_curve.png"
 USERS_IN_AVERAGE = 5000
 # Norm at which gradients are cut: healthy training stays under it, one odd batch does not undo an epoch.
 MAX_GRADIENT_NORM = 1.0
+# Settings that decide whether and how long something is trained, and not what comes of it.
+RUN_WHEN = {"timeout_minutes", "max_age_days", "max_new_interactions_share"}
 
 logger = logging.getLogger(JOB)
 
@@ -138,12 +140,14 @@ def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
     dataset = read_dataset(arguments.dataset)
     cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split), config.dataset.has_real_timestamps)
     held_out = prepare(dataset, cuts)
-    if not len(held_out.validation_targets):
+    if not held_out.num_reachable_targets:
         if isinstance(build_recommender(held_out.item_ids, config.train_recommender, config.run.seed), CountingRecommender):
             return Inputs(dataset, split, cuts, held_out)
         raise InputDataError(
-            f"No user of {arguments.dataset} has a validation item under split {cuts.name!r}, and without one there is no "
-            "telling when to stop. Bring longer histories, or set train_recommender.model to markov, which only counts."
+            f"No user of {arguments.dataset} has a validation item under split {cuts.name!r} that could be recommended: of "
+            f"{len(held_out.validation_targets)}, none is new to its user and stands in somebody's training part. Without one "
+            "there is no telling when to stop. Bring longer histories, or set train_recommender.model to markov, which only "
+            "counts."
         )
     return Inputs(dataset, split, cuts, held_out)
 
@@ -424,13 +428,13 @@ def manifest_of(config: Config, cuts: Cuts, artifact_id: str, data: TrainingData
 
 
 def content_hash(inputs: Inputs, config: Config) -> str:
-    """Names an artifact by everything it is made from; a training that ran out of time goes on when it is given more."""
+    """Names an artifact by everything it is made from. RUN_WHEN is none of that: a training that is given more time goes on."""
     dataset, cuts = inputs.dataset, inputs.held_out_cuts
     made_from = hashlib.sha256()
     made_from.update(cuts.training_end.tobytes() + cuts.validation_at.tobytes())
     made_from.update(json.dumps([dataset.catalogue.item_ids, dataset.histories.user_ids]).encode())
     made_from.update(dataset.histories.item_codes.tobytes() + dataset.histories.offsets.tobytes())
-    settings = config.train_recommender.model_dump(exclude={"timeout_minutes"})
+    settings = config.train_recommender.model_dump(exclude=RUN_WHEN)
     made_from.update(json.dumps([settings, inputs.split, config.run.seed]).encode())
     return made_from.hexdigest()[:16]
 

@@ -41,6 +41,12 @@ class TrainingData:
         content.update(np.concatenate(self.sequences).tobytes())
         return content.hexdigest()[:16]
 
+    @property
+    def num_reachable_targets(self) -> int:
+        """Validation targets that a list can hold: known from training, and not had before."""
+        pairs = zip(self.validation_inputs, self.validation_targets, strict=True)
+        return sum(bool(target) and target not in items for items, target in pairs)
+
     def item_counts(self) -> NDArray[np.int64]:
         """Interactions of each item in the training part, int64 [V + 1]; padding has none."""
         counts = np.bincount(np.concatenate(self.sequences), minlength=len(self.item_ids) + 1)

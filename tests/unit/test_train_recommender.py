@@ -611,9 +611,20 @@ def test_without_validation_items_only_counting_goes_on(tmp_path: Path, caplog: 
     pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["A", "B"]}), tmp_path / "items.parquet")
     for split in ("leave_one_out", "all"):
         assert train(tmp_path, tmp_path / "out", "--split", split) == 3
-        assert "has a validation item under split 'leave_one_out'" in caplog.text
+        assert "has a validation item under split 'leave_one_out' that could be recommended: of 0, none" in caplog.text
         caplog.clear()
     assert train(tmp_path, tmp_path / "out", "--split", "all", "--set", "train_recommender.model=markov") == 0
+
+
+def test_validation_items_that_nobody_can_be_recommended_are_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who only ever has the same again: every epoch would score 0, and the first would be the best."""
+    users = [f"u{user}" for user in range(9) for _ in range(8)]
+    interactions = {"user_id": users, "item_id": ["a", "b"] * 36, "timestamp": list(range(72))}
+    pq.write_table(pa.table(interactions), tmp_path / "interactions.parquet")
+    pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["A", "B"]}), tmp_path / "items.parquet")
+    assert train(tmp_path, tmp_path / "out") == 3
+    assert "of 9, none is new to its user" in caplog.text
+    assert train(tmp_path, tmp_path / "out", "--set", "train_recommender.model=markov") == 0
 
 
 def test_histories_without_a_transition_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
