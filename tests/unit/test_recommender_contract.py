@@ -148,6 +148,16 @@ def test_the_future_never_changes_a_past_state(model: TrainableRecommender) -> N
         assert is_blind == torch.allclose(before[:, place], after[:, place], atol=1e-3)
 
 
+def test_more_items_never_change_a_past_state_but_by_learned_places(
+    model: TrainableRecommender, settings: TrainRecommenderSection
+) -> None:
+    """Learned vectors of places count from the newest item, as SASRec's do: what was third from the end is fourth then."""
+    counts_from_the_end = settings.model in ("sasrec", "esasrec", "hstu") and settings.positions == "learned"
+    before = model.states(torch.tensor([HISTORY[:-1]]))
+    after = model.states(torch.tensor([HISTORY]))[:, :-1]
+    assert torch.allclose(before, after, atol=1e-5) != counts_from_the_end
+
+
 def test_the_past_matters(model: TrainableRecommender) -> None:
     """A model that looks at the newest item only would be causal too."""
     oldest_changed = torch.tensor([[9, *HISTORY[1:]]])
