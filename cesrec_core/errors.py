@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,3 +76,11 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True
     return any(os.strerror(number) in str(error) for number in DISK_FULL)
+
+
+def is_spark_gone(error: BaseException) -> bool:
+    """Whether it says that Spark's process answers no more: py4j's own error, or a connection that its code could not have."""
+    if type(error).__name__ == "Py4JNetworkError":
+        return True
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return isinstance(error, ConnectionError) and any(f"{os.sep}py4j{os.sep}" in frame.filename for frame in last)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cesrec_core.errors import CesrecError, Stopped, is_disk_full, run_of
+from cesrec_core.errors import CesrecError, Stopped, is_disk_full, is_spark_gone, run_of
 
 DEFAULT_CONFIG = "conf/local.yaml"
 
@@ -41,8 +41,16 @@ def end_in_json(job: str, work: Callable[[], dict[str, Any]], is_heard: bool = T
         code = error.exit_code if isinstance(error, CesrecError | Stopped) else 1
         summary = {"status": "refused" if code == 4 else "failed", "error": _tell(error), **run_of(error)}
     if is_heard:
-        print(json.dumps(_without_nan({"job": job, **summary}), default=str), flush=True)
+        _print_last(json.dumps(_without_nan({"job": job, **summary}), default=str))
     return code
+
+
+def _print_last(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        # Whoever listened is gone, spark-submit for one. Python would flush once more at its end, and complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(error: BaseException) -> str:
@@ -52,6 +60,9 @@ def _tell(error: BaseException) -> str:
         log.error("%s", reason)
     elif is_disk_full(error):
         reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
+        log.error("%s", reason)
+    elif is_spark_gone(error):
+        reason = "Spark has ended under this job: its process was stopped, or killed. Start again: what is done is kept."
         log.error("%s", reason)
     else:
         # The type and place, without the message: what an unforeseen error quotes may be people's data.

@@ -1,8 +1,10 @@
 import argparse
 import errno
 import json
+import os
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from cesrec_core.stages import command_line
 from cesrec_core.stages.command_line import configuration, finish, parser_for, run_one_stage
 
 SECRET = "ada@example.org"
+ROOT = Path(__file__).parents[2]
 
 
 def raising(error: Exception) -> Any:
@@ -121,6 +124,28 @@ def test_a_full_disk_is_told_as_such(
     shown = capsys.readouterr()
     assert last_line(shown.out)["error"].startswith("A disk is full (No space left on device). Make room")
     assert SECRET not in shown.out + shown.err + caplog.text
+
+
+def test_a_spark_that_is_gone_is_told_as_such_also_where_nobody_listens() -> None:
+    """As where SIGTERM ends spark-submit: its process takes both Spark and the reader of standard output along."""
+    program = """
+import logging, sys
+from py4j.java_gateway import GatewayParameters, JavaGateway
+from cesrec_core.job_parser import end_in_json
+logging.basicConfig()
+logging.getLogger("py4j").setLevel(logging.CRITICAL)
+gateway = JavaGateway(gateway_parameters=GatewayParameters(port=9))
+sys.exit(end_in_json("ingest", lambda: {"time": gateway.jvm.System.currentTimeMillis()}))
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment, check=False, timeout=60)
+    os.close(writer)
+    assert done.returncode == 1
+    assert "ERROR:cesrec:Spark has ended under this job" in done.stderr
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
 
 
 @pytest.mark.parametrize("is_caused", [False, True], ids=["unforeseen", "the cause of one of ours"])
