@@ -80,7 +80,11 @@ def is_disk_full(error: BaseException) -> bool:
 
 def is_spark_gone(error: BaseException) -> bool:
     """Whether it says that Spark's process answers no more: py4j's own error, or a connection that its code could not have."""
-    if type(error).__name__ == "Py4JNetworkError":
-        return True
+    try:
+        # What an error of Java says is asked for in Java.
+        str(error)
+    except Exception as unanswered:
+        error = unanswered
     last = traceback.extract_tb(error.__traceback__)[-1:]
-    return isinstance(error, ConnectionError) and any(f"{os.sep}py4j{os.sep}" in frame.filename for frame in last)
+    is_refused = isinstance(error, ConnectionError) and any(f"{os.sep}py4j{os.sep}" in frame.filename for frame in last)
+    return is_refused or type(error).__name__ == "Py4JNetworkError"

@@ -58,11 +58,11 @@ def _tell(error: BaseException) -> str:
     if isinstance(error, CesrecError | Stopped):
         reason = str(error)
         log.error("%s", reason)
-    elif is_disk_full(error):
-        reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
-        log.error("%s", reason)
     elif is_spark_gone(error):
         reason = "Spark has ended under this job: its process was stopped, or killed. Start again: what is done is kept."
+        log.error("%s", reason)
+    elif is_disk_full(error):
+        reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
         log.error("%s", reason)
     else:
         # The type and place, without the message: what an unforeseen error quotes may be people's data.

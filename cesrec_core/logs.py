@@ -72,6 +72,8 @@ def write_logs_as(log_format: LogFormat) -> None:
     handler.setFormatter(JsonLines() if log_format == "json" else text)
     # Libraries log to the root: Py4J a traceback whenever an idle connection is opened anew.
     root.setLevel(logging.WARNING)
+    # What it could not send or read is raised, too; its log repeats that with all it quotes.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     logging.captureWarnings(log_format == "json")
     for own in ("cesrec", "cesrec_core"):
         logging.getLogger(own).setLevel(logging.INFO)

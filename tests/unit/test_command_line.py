@@ -126,25 +126,38 @@ def test_a_full_disk_is_told_as_such(
     assert SECRET not in shown.out + shown.err + caplog.text
 
 
-def test_a_spark_that_is_gone_is_told_as_such_also_where_nobody_listens() -> None:
-    """As where SIGTERM ends spark-submit: its process takes both Spark and the reader of standard output along."""
-    program = """
-import logging, sys
+ON_SPARK = """
+import sys
 from py4j.java_gateway import GatewayParameters, JavaGateway
 from cesrec_core.job_parser import end_in_json
-logging.basicConfig()
-logging.getLogger("py4j").setLevel(logging.CRITICAL)
-gateway = JavaGateway(gateway_parameters=GatewayParameters(port=9))
-sys.exit(end_in_json("ingest", lambda: {"time": gateway.jvm.System.currentTimeMillis()}))
+from cesrec_core.logs import write_logs_as
+
+class OfJava(Exception):
+    def __str__(self):
+        return ask()
+
+def ask():
+    return JavaGateway(gateway_parameters=GatewayParameters(port=9)).jvm.System.currentTimeMillis()
+
+def fail():
+    raise OfJava
+
+write_logs_as("text")
+sys.exit(end_in_json("ingest", locals()[sys.argv[1]]))
 """
+
+
+@pytest.mark.parametrize("work", ["ask", "fail"], ids=["asked", "asked what an error of Java says"])
+def test_a_spark_that_is_gone_is_told_as_such_also_where_nobody_listens(work: str) -> None:
+    """As where SIGTERM ends spark-submit: its process takes both Spark and the reader of standard output along."""
     reader, writer = os.pipe()
     os.close(reader)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", ON_SPARK, work]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment, check=False, timeout=60)
     os.close(writer)
     assert done.returncode == 1
-    assert "ERROR:cesrec:Spark has ended under this job" in done.stderr
+    assert " ERROR Spark has ended under this job" in done.stderr
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
 
 
