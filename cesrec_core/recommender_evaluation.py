@@ -53,7 +53,7 @@ class Cases:
         num_users_of: int64 [V + 1], users who had the item in training.
         num_training_users: users with a training part.
         is_drawn: bool [N], items of the catalogue that anybody has had: what negatives are drawn from. No recommender knows
-            the others, and who need not be compared with them would look better.
+            the others, and any looks better beside them.
     """
 
     user_ids: list[str]
