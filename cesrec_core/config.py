@@ -32,8 +32,12 @@ Weight = Annotated[float, Field(ge=0.0)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 # Seeds of parts are multiples of it, and have to fit into 64 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-# Sections with a `timeout_minutes`.
-TRAININGS = ("train_recommender", "train_adapter", "finetune_constructor")
+# Of each training's section, what says when to train and for how long at most: nothing learns from it.
+WHEN_TO_TRAIN = {
+    "train_recommender": frozenset({"max_age_days", "max_new_interactions_share", "timeout_minutes"}),
+    "train_adapter": frozenset({"max_alignment_drift", "timeout_minutes"}),
+    "finetune_constructor": frozenset({"max_age_days", "timeout_minutes"}),
+}
 
 
 class Section(BaseModel):
@@ -480,7 +484,7 @@ class Config(Section):
         values["run"].pop("publish")
         values["run"].pop("log_format")
         values["dataset"] = {"split": self.dataset.split}
-        for section in TRAININGS:
+        for section in WHEN_TO_TRAIN:
             values[section].pop("timeout_minutes")
         return values
 

@@ -39,7 +39,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from cesrec_core.artifacts import Manifest, publishing
-from cesrec_core.config import Config, FinetuneConstructorSection
+from cesrec_core.config import WHEN_TO_TRAIN, Config, FinetuneConstructorSection
 from cesrec_core.constructor.artifact import KIND, base_identity, load_constructor, save_constructor
 from cesrec_core.constructor.checkpoint import Progress, load_checkpoint, save_checkpoint
 from cesrec_core.constructor.layout import PADDING
@@ -196,6 +196,10 @@ def read_lessons(config: Config, options: argparse.Namespace) -> Lessons:
     return Lessons(items, source, examples, trained_on, digest.hexdigest())
 
 
+# Where a model lies is no part of it; its identity is.
+NOT_IN_NUMBERS = {"model_path", "checkpoint_every_steps", *WHEN_TO_TRAIN[JOB]}
+
+
 def made_from(config: Config, base_folder: Path, lessons: Lessons) -> str:
     """Names a training by everything that decides its numbers, but for the hardware."""
     section, items = config.finetune_constructor, lessons.items
@@ -203,7 +207,7 @@ def made_from(config: Config, base_folder: Path, lessons: Lessons) -> str:
     for array in (items.semantic.numpy(), items.collaborative.numpy()):
         digest.update(np.ascontiguousarray(array).tobytes())
     values = [
-        section.model_dump(mode="json", exclude={"model_path", "timeout_minutes", "max_age_days", "checkpoint_every_steps"}),
+        section.model_dump(mode="json", exclude=NOT_IN_NUMBERS),
         deepspeed_config(section),
         base_identity(base_folder),
         [config.run.seed, config.dataset.split, torch.distributed.get_world_size()],

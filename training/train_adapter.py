@@ -32,7 +32,7 @@ from torch import Tensor
 
 from cesrec_core.adapter import KIND, AdapterFit, Attempt, check_pairs, fit_until_aligned, write_adapter
 from cesrec_core.artifacts import Manifest, publishing
-from cesrec_core.config import Config
+from cesrec_core.config import WHEN_TO_TRAIN, Config
 from cesrec_core.errors import ArtifactError, InputDataError
 from cesrec_core.report.ticks import whole_numbers
 from cesrec_core.training_command import Trained, run_training_command, training_parser
@@ -156,7 +156,7 @@ def draw_curve(fitted: AdapterFit, path: Path) -> None:
 def content_hash(semantic: Tensor, collaborative: Tensor, config: Config) -> str:
     """Names an artifact by everything it is made from."""
     made_from = hashlib.sha256(semantic.numpy().tobytes() + collaborative.numpy().tobytes())
-    settings = config.train_adapter.model_dump(exclude={"timeout_minutes", "max_alignment_drift"})
+    settings = config.train_adapter.model_dump(exclude=set(WHEN_TO_TRAIN[JOB]))
     made_from.update(json.dumps([settings, config.dataset.split, config.run.seed]).encode())
     return made_from.hexdigest()[:16]
 

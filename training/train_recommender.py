@@ -36,7 +36,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from cesrec_core.artifacts import Manifest, publishing
-from cesrec_core.config import Config, TrainRecommenderSection
+from cesrec_core.config import WHEN_TO_TRAIN, Config, TrainRecommenderSection
 from cesrec_core.datasets import Dataset, read_dataset
 from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.locks import checkpoint_folder, take_training_lock
@@ -75,8 +75,6 @@ LEARNING_CURVE = "learning_curve.png"
 USERS_IN_AVERAGE = 5000
 # Norm at which gradients are cut: healthy training stays under it, one odd batch does not undo an epoch.
 MAX_GRADIENT_NORM = 1.0
-# Settings that decide whether and how long something is trained, and not what comes of it.
-RUN_WHEN = {"timeout_minutes", "max_age_days", "max_new_interactions_share"}
 
 logger = logging.getLogger(JOB)
 
@@ -428,13 +426,13 @@ def manifest_of(config: Config, cuts: Cuts, artifact_id: str, data: TrainingData
 
 
 def content_hash(inputs: Inputs, config: Config) -> str:
-    """Names an artifact by everything it is made from. RUN_WHEN is none of that: a training that is given more time goes on."""
+    """Names an artifact by everything it is made from, but for WHEN_TO_TRAIN: a training that is given more time goes on."""
     dataset, cuts = inputs.dataset, inputs.held_out_cuts
     made_from = hashlib.sha256()
     made_from.update(cuts.training_end.tobytes() + cuts.validation_at.tobytes())
     made_from.update(json.dumps([dataset.catalogue.item_ids, dataset.histories.user_ids]).encode())
     made_from.update(dataset.histories.item_codes.tobytes() + dataset.histories.offsets.tobytes())
-    settings = config.train_recommender.model_dump(exclude=RUN_WHEN)
+    settings = config.train_recommender.model_dump(exclude=set(WHEN_TO_TRAIN[JOB]))
     made_from.update(json.dumps([settings, inputs.split, config.run.seed]).encode())
     return made_from.hexdigest()[:16]
 

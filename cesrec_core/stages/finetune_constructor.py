@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cesrec_core.catalogue import FEATURES_FILE
+from cesrec_core.config import WHEN_TO_TRAIN
 from cesrec_core.extractor_id import extractor_id
 from cesrec_core.hashing import short_hash
 from cesrec_core.language_models import ModelSource, check_model_folder
@@ -19,13 +20,12 @@ ANY_SHARE = 1.0
 
 # What decides how training runs, not what comes out of it.
 NOT_LEARNED_FROM = {
-    "max_age_days",
-    "timeout_minutes",
     "model_path",
     "num_processes",
     "deepspeed_config",
     "gradient_checkpointing",
     "checkpoint_every_steps",
+    *WHEN_TO_TRAIN[NAME],
 }
 
 

@@ -1,5 +1,6 @@
 """train_adapter: semantic and collaborative vectors -> adapter; again where changed texts have drifted away from it."""
 
+from cesrec_core.config import WHEN_TO_TRAIN
 from cesrec_core.errors import ArtifactError, InputDataError
 from cesrec_core.extractor_id import extractor_id
 from cesrec_core.hashing import short_hash
@@ -9,8 +10,6 @@ from cesrec_core.stages.context import RunContext, Stage, StageResult, read_stat
 from cesrec_core.stages.training_process import run_training
 
 NAME = "train_adapter"
-# Values that say when to train, and for how long at most: a change of them asks for no other Adapter.
-POLICY = ("max_alignment_drift", "timeout_minutes")
 
 
 def settings(context: RunContext) -> dict[str, str]:
@@ -18,7 +17,7 @@ def settings(context: RunContext) -> dict[str, str]:
     return {
         "recommender": context.artifact_id("recommender"),
         "extractor": extractor_id(context.config.embed_items),
-        "train_adapter settings": short_hash(context.config.train_adapter.model_dump(exclude={*POLICY})),
+        "train_adapter settings": short_hash(context.config.train_adapter.model_dump(exclude=set(WHEN_TO_TRAIN[NAME]))),
         "seed": str(context.config.run.seed),
     }
 

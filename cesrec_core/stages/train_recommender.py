@@ -1,20 +1,20 @@
 """train_recommender: user_sequences -> recommender, in a process of its own, when there is reason to."""
 
 from cesrec_core.artifacts import RECOMMENDER_FORMAT
+from cesrec_core.config import WHEN_TO_TRAIN
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import INTERACTIONS, ITEMS, USER_SEQUENCES
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.training_process import export_dataset, keep_reason, run_training, training_notes
 
 NAME = "train_recommender"
-# Values that say when to train, and with what means, time among them: neither asks for another model.
-POLICY = ("max_age_days", "max_new_interactions_share")
-MEANS = ("num_processes", "is_compiled", "timeout_minutes")
+# Values that say by what means to train: they ask for no other model, as those of WHEN_TO_TRAIN do not.
+MEANS = {"num_processes", "is_compiled"}
 
 
 def settings(context: RunContext) -> dict[str, str]:
     """Everything whose change alone asks for training, whatever the data did."""
-    section = context.config.train_recommender.model_dump(exclude={*POLICY, *MEANS})
+    section = context.config.train_recommender.model_dump(exclude=MEANS | WHEN_TO_TRAIN[NAME])
     return {
         "artifact format": str(RECOMMENDER_FORMAT),
         "train_recommender settings": short_hash(section),
