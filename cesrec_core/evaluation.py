@@ -20,8 +20,7 @@ from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.datasets import Histories
 from cesrec_core.errors import ConfigError
 from cesrec_core.feedback.simulator import simulate_utterance
-from cesrec_core.feedback.understanding import Signals, settled, understand
-from cesrec_core.feedback.vocabulary import CatalogueVocabulary
+from cesrec_core.feedback.understanding import Listener, RuleListener, Signals, settled
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
@@ -172,15 +171,17 @@ class Evaluator:
     """Scores the variants for the users of a moment; every part is computed once and combined.
 
     Models compute where they are; what they made is kept on the CPU.
+
+    Args:
+        listener: reads what users say, as the stage understand_feedback does.
     """
 
-    def __init__(self, scorer: Scorer, constructor: ItemConstructor, config: Config) -> None:
+    def __init__(self, scorer: Scorer, constructor: ItemConstructor, config: Config, listener: Listener | RuleListener) -> None:
         self.scorer = scorer
         self.constructor = constructor
         self.config = config
+        self.listener = listener
         self.features = scorer.features
-        catalogue = self.features.catalogue
-        self.words = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
         self.rule = OutlierRule.of(config.mask_outliers, config.run.seed)
 
     def cases(self, histories: Histories, moment: Moment) -> Cases:
@@ -197,7 +198,7 @@ class Evaluator:
         idx_of = self.scorer.vocabulary.idx_of
         target_idx = np.array([idx_of.get(item_ids[target], 0) for target in targets])
         user_ids = [histories.user_ids[user] for user in users]
-        heard = [self._hear(*row, number=0) for row in zip(user_ids, targets, shown, strict=True)]
+        heard = self._hear(user_ids, targets, shown, number=0)
         parts = (training_part(histories[user].tolist(), "leave_one_out") for user in range(len(histories)))
         trained_on = [np.asarray(part, dtype=np.int64) for part in parts]
         num_interactions = np.bincount(np.concatenate(trained_on), minlength=len(item_ids))
@@ -205,8 +206,7 @@ class Evaluator:
 
     def next_round(self, cases: Cases, shown: Sequence[list[str]]) -> Cases:
         """The same users, who have also reacted to the lists that they were shown after their last words."""
-        number = len(cases.remarks)
-        heard = [self._hear(*row, number=number) for row in zip(cases.user_ids, cases.targets, shown, strict=True)]
+        heard = self._hear(cases.user_ids, cases.targets.tolist(), shown, number=len(cases.remarks))
         return dataclasses.replace(cases, remarks=[*cases.remarks, heard])
 
     def rewriter(self, rewriting: Rewriting) -> Rewriter:
@@ -224,16 +224,18 @@ class Evaluator:
         """Everything that a variant may be made of, for these users."""
         return Parts(self, cases, advance)
 
-    def _hear(self, user_id: str, target: int, shown: list[str], number: int) -> Heard:
-        """What somebody who wants the target says of what was shown, in round `number` from 0."""
+    def _hear(self, user_ids: Sequence[str], targets: Sequence[int], shown: Sequence[list[str]], number: int) -> list[Heard]:
+        """What people who want the targets say of what was shown, in round `number` from 0, and what is understood of it."""
+        said = [self._say(*row, number) for row in zip(user_ids, targets, shown, strict=True)]
+        return [Heard(*one) for one in zip(said, self.listener.read(said, shown), strict=True)]
+
+    def _say(self, user_id: str, target: int, shown: list[str], number: int) -> str:
         attributes = self.features.catalogue.attributes
         of_shown = [attributes[code] for code in self.features.codes(shown)]
         # Keyed by the user: what one person says does not depend on who else is asked.
         rng = np.random.default_rng([self.config.run.seed, int(short_hash([user_id, number]), 16)])
         section = self.config.simulate_feedback
-        said = simulate_utterance(attributes[target], of_shown, rng, section.max_attributes, section.unwanted_share)
-        signals = understand(said, shown, self.words, self.config.understand_feedback.max_utterance_characters)
-        return Heard(said, signals)
+        return simulate_utterance(attributes[target], of_shown, rng, section.max_attributes, section.unwanted_share)
 
 
 class Parts:

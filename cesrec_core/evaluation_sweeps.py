@@ -47,7 +47,7 @@ def sweep_num_masked(
     for value in values:
         masks = evaluator.config.mask_outliers.model_copy(update={"num_masked": value})
         config = evaluator.config.model_copy(update={"mask_outliers": masks})
-        parts = Evaluator(evaluator.scorer, evaluator.constructor, config).parts(cases, advance)
+        parts = Evaluator(evaluator.scorer, evaluator.constructor, config, evaluator.listener).parts(cases, advance)
         for variant in SWEPT_BY_MASKS:
             found[variant.name] += _intervals(parts, variant, [Weights()])
     intervals = {name: tuple(of_variant) for name, of_variant in found.items()}

@@ -31,7 +31,7 @@ class UnderstandFeedback:
 
     def setup(self) -> None:
         catalogue = read_catalogue(self.catalogue_folder)
-        vocabulary = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+        vocabulary = CatalogueVocabulary.of(catalogue)
         self.model_id = listener_id(self.section, vocabulary)
         self.listener = open_listener(self.section, vocabulary, device_of_worker(), self.cache)
 

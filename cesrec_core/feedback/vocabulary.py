@@ -7,6 +7,7 @@ from collections import ChainMap, Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from cesrec_core.datasets import Catalogue
 from cesrec_core.feedback.spelling import without_a_letter
 
 
@@ -162,10 +163,15 @@ class CatalogueVocabulary:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
+    def of(cls, catalogue: Catalogue) -> "CatalogueVocabulary":
+        """Index a catalogue."""
+        return cls.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+
+    @classmethod
     def from_items(
         cls, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Iterable[str]]
     ) -> "CatalogueVocabulary":
-        """Index a catalogue; the three sequences are parallel."""
+        """Index the items of a catalogue; the three sequences are parallel."""
         of_items = [tuple(values) for values in attributes]
         spellings = sorted({attribute for values in of_items for attribute in values})
         names: dict[str, list[str]] = defaultdict(list)

@@ -39,6 +39,8 @@ from cesrec_core.evaluation import (
 from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS, SPEAKING, Round, measure_rounds
 from cesrec_core.evaluation_tastes import Taste, by_taste
 from cesrec_core.evaluation_text import as_text, rounds_as_text, tastes_as_text
+from cesrec_core.feedback.listening import check_sentence_model, open_listener
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.progress import progress
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import METRICS
@@ -80,9 +82,10 @@ def run_evaluation(config: Config) -> dict[str, Any]:
 
     Raises:
         ArtifactError: an artifact was trained on the very items it would be tested on.
-        ConfigError: `evaluate.variants` names a row that there is not.
+        ConfigError: `evaluate.variants` names a row that there is not, or the sentence model cannot be loaded.
     """
     variants_named(config.evaluate.variants)
+    check_sentence_model(config.understand_feedback)
     spark = spark_session(config.spark, "cesrec evaluate")
     with RaySession(config.ray) as ray:
         context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date())
@@ -138,7 +141,9 @@ def _evaluator(context: RunContext) -> Evaluator:
     settings = context.config.recommend
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scorer = Scorer(recommender.to(device), features, settings.include_cold_items, settings.cold_item_bonus)
-    return Evaluator(scorer, constructor.to(device), context.config)
+    words = CatalogueVocabulary.of(features.catalogue)
+    listener = open_listener(context.config.understand_feedback, words, device.type, context.warehouse.path / "state")
+    return Evaluator(scorer, constructor.to(device), context.config, listener)
 
 
 def _chosen_weights(evaluator: Evaluator, histories: Histories, variants: Sequence[Variant]) -> dict[str, Weights]:

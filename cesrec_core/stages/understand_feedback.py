@@ -68,7 +68,7 @@ def _model_id(context: RunContext) -> str:
     folder = export_features(context)
     if folder not in context.listener_ids:
         catalogue = read_catalogue(folder)
-        vocabulary = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+        vocabulary = CatalogueVocabulary.of(catalogue)
         context.listener_ids[folder] = listener_id(context.config.understand_feedback, vocabulary)
     return context.listener_ids[folder]
 

@@ -66,7 +66,7 @@ def run_understand_file(config: Config, options: argparse.Namespace) -> dict[str
     if not out.parent.is_dir() or out.is_dir():
         raise ConfigError(f"--out {out}: not a file in a folder that is there. Make the folder, or name a file.")
     catalogue = read_catalogue_file(options.items)
-    vocabulary = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+    vocabulary = CatalogueVocabulary.of(catalogue)
     lines = list(_lines(source, vocabulary))
     listener = open_listener(config.understand_feedback, vocabulary, "cpu")
     counts: Counter[str] = Counter()

@@ -48,7 +48,6 @@ from cesrec_core.feedback.answers import read_answer
 from cesrec_core.feedback.clarity import reason_not_to_act
 from cesrec_core.feedback.leaks import LeakCheck
 from cesrec_core.feedback.simulated_users import Past
-from cesrec_core.feedback.understanding import Signals, understand
 from cesrec_core.frames.histories import past_opinions
 from cesrec_core.schemas import INTERACTIONS
 from cesrec_core.sequences import Moment
@@ -196,8 +195,9 @@ class Asking:
             person = moment.people[place]
             offered = offered_to[person.user_id]
             words = answer(offered, person, self.leaks, evaluator.config.run.seed)
-            signals, restated = read_answer(words, offered, _understood(evaluator, words, person)) if offered else (None, None)
-            result[place] = Heard(restated or words, signals or _understood(evaluator, words, person))
+            (heard,) = _heard(evaluator, [words], [person])
+            signals, restated = read_answer(words, offered, heard.signals) if offered else (None, None)
+            result[place] = Heard(restated or words, signals or heard.signals)
         return result
 
 
@@ -226,9 +226,9 @@ def _unclear_table(cases: Cases, said: Sequence[Heard], places: Sequence[int]) -
     )
 
 
-def _understood(evaluator: Evaluator, words: str, person: Person) -> Signals:
-    limit = evaluator.config.understand_feedback.max_utterance_characters
-    return understand(words, [item.item_id for item in person.shown], evaluator.words, limit)
+def _heard(evaluator: Evaluator, utterances: Sequence[str], people: Sequence[Person]) -> list[Heard]:
+    shown = [[item.item_id for item in person.shown] for person in people]
+    return [Heard(*one) for one in zip(utterances, evaluator.listener.read(utterances, shown), strict=True)]
 
 
 def _is_clear(heard: Heard) -> bool:
@@ -261,19 +261,12 @@ def _rows(
     variants: Sequence[str],
 ) -> list[Row]:
     """A source's row, and that with questions where there is one."""
-    heard = [
-        [Heard(words, _understood(evaluator, words, person)) for words, person in _spoken(moment.people, voice)]
-        for moment in moments
-    ]
+    heard = [_heard(evaluator, of_people(moment.people, voice), moment.people) for moment in moments]
     rows = [_measured(evaluator, moments, name, heard, base, variants)]
     if name in WITH_QUESTION:
         answered = [asking.heard(evaluator, moment, said) for moment, said in zip(moments, heard, strict=True)]
         rows.append(_measured(evaluator, moments, name + ASKED, answered, base, variants))
     return rows
-
-
-def _spoken(people: Sequence[Person], voice: Voice) -> list[tuple[str, Person]]:
-    return list(zip(of_people(people, voice), people, strict=True))
 
 
 def _measured(

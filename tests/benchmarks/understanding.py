@@ -57,7 +57,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     rows = [json.loads(line) for line in options.iard.read_text(encoding="utf-8").splitlines()]
     catalogue = read_catalogue_file(options.items)
-    vocabulary = CatalogueVocabulary.from_items(catalogue.item_ids, catalogue.titles, catalogue.attributes)
+    vocabulary = CatalogueVocabulary.of(catalogue)
     shown = [_shown(row["recommended_titles"], vocabulary) for row in rows]
     utterances = [row["utterance"] for row in rows]
     item_ids, titles = [ids for ids, _ in shown], [of_ids for _, of_ids in shown]

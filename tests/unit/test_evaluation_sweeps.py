@@ -39,15 +39,15 @@ def test_one_weight_is_moved_and_the_others_stay() -> None:
 def test_masks_are_made_anew_for_each_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in whose targets stand at the rank that num_masked says; the given configuration is left as it is."""
 
-    def evaluator(scorer: object, constructor: object, config: Config) -> Any:
+    def evaluator(scorer: object, constructor: object, config: Config, listener: object) -> Any:
         ranks = np.full((1, 3), config.mask_outliers.num_masked)
-        made = SimpleNamespace(config=config, scorer=scorer, constructor=constructor)
+        made = SimpleNamespace(config=config, scorer=scorer, constructor=constructor, listener=listener)
         made.parts = lambda cases, advance: SimpleNamespace(evaluator=made, full_ranks=lambda variant, choices: ranks)
         return made
 
     monkeypatch.setattr(evaluation_sweeps, "Evaluator", evaluator)
     config = Config()
-    sweep = sweep_num_masked(evaluator(None, None, config), None, [1, 3, 11])  # type: ignore[arg-type]
+    sweep = sweep_num_masked(evaluator(None, None, config, None), None, [1, 3, 11])  # type: ignore[arg-type]
     assert set(sweep.intervals) == {"base", "mask only", "CESRec"}
     assert [interval.mean for interval in sweep.intervals["CESRec"]] == pytest.approx([1.0, 0.5, 0.0])
     assert sweep.marked == (config.mask_outliers.num_masked, "in force")

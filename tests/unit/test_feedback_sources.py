@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from feedback_sources import RE_RANK, Asking, Moments, _base_row, _rows
+from feedback_sources import RE_RANK, Asking, Moments, _base_row, _heard, _rows
 from test_ask_clarifications import Favourites
 from tiny_features import ITEM_IDS, tiny_features
 from voices import Item, Person
@@ -19,6 +19,8 @@ from cesrec_core.datasets import Histories
 from cesrec_core.evaluation import Evaluator
 from cesrec_core.feedback.leaks import LeakCheck
 from cesrec_core.feedback.simulated_users import Past
+from cesrec_core.feedback.understanding import RuleListener, Signals
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.item_rules import ItemRules
 from cesrec_core.scoring import Scorer
 
@@ -36,7 +38,8 @@ def world() -> tuple[Evaluator, list[Moments], Asking]:
     scorer = Scorer(Favourites(list(ITEM_IDS), 10, 1), features)
     config = Config.model_validate({"evaluate": {"weight_grid": [0.0, 9.0], "num_bootstrap_samples": 100}})
     constructor: Any = SimpleNamespace(device=torch.device("cpu"))
-    evaluator = Evaluator(scorer, constructor, config)
+    vocabulary = CatalogueVocabulary.of(features.catalogue)
+    evaluator = Evaluator(scorer, constructor, config, RuleListener(vocabulary, 1000))
     codes = np.array([4, 5, 6, 3, 7, 4, 5, 6, 1, 2], dtype=np.int32)
     histories = Histories(["ann", "bob"], codes, np.array([0, 5, 10]))
     catalogue = features.catalogue
@@ -77,3 +80,27 @@ def test_who_says_too_little_counts_as_before_and_an_answer_is_acted_on(world: t
     np.testing.assert_allclose(asked.measures[NDCG], [rank_2, rank_2])
     assert asked.measures[HR].tolist() == [1.0, 1.0]
     assert asked.weights.attribute == 9.0
+
+
+def test_words_are_understood_by_the_listener_that_the_evaluation_was_given(
+    world: tuple[Evaluator, list[Moments], Asking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the table's users say goes to it at once, with what each was shown, and so does what people say here."""
+    evaluator, moments, _ = world
+    read: list[tuple[list[str], list[list[str]]]] = []
+
+    class Wanting:
+        def read(self, utterances: list[str], recommended: list[list[str]]) -> list[Signals]:
+            read.append((list(utterances), [list(shown) for shown in recommended]))
+            return [Signals((), (f"wish {number}",), (), (), (), False, 1.0) for number in range(len(utterances))]
+
+    monkeypatch.setattr(evaluator, "listener", Wanting())
+    cases = evaluator.next_round(moments[1].cases, [["i0"], ["i2", "i3"]])
+    assert [heard.signals.wanted_attributes for heard in cases.remarks[-1]] == [("wish 0",), ("wish 1",)]
+    assert read == [(cases.utterances, [["i0"], ["i2", "i3"]])]
+    assert all(cases.utterances)
+    assert [heard.signals.wanted_attributes for heard in _heard(evaluator, ["a", "b"], moments[1].people)] == [
+        ("wish 0",),
+        ("wish 1",),
+    ]
+    assert read[1] == (["a", "b"], [["i0"], ["i0"]])
