@@ -23,7 +23,7 @@ from cesrec_core.feedback.simulator import simulate_utterance
 from cesrec_core.feedback.understanding import Listener, RuleListener, Signals, settled
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.metrics import Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
+from cesrec_core.metrics import UNREACHABLE, Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
 from cesrec_core.next_place import next_place_part
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import Placement, apply_rewrite, drop_masked
@@ -377,14 +377,18 @@ class Parts:
         )
 
     def sampled_ranks(self, variant: Variant, weights: Weights) -> Ranks:
+        """Ranks of the targets among `evaluate.num_negatives` items that each user could have been shown as well, [B]."""
         scorer = self.evaluator.scorer
         config = self.evaluator.config
-        interacted = [
-            np.append(seen, target)
+        never_shown = np.flatnonzero(~scorer.allowed.numpy())
+        no_negatives = [
+            np.concatenate([seen, never_shown, [target]])
             for seen, target in zip(scorer.read(self.cases.histories).idx, self.cases.target_idx, strict=True)
         ]
-        negatives = sample_negatives(len(scorer.vocabulary), interacted, config.evaluate.num_negatives, config.run.seed)
-        return sampled_ranks(self.scores(variant, weights), self.cases.target_idx, negatives)
+        negatives = sample_negatives(len(scorer.vocabulary), no_negatives, config.evaluate.num_negatives, config.run.seed)
+        ranks = sampled_ranks(self.scores(variant, weights), self.cases.target_idx, negatives)
+        # What no list can hold is not found among negatives either: an item that the user has had scores high as a rule.
+        return np.where(self.full_ranks(variant, [weights])[0] == UNREACHABLE, UNREACHABLE, ranks)
 
 
 def _remark(heard: Heard) -> Remark:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cesrec_core.config import Config
 from cesrec_core.errors import ConfigError
 from cesrec_core.evaluation import (
     COMPARISONS,
@@ -22,6 +23,7 @@ from cesrec_core.evaluation import (
     variants_named,
 )
 from cesrec_core.feedback.understanding import Signals
+from cesrec_core.metrics import UNREACHABLE
 from cesrec_core.outliers import OutlierRule
 
 ITEMS = ["a", "b", "c", "d", "e", "f"]
@@ -87,6 +89,23 @@ def test_later_words_outweigh_earlier_ones_in_the_match(parts: Parts) -> None:
         [(), ("a",), (), ()],
     ]
     assert two_rounds.cases.utterances == ["words"] * 4
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_negatives_are_what_the_user_could_have_been_shown(parts: Parts, seed: int) -> None:
+    """Of u's open items d, which stands before their target c, is the one that may be shown; f, which may not, stands last.
+
+    v wants a, which they have had, and w wants f: no list holds these, whatever their scores are.
+    """
+    evaluator: Any = parts.evaluator
+    evaluator.config = Config.model_validate({"evaluate": {"num_negatives": 1}, "run": {"seed": seed}})
+    evaluator.constructor = SimpleNamespace(device=torch.device("cpu"))
+    evaluator.scorer.vocabulary = range(6)
+    evaluator.scorer.read = lambda histories: SimpleNamespace(idx=[codes + 1 for codes in parts.cases.codes])
+    scores = torch.tensor([[-torch.inf, 9.0, 0.0, 1.0, 2.0, 0.0, -torch.inf]] * 3)
+    wanted = Parts(evaluator, dataclasses.replace(parts.cases, target_idx=np.array([3, 1, 6])), parts.advance)
+    wanted.__dict__["_base"] = {"history": scores}
+    assert wanted.sampled_ranks(Variant("base", "history"), Weights()).tolist() == [2, UNREACHABLE, UNREACHABLE]
 
 
 def test_variants_without_words_have_no_weights(parts: Parts) -> None:
