@@ -54,8 +54,8 @@ wheel: $(STAMP) ## build dist/*.whl for executors and workers
 	@rm -rf build dist
 	@$(RUN) python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
-browser-check: $(STAMP) ## the page of a run in Chromium, light and dark, phone and desktop; PAGE=FILE for one of your own
-	@$(RUN) python tests/browser/check_page.py $(PAGE)
+browser-check: $(STAMP) ## the page of a run in Chromium, light and dark, phone and desktop; PAGE=FILE for one of your own; SHOTS=FOLDER keeps pictures
+	@$(RUN) python tests/browser/check_page.py $(PAGE) $(if $(SHOTS),--shots $(SHOTS))
 
 notebooks: $(STAMP) ## notebooks/ from the first to the last on a tiny world, checked against its tables; OUT=FOLDER keeps what they show
 	@$(RUN) python tests/notebooks/nights_in_notebooks.py $(if $(OUT),--out $(OUT))

@@ -6,17 +6,19 @@ cesrec_on_arrival          whenever new interactions have arrived, a spark-submi
 
 Connections: `spark_default` names the master, `databricks_default` the workspace. The spark-submits are in client mode: the
 driver runs where Airflow's worker does, and reads the configuration there.
-Variables, each with a default:
-  cesrec_home            /opt/cesrec                       a checkout of this project, or a folder with its jobs/ and conf/
-  cesrec_config          <cesrec_home>/conf/local.yaml     configuration of the spark-submit ways
-  cesrec_py_files        (none)                            the wheel, where the machines do not have it installed
-  cesrec_databricks_job  cesrec nightly                    name of the Databricks job
+Variables, with their defaults:
+  cesrec_config          (must be set)   your configuration, for the spark-submit ways; conf/local.yaml simulates users
+  cesrec_home            /opt/cesrec     a checkout of this project, or a folder with its jobs/ and conf/
+  cesrec_py_files        (none)          the wheel, where the machines do not have it installed
+  cesrec_databricks_job  cesrec nightly  name of the Databricks job
 
 A task that is tried again goes on where it stopped, as long as the run date stays the same, and it does: it is derived from
-what belongs to the DAG run. One run at a time writes to a warehouse, hence max_active_runs and the chain of tasks. Airflow
-counts the runs of each DAG, and of each backfill, by themselves: unpause one DAG for a warehouse, and pause it while you make
-up for nights, oldest first:
-  airflow backfill create --dag-id cesrec_nightly --from-date 2026-03-01 --to-date 2026-03-05 --max-active-runs 1
+what belongs to the DAG run. One run at a time writes to a warehouse, hence max_active_runs and the chain of tasks; unpause one
+DAG for a warehouse. Nights are made up for oldest first: one by one, where they and the scheduled night wait for each other,
+  airflow dags trigger cesrec_nightly --conf '{"run_date": "2026-03-01"}'
+or all at once, where the DAG is not paused; a backfill counts its runs by itself, so start one that ends before the next night:
+  airflow backfill create --dag-id cesrec_nightly --from-date 2026-03-01 --to-date 2026-03-05 --max-active-runs 1 \\
+    --reprocess-behavior failed
 Nights before the published one are computed and kept, but not published. Of two runs that did meet, the one that began first
 is stopped by its next stage, and has to begin again with ingest: clear its tasks from there.
 
@@ -58,7 +60,8 @@ OUTPUTS = [Asset(name=f"cesrec_{table}", uri=f"cesrec://published/{table}") for 
 NEW_INTERACTIONS = Asset(name="cesrec_raw_interactions", uri="cesrec://raw/interactions")
 
 HOME = "{{ var.value.get('cesrec_home', '/opt/cesrec') }}"
-CONFIG = "{{ var.value.get('cesrec_config', '') or var.value.get('cesrec_home', '/opt/cesrec') ~ '/conf/local.yaml' }}"
+# Without a default: that of the jobs is the demo's, whose simulated users would speak every night.
+CONFIG = "{{ var.value.cesrec_config }}"
 PY_FILES = "{{ var.value.get('cesrec_py_files', '') }}"
 RUN_DATE = "{{ run_date_of(params, dag_run, triggering_asset_events) }}"
 
@@ -123,8 +126,8 @@ def submit_stages() -> None:
             application=f"{HOME}/jobs/{stage}.py",
             py_files=PY_FILES,
             application_args=["--config", CONFIG, "--run-date", RUN_DATE, "--set", "run.log_format=json"],
-            # A gate that has refused would refuse again.
-            retries=0 if stage == "audit" else DEFAULTS["retries"],
+            # A gate that has refused refuses again; one more try is for a machine that was lost.
+            retries=1 if stage == "audit" else DEFAULTS["retries"],
             outlets=OUTPUTS if stage == "publish" else [],
         )
         for stage in STAGES

@@ -151,7 +151,8 @@ def make_up_for_nights() -> None:
     airflow = Path(sys.executable).parent / "airflow"
     subprocess.run([airflow, "dags", "reserialize"], check=True, stdout=subprocess.DEVNULL)
     dates = ["--from-date", "2026-03-01", "--to-date", "2026-03-03"]
-    command = [airflow, "backfill", "create", "--dag-id", "cesrec_nightly", *dates, "--max-active-runs", "1", "--dry-run"]
+    rules = ["--max-active-runs", "1", "--reprocess-behavior", "failed"]
+    command = [airflow, "backfill", "create", "--dag-id", "cesrec_nightly", *dates, *rules, "--dry-run"]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     nights = [f"2026-03-0{day}" for day in (1, 2, 3)]
     assert all(night in told for night in nights) and "2026-03-04" not in told, told

@@ -120,6 +120,8 @@ REFERENCES = {
     "{{job.parameters.config}}",
     "{{job.parameters.run_date}}",
     "${workspace.file_path}",
+    "${bundle.name}",
+    "${bundle.target}",
     "${resources.schemas.cesrec.name}",
     "${resources.volumes.warehouse.name}",
 }
@@ -188,7 +190,7 @@ def _check_rooms(configs: dict[str, Config], bundle: dict[str, Any]) -> None:
 
 
 def test_every_variable_is_used_and_every_one_that_is_used_is_there(bundle: dict[str, Any]) -> None:
-    text = (ROOT / "resources" / "cesrec_nightly.job.yml").read_text(encoding="utf-8")
+    text = yaml.safe_dump([bundle, read("resources/cesrec_nightly.job.yml")], width=10_000)
     assert set(re.findall(r"\$\{var\.(\w+)\}", text)) == set(bundle["variables"])
     for target in bundle["targets"].values():
         assert set(target.get("variables", {})) <= set(bundle["variables"])
@@ -201,6 +203,13 @@ def test_there_is_one_target_to_try_and_one_to_rely_on(bundle: dict[str, Any], j
     assert "pause_status" not in job["schedule"] and job["max_concurrent_runs"] == 1
     (pattern,) = bundle["include"]
     assert [path.name for path in ROOT.glob(pattern)] == ["cesrec_nightly.job.yml"]
+
+
+def test_what_runs_at_night_lies_where_only_its_deployer_writes(bundle: dict[str, Any], job: dict[str, Any]) -> None:
+    """Everybody of a workspace may write to /Workspace/Shared, and `users` is the group of everybody."""
+    assert bundle["targets"]["prod"]["workspace"]["root_path"].startswith("/Workspace/Users/${var.deployer}/")
+    assert [permission["group_name"] for permission in job["permissions"]] == ["${var.operators}"]
+    assert bundle["variables"]["operators"]["default"] not in ("users", "account users")
 
 
 def test_no_jars_are_brought_along(job: dict[str, Any]) -> None:
