@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from cesrec_core.errors import ArtifactError, ConfigError
+from cesrec_core.local_scratch import copied_from_local_disk
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,7 +152,8 @@ def save_tensors(folder: Path, tensors: "Mapping[str, Tensor]") -> None:
     """Write named tensors; shared storage is cloned, since safetensors refuses it."""
     from safetensors.torch import save_file
 
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, folder / TENSORS)
+    with copied_from_local_disk(folder / TENSORS) as scratch:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, scratch)
 
 
 def load_tensors(folder: Path) -> "dict[str, Tensor]":

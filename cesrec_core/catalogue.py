@@ -19,6 +19,7 @@ from cesrec_core import columns as c
 from cesrec_core.arrow import places_in
 from cesrec_core.datasets import Catalogue, read_catalogue
 from cesrec_core.item_lists import ItemLists
+from cesrec_core.local_scratch import copied_from_local_disk
 
 if TYPE_CHECKING:
     from cesrec_core.constructor.model import ItemFeatures
@@ -111,7 +112,8 @@ class CatalogueFeatures:
         pq.write_table(table, folder / ITEMS_FILE)
         names = ("semantic", "aligned", "collaborative", "has_collaborative", "residual_covariance")
         arrays = {name: getattr(self, name) for name in names}
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / FEATURES_FILE)
+        with copied_from_local_disk(folder / FEATURES_FILE) as scratch:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, scratch)
 
     @classmethod
     def load(cls, folder: Path) -> "CatalogueFeatures":

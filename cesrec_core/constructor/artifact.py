@@ -15,6 +15,7 @@ from cesrec_core.artifacts import Manifest, load_tensors, read_manifest, save_te
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures, weight_files
 from cesrec_core.errors import ArtifactError
 from cesrec_core.language_models import update_by_tokenizer, update_by_weights
+from cesrec_core.local_scratch import copied_from_local_disk
 
 KIND = "constructor"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -61,7 +62,8 @@ def save_constructor(
     small |= {name: tensor for name, tensor in model.named_buffers() if name in _persistent_buffers(model)}
     prefix = "trunk."
     adapter = get_peft_model_state_dict(model.trunk, {name.removeprefix(prefix): tensor for name, tensor in lora.items()})
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in adapter.items()}, folder / ADAPTER_WEIGHTS)
+    with copied_from_local_disk(folder / ADAPTER_WEIGHTS) as scratch:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in adapter.items()}, scratch)
     adapter_config = model.trunk.peft_config["default"]
     (folder / ADAPTER_CONFIG).write_text(json.dumps(_plain(adapter_config.to_dict()), indent=2, sort_keys=True) + "\n", "utf-8")
     save_tensors(folder, small)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cesrec_core.errors import ArtifactError
+from cesrec_core.local_scratch import copied_from_local_disk
 
 LATEST = "latest"
 
@@ -43,7 +44,8 @@ def save_checkpoint(folder: Path, engine: Any, progress: Progress) -> None:
     tensors = {"losses": torch.tensor(progress.losses, dtype=torch.float64), "cpu_generator": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["gpu_generator"] = torch.cuda.get_rng_state()
-    save_file(tensors, _own_file(folder / tag, rank), {"made_from": progress.made_from, "position": progress.position})
+    with copied_from_local_disk(_own_file(folder / tag, rank)) as scratch:
+        save_file(tensors, scratch, {"made_from": progress.made_from, "position": progress.position})
     engine.save_checkpoint(str(folder), tag=tag, exclude_frozen_parameters=True)
     torch.distributed.barrier()
     if rank == 0:

@@ -19,6 +19,7 @@ from cesrec_core.feedback.intents import ACTIONABLE, CRITIQUE_ADD, CRITIQUES, IN
 from cesrec_core.feedback.mentions import Mention
 from cesrec_core.feedback.prototypes import examples
 from cesrec_core.feedback.vocabulary import Word, words_of
+from cesrec_core.local_scratch import copied_from_local_disk
 
 # Raised when what is fitted, or how, changes in a way that the prototypes do not show.
 HEAD_VERSION = 2
@@ -110,9 +111,11 @@ class Head:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{path.name}.part.npz")
-        np.savez(scratch, weights=self.weights, words=np.array(list(self.words)), scale_of_words=self.scale_of_words)
-        scratch.replace(path)
+        # Numpy adds the ending to a name without it.
+        part = path.with_name(f"{path.name}.part.npz")
+        with copied_from_local_disk(part) as scratch:
+            np.savez(scratch, weights=self.weights, words=np.array(list(self.words)), scale_of_words=self.scale_of_words)
+        part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Head":

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cesrec_core.local_scratch import copied_from_local_disk
 from cesrec_core.locks import TRAINING_LOCK
 
 PROGRESS = "progress"
@@ -66,9 +67,10 @@ def save_checkpoint(
     # Clones, since safetensors refuses shared storage.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(file.name + ".unfinished")
-    save_file(tensors, scratch, {PROGRESS: json.dumps(asdict(progress))})
-    scratch.replace(file)
+    unfinished = file.with_name(file.name + ".unfinished")
+    with copied_from_local_disk(unfinished) as scratch:
+        save_file(tensors, scratch, {PROGRESS: json.dumps(asdict(progress))})
+    unfinished.replace(file)
 
 
 def load_checkpoint(

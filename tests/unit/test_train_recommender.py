@@ -1,5 +1,6 @@
 """The command as a person runs it, on a world of 12 items whose order can be learned."""
 
+import errno
 import inspect
 import itertools
 import json
@@ -8,7 +9,9 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -547,9 +550,23 @@ def test_what_nobody_foresaw_ends_in_a_line_of_json(dataset: Path, tmp_path: Pat
     assert json.loads(capsys.readouterr().out)["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("module", "writer", "expected"),
+    [
+        (
+            checkpoint,
+            "save_file",
+            f"There is no room in {tempfile.gettempdir()}, where leave_one_out.safetensors.unfinished is made",
+        ),
+        (shutil, "copyfile", "A disk is full (No space left on device). Make room"),
+    ],
+)
 def test_a_disk_that_fills_up_is_told_and_the_training_goes_on_when_there_is_room(
     dataset: Path,
     tmp_path: Path,
+    module: ModuleType,
+    writer: str,
+    expected: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -559,13 +576,15 @@ def test_a_disk_that_fills_up_is_told_and_the_training_goes_on_when_there_is_roo
     stop_after_an_epoch(monkeypatch, dataset, tmp_path / "out", *settings)
 
     def write_to_full_disk(*args: object) -> None:
-        """In the words of safetensors on a file system without room; it is no OSError."""
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        """Safetensors has words of its own for a file system without room, and no OSError."""
+        if module is checkpoint:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", write_to_full_disk)
+        patch.setattr(module, writer, write_to_full_disk)
         assert train(dataset, tmp_path / "out", *settings) == 1
-    assert json.loads(capsys.readouterr().out)["error"].startswith("A disk is full (No space left on device). Make room")
+    assert json.loads(capsys.readouterr().out)["error"].startswith(expected)
     assert not (tmp_path / "out").exists()
     caplog.clear()
     assert train(dataset, tmp_path / "out", *settings) == 0
