@@ -98,12 +98,17 @@ class Ledger:
     def _enter(self, usage: Usage) -> None:
         self._spent += usage
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(vars(usage)) + "\n")
+        # One line that is replaced, since volumes of object stores refuse to append.
+        scratch = self._file.with_name(f"{self._file.name}.unfinished")
+        scratch.write_text(json.dumps(vars(self._spent)) + "\n", encoding="utf-8")
+        scratch.replace(self._file)
 
 
 def read_usage(file: Path) -> Usage:
-    """What a ledger's file says in all; nothing where there is none. A last line that was cut off does not count."""
+    """What a ledger's file says in all; nothing where there is none.
+
+    Earlier versions appended a line for each entry. A last one that was cut off does not count.
+    """
     usage = Usage()
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import email.utils
+import errno
 import http.server
 import json
 import logging
@@ -280,11 +281,37 @@ def test_requests_are_counted_attempts_included_and_end_with_the_budget(ask: Any
     answers = ask([Reply(500), UP], users=4, max_requests=3)
     assert reasons(answers) == [None, None, BUDGET_EXHAUSTED, BUDGET_EXHAUSTED]
     assert answers[2].item_codes.tolist() == [0, 1]
-    # A worker that is started again has nothing left, though a line was cut off when it died.
-    with (tmp_path / "usage.jsonl").open("a") as file:
-        file.write('{"requests": 1, "tok')
+    # A worker that is started again has nothing left.
     assert reasons(ask([UP], max_requests=3)) == [BUDGET_EXHAUSTED]
     assert len(server.requests) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["usage.jsonl"]
+
+
+def test_a_budget_that_an_earlier_version_kept_in_many_lines_is_gone_on_with(ask: Any, tmp_path: Path) -> None:
+    """The last one was cut off when its worker died."""
+    lines = [
+        '{"requests": 1, "tokens": 100}',
+        '{"requests": 0, "tokens": -70}',
+        '{"requests": 1, "tokens": 5}',
+        '{"requests": 1, "tok',
+    ]
+    (tmp_path / "usage.jsonl").write_text("\n".join(lines))
+    assert read_usage(tmp_path / "usage.jsonl") == Usage(2, 35)
+    assert reasons(ask([UP], users=2, max_requests=3)) == [None, BUDGET_EXHAUSTED]
+    assert read_usage(tmp_path / "usage.jsonl") == Usage(3, 45)
+
+
+def test_a_volume_that_cannot_append_keeps_the_budget(ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_file = Path.open
+
+    def refuse_appending(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if "a" in mode or "+" in mode:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return open_file(self, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse_appending)
+    assert reasons(ask([UP], users=2)) == [None, None]
+    assert (tmp_path / "usage.jsonl").read_text() == '{"requests": 2, "tokens": 20}\n'
 
 
 def test_tokens_are_counted_by_what_the_endpoint_says(ask: Any, server: Server, tmp_path: Path) -> None:
