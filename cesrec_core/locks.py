@@ -63,9 +63,14 @@ def take_lock(file: Path, busy_with: str) -> IO[str]:
             raise
         log.warning(NO_LOCKS, file, busy_with)
         return lock
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-    lock.flush()
+    try:
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
+    except OSError as error:
+        # It is held all the same; others are not told by whom.
+        if error.errno not in UNSUPPORTED:
+            lock.close()
+            raise
     return lock
 
 

@@ -1,5 +1,6 @@
 import errno
 import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,15 @@ def test_a_volume_that_cannot_append_is_told_of_and_used(
     monkeypatch.setattr(Path, "open", refuse_appending)
     with take_lock(tmp_path / "lock", "the warehouse is being written to"):
         assert "file system without locks" in caplog.text
+
+
+def test_a_volume_that_cannot_cut_files_off_still_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with take_lock(tmp_path / "lock", "out is being made"), pytest.raises(BusyError, match="by another process already"):
+        take_lock(tmp_path / "lock", "out is being made")
 
 
 @pytest.mark.parametrize("place", ["below a file", "/proc/x/y"])
