@@ -86,3 +86,18 @@ def take_training_lock(checkpoint: Path) -> IO[str]:
         BusyError: somebody is training it.
     """
     return take_lock(checkpoint / TRAINING_LOCK, f"{checkpoint.name.removesuffix('.checkpoint')} is being trained")
+
+
+def release_training_lock(checkpoint: Path, lock: IO[str]) -> None:
+    """End a training whose artifact is published: remove the lock, and the folder where nothing else lies in it.
+
+    What cannot be removed is told and stays; it is no reason to train again.
+    """
+    try:
+        with lock:
+            (checkpoint / TRAINING_LOCK).unlink(missing_ok=True)
+        # After it is closed: a file that is open stays on NFS under another name, and its folder with it.
+        checkpoint.rmdir()
+    except OSError as error:
+        if checkpoint.exists():
+            log.warning("%s stays (%s): remove it, if nothing in it is needed", checkpoint, error.strerror)

@@ -23,7 +23,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import shutil
 import socket
 import sys
 import time
@@ -41,7 +40,7 @@ from tqdm import tqdm
 from cesrec_core.artifacts import Manifest, publishing
 from cesrec_core.config import WHEN_TO_TRAIN, Config, FinetuneConstructorSection
 from cesrec_core.constructor.artifact import KIND, base_identity, load_constructor, save_constructor
-from cesrec_core.constructor.checkpoint import Progress, load_checkpoint, save_checkpoint
+from cesrec_core.constructor.checkpoint import Progress, load_checkpoint, remove_checkpoint, save_checkpoint
 from cesrec_core.constructor.layout import PADDING
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
 from cesrec_core.constructor.pair_files import StoredPairs
@@ -51,7 +50,7 @@ from cesrec_core.constructor.validation import ValidationSet, measure, validatio
 from cesrec_core.datasets import Catalogue, Dataset, read_catalogue, read_dataset
 from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.hashing import content_hash, short_hash
-from cesrec_core.locks import checkpoint_folder, take_training_lock
+from cesrec_core.locks import checkpoint_folder, release_training_lock, take_training_lock
 from cesrec_core.processes import restart_under_torchrun, share_cores
 from cesrec_core.report.ticks import whole_numbers
 from cesrec_core.sequences import Moment, input_and_target, training_part
@@ -155,9 +154,9 @@ def train(config: Config, options: argparse.Namespace) -> Trained:
         save_constructor(scratch, fresh, base_folder, dataclasses.replace(manifest, metrics=metrics), trained)
         np.savetxt(scratch / "losses.csv", losses, fmt="%.6f", delimiter=",", header="deciding,copying", comments="")
         plot_losses(losses, scratch / "losses.png")
-    shutil.rmtree(checkpoint)
     if lock is not None:
-        lock.close()
+        remove_checkpoint(checkpoint)
+        release_training_lock(checkpoint, lock)
     # Of this process since it began, so nothing that the artifact could tell.
     return Trained(artifact_id, {**metrics, "model_tokens": float(num_slots)})
 

@@ -39,7 +39,7 @@ from cesrec_core.artifacts import Manifest, publishing
 from cesrec_core.config import WHEN_TO_TRAIN, Config, TrainRecommenderSection
 from cesrec_core.datasets import Dataset, read_dataset
 from cesrec_core.errors import ConfigError, InputDataError, StageError
-from cesrec_core.locks import checkpoint_folder, take_training_lock
+from cesrec_core.locks import checkpoint_folder, release_training_lock, take_training_lock
 from cesrec_core.metrics import Ranks, hits, ndcg
 from cesrec_core.processes import ProcessGroup, join_processes, leave_processes, restart_under_torchrun
 from cesrec_core.recommenders import (
@@ -180,7 +180,7 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
             twin.progress.best_epoch,
         )
 
-    if processes.is_first:
+    if lock is not None:
         with publishing(arguments.out) as scratch:
             publish(scratch, final, final_data, manifest_of(config, final_cuts, artifact_id, final_data, metrics))
             if final is not twin:
@@ -188,8 +188,7 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
                 manifest = manifest_of(config, held_out_cuts, f"{artifact_id}-twin", held_out, metrics)
                 publish(scratch / HELD_OUT_TWIN, twin, held_out, manifest)
         remove_checkpoint(checkpoint)
-    if lock is not None:
-        lock.close()
+        release_training_lock(checkpoint, lock)
     return Trained(artifact_id, metrics)
 
 

@@ -5,6 +5,7 @@ Below the folder lies one `step_N` per checkpoint; the file `latest`, which Deep
 
 import logging
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 
 from cesrec_core.errors import ArtifactError
 from cesrec_core.local_scratch import copied_from_local_disk
+from cesrec_core.locks import TRAINING_LOCK
 
 LATEST = "latest"
 
@@ -52,6 +54,16 @@ def save_checkpoint(folder: Path, engine: Any, progress: Progress) -> None:
         for other in folder.glob("step_*"):
             if other.name != tag:
                 shutil.rmtree(other, ignore_errors=True)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove all but the lock. What cannot be removed stays: it is no reason to train again."""
+    for path in folder.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != TRAINING_LOCK:
+            with suppress(OSError):
+                path.unlink()
 
 
 def load_checkpoint(folder: Path, engine: Any, made_from: str) -> Progress | None:

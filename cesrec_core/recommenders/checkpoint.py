@@ -5,6 +5,7 @@ It lies beside the artifact to be, in a folder with a lock, so that no two train
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cesrec_core.local_scratch import copied_from_local_disk
-from cesrec_core.locks import TRAINING_LOCK
 
 PROGRESS = "progress"
 
@@ -42,11 +42,10 @@ Weights = dict[str, Tensor]
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove what training wrote there, and the folder where nothing else lies in it."""
-    for file in (*folder.glob("*.safetensors*"), folder / TRAINING_LOCK):
-        file.unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
+    """Remove what training wrote there, but for its lock. What cannot be removed stays: it is no reason to train again."""
+    for file in folder.glob("*.safetensors*"):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def save_checkpoint(

@@ -110,6 +110,26 @@ def test_a_finished_training_leaves_an_artifact_that_loads_and_one_line_about_it
     assert str(world) not in (world / "out" / "manifest.json").read_text()
 
 
+REMOVES_LIKE_NFS = """
+import os, runpy, sys
+import like_nfs
+os.unlink, os.rmdir = like_nfs.unlink, like_nfs.rmdir
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_training_on_nfs_ends_well_and_leaves_no_checkpoint(world: Path) -> None:
+    (world / "on_nfs.py").write_text(REMOVES_LIKE_NFS)
+    (interpreter, *command), environment = finetune_command(world, checkpoint_every_steps=2)
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    command = [interpreter, str(world / "on_nfs.py"), *command]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(world / "out", "constructor").artifact_id == "c7"
+    assert not (world / "out.checkpoint").exists()
+
+
 def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:
     files = sorted(folder.glob("*.safetensors"))
     assert len(files) == 2

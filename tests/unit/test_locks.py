@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import like_nfs
 import pytest
 
 from cesrec_core.errors import BusyError, ConfigError
-from cesrec_core.locks import take_lock
+from cesrec_core.locks import release_training_lock, take_lock, take_training_lock
 
 HOLDER = """
 import sys, time
@@ -71,6 +72,30 @@ def test_a_volume_that_cannot_cut_files_off_still_locks(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "ftruncate", refuse)
     with take_lock(tmp_path / "lock", "out is being made"), pytest.raises(BusyError, match="by another process already"):
         take_lock(tmp_path / "lock", "out is being made")
+
+
+@pytest.mark.parametrize("file_system", ["local", "nfs"])
+def test_a_training_that_is_done_leaves_no_folder(tmp_path: Path, file_system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tmp_path / "out.checkpoint"
+    lock = take_training_lock(checkpoint)
+    if file_system == "nfs":
+        monkeypatch.setattr(os, "unlink", like_nfs.unlink)
+        monkeypatch.setattr(os, "rmdir", like_nfs.rmdir)
+    release_training_lock(checkpoint, lock)
+    assert not checkpoint.exists()
+    take_training_lock(checkpoint).close()
+
+
+def test_what_somebody_left_in_the_folder_of_a_training_stays_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = tmp_path / "out.checkpoint"
+    lock = take_training_lock(checkpoint)
+    (checkpoint / "notes.txt").touch()
+    release_training_lock(checkpoint, lock)
+    assert [path.name for path in checkpoint.iterdir()] == ["notes.txt"]
+    assert f"{checkpoint} stays (Directory not empty)" in caplog.text
+    take_training_lock(checkpoint).close()
 
 
 @pytest.mark.parametrize("place", ["below a file", "/proc/x/y"])
