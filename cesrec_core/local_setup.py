@@ -206,8 +206,11 @@ def convert_language_model(result: Path) -> None:
             model = type(loaded)(config)
             model.load_state_dict(loaded.state_dict())
             # bfloat16 keeps more digits than the file's four bits had, at half the size.
-            model.bfloat16().save_pretrained(scratch)
-            tokenizer.save_pretrained(scratch)
+            converted = Path(folder) / "converted"
+            model.bfloat16().save_pretrained(converted)
+            tokenizer.save_pretrained(converted)
+            # Safetensors makes files that nobody but their writer can read; copies are as any file of this process is.
+            shutil.copytree(converted, scratch, copy_function=shutil.copyfile)
 
     _place(result, convert)
 

@@ -1,11 +1,15 @@
 """What the set-up tells Spark, and the archive of its classes."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
+from tiny_gguf import write_tiny_gguf
+from tiny_llama import write_tiny_llama
 
 from cesrec_core import local_setup
-from cesrec_core.local_setup import PYSPARK, class_archive, fits, write_spark_conf
+from cesrec_core.local_setup import PYSPARK, class_archive, convert_language_model, fits, write_spark_conf
 
 
 @pytest.fixture
@@ -51,3 +55,16 @@ def test_java_uses_the_archive_of_this_environment(tmp_path: Path) -> None:
         cut_off = tmp_path / "cut.jsa"
         cut_off.write_bytes(whole.read(1 << 20))
     assert not fits(cut_off, PYSPARK / "jars")
+
+
+def test_the_language_model_can_be_read_by_others_than_who_set_it_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    llama = write_tiny_llama(tmp_path / "llama", words=["QQ"])
+    monkeypatch.setattr(local_setup, "_unpack", lambda *given: write_tiny_gguf(given[-1] / "tiny.gguf", llama, ("Q", "Q")))
+    before = os.umask(0o027)
+    try:
+        convert_language_model(tmp_path / "converted")
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in (tmp_path / "converted").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(modes)
+    assert modes == dict.fromkeys(modes, "0o640")
