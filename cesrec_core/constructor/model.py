@@ -8,6 +8,7 @@ D collaborative width.
 """
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -200,7 +201,11 @@ class ItemConstructor(nn.Module):
             use_rslora=settings.use_rslora,
             use_dora=settings.use_dora,
         )
-        return cls(get_peft_model(trunk, lora), tokenizer, settings, items)
+        with warnings.catch_warnings():
+            # Peft asks it of transformers by a name of before; nobody who runs a job can mend that.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            adapted = get_peft_model(trunk, lora)
+        return cls(adapted, tokenizer, settings, items)
 
     def recompute_activations(self, use_reentrant: bool) -> None:
         """Gradient checkpointing: keep one activation per layer, and compute the others again on the way back."""

@@ -224,3 +224,8 @@ def test_cutting_keeps_the_first_layers(llama: Path) -> None:
     model = ItemConstructor.build(llama, ConstructorSettings(num_layers=1), tiny_items())
     assert len(model.trunk.base_model.model.layers) == 1
     assert sum("lora_A" in name for name in model.trainable()) == 7
+
+
+def test_building_tells_nobody_how_libraries_call_each_other(llama: Path, recwarn: pytest.WarningsRecorder) -> None:
+    ItemConstructor.build(llama, ConstructorSettings(num_layers=1), tiny_items())
+    assert [str(warning.message) for warning in recwarn] == []
