@@ -316,6 +316,7 @@ class SimulateFeedbackSection(Section):
 
 class UnderstandFeedbackSection(Section):
     model_path: str = ""
+    revision: str | None = None
     max_utterance_characters: Count = 1000
     min_synonym_similarity: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.38
     window_days: Days = 30

@@ -20,13 +20,19 @@ def check_sentence_model(section: UnderstandFeedbackSection) -> None:
         ConfigError: understand_feedback.model_path names no usable model.
     """
     if section.model_path:
-        locate_model(section.model_path, None, "understand_feedback.model_path")
+        locate_model(section.model_path, section.revision, "understand_feedback.model_path")
 
 
 def listener_id(section: UnderstandFeedbackSection, vocabulary: CatalogueVocabulary) -> str:
-    """Everything that the reading depends on besides the words: rules, catalogue, sentence model, and head."""
+    """Everything that the reading depends on besides the words: rules, catalogue, sentence model, and head.
+
+    Raises:
+        ConfigError: understand_feedback.model_path names no usable model.
+    """
     if not section.model_path:
         return model_id(vocabulary)
+    # Here too, or a worker that lacks the model would be told of embed_items.
+    check_sentence_model(section)
     nearest = "" if section.min_synonym_similarity is None else f"-near{section.min_synonym_similarity:g}"
     return model_id(vocabulary, f"{_sentences_id(section)}{nearest}")
 
@@ -52,7 +58,7 @@ def open_listener(
 
 
 def _extractor_section(section: UnderstandFeedbackSection) -> EmbedItemsSection:
-    return EmbedItemsSection(model_path=section.model_path, max_tokens=_MAX_TOKENS)
+    return EmbedItemsSection(model_path=section.model_path, revision=section.revision, max_tokens=_MAX_TOKENS)
 
 
 def _sentences_id(section: UnderstandFeedbackSection) -> str:

@@ -53,6 +53,7 @@ def test_base_yaml_spells_out_every_value() -> None:
         "finetune_constructor.num_layers",
         "construct_pseudo_sequences.max_likelihood_drop",
         "understand_feedback.model_path",
+        "understand_feedback.revision",
         "simulate_feedback.model_path",
         "simulate_feedback.revision",
         "mlflow.tracking_uri",

@@ -1,6 +1,9 @@
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import huggingface_hub
@@ -10,12 +13,17 @@ from safetensors.torch import load_file, save_file
 from tiny_llama import write_tiny_llama
 
 from cesrec_core import language_models
+from cesrec_core.config import UnderstandFeedbackSection, parse_config
 from cesrec_core.constructor.artifact import base_identity
 from cesrec_core.errors import ConfigError
+from cesrec_core.extractor_id import locate_extractor
+from cesrec_core.feedback.listening import check_sentence_model, listener_id
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.language_models import check_model_folder, locate_model
 
 SETTING = "embed_items.model_path"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NO_WORDS = CatalogueVocabulary.from_items([], [], [])
 
 
 @pytest.mark.parametrize(
@@ -84,11 +92,11 @@ def test_a_missing_model_folder() -> None:
         locate_model("/no/such/model", None, SETTING)
 
 
-def in_hub_cache(cache: Path) -> Path:
+def in_hub_cache(cache: Path, commit: str = COMMIT, seed: int = 0) -> Path:
     """A snapshot as the hub's client keeps it."""
-    snapshot = cache / "models--toys--tiny" / "snapshots" / COMMIT
+    snapshot = cache / "models--toys--tiny" / "snapshots" / commit
     snapshot.mkdir(parents=True)
-    return write_tiny_llama(snapshot)
+    return write_tiny_llama(snapshot, seed=seed)
 
 
 @pytest.fixture
@@ -119,6 +127,38 @@ def test_a_hub_id_without_a_commit_is_refused(cache: Path, revision: str | None)
     in_hub_cache(cache)
     with pytest.raises(ConfigError, match=r"set embed_items\.revision to the commit.*a branch may move"):
         locate_model("toys/tiny", revision, SETTING)
+
+
+@pytest.mark.parametrize(
+    "locate",
+    [
+        lambda values: locate_extractor(parse_config(values, "test").embed_items),
+        lambda values: check_sentence_model(parse_config(values, "test").understand_feedback),
+        lambda values: listener_id(parse_config(values, "test").understand_feedback, NO_WORDS),
+    ],
+    ids=["extractor", "check of the listener", "listener"],
+)
+def test_the_commit_is_asked_for_by_a_key_that_there_is(cache: Path, locate: Callable[[dict[str, Any]], object]) -> None:
+    in_hub_cache(cache)
+    sections: dict[str, dict[str, str]] = {name: {"model_path": "toys/tiny"} for name in ("embed_items", "understand_feedback")}
+    with pytest.raises(ConfigError, match="to take it from the hub, set ") as caught:
+        locate(sections)
+    said = re.search(r"set (\w+)\.(\w+) to the commit", str(caught.value))
+    assert said is not None
+    sections[said[1]][said[2]] = COMMIT
+    locate(sections)
+
+
+def test_who_listens_is_known_by_the_model_of_the_commit(cache: Path) -> None:
+    other = COMMIT[::-1]
+    snapshots = [in_hub_cache(cache), in_hub_cache(cache, other, seed=5)]
+    ids = [
+        listener_id(UnderstandFeedbackSection(model_path="toys/tiny", revision=commit), NO_WORDS) for commit in (COMMIT, other)
+    ]
+    assert ids[0] != ids[1]
+    # By its bytes, so that who copies the model goes on with what was understood.
+    copies = [shutil.copytree(snapshot, cache / snapshot.name / "tiny") for snapshot in snapshots]
+    assert ids == [listener_id(UnderstandFeedbackSection(model_path=str(copy)), NO_WORDS) for copy in copies]
 
 
 def test_what_the_hub_does_not_give_is_told(cache: Path) -> None:
