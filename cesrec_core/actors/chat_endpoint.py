@@ -190,6 +190,8 @@ class ChatEndpoint:
         self._pace = _Pace(section.requests_per_minute, clock, sleep)
         self._key = api_key(section, setting)
         self._num_failures = 0
+        self._has_told_refusal = False
+        self._telling = threading.Lock()
 
     def write(self, questions: Sequence[Question]) -> list[Written]:
         """See `TitleWriter`. Where the budget ends, or the endpoint is gone, the questions that are left have no answer.
@@ -321,11 +323,26 @@ class ChatEndpoint:
                 self._pace.put_off(told)
             raise _TemporaryError(f"HTTP {status}", told)
         if status in (400, 413, 422):
+            self._tell_refusal(status)
             raise _RefusedError
         self._num_failures = MAX_FAILURES_IN_A_ROW  # and questions that wait are not sent
         raise ConfigError(
             f"{self._section.base_url} answered with HTTP {status}. Check {self._setting}.base_url, .model, and the key in the "
             f"environment variable that .api_key_variable names ({self._section.api_key_variable})."
+        )
+
+    def _tell_refusal(self, status: int) -> None:
+        """Once: one question may be too long, but where a field of the request is not taken, every question is refused."""
+        with self._telling:
+            if self._has_told_refusal:
+                return
+            self._has_told_refusal = True
+        log.warning(
+            "The endpoint refused a question with HTTP %d; it is not asked again, and later refusals are not told. If it "
+            "refuses all, see what its model takes, and set %s.options: fields there replace those of a request, and null "
+            "leaves one out, such as {max_tokens: null, max_completion_tokens: 200} where max_tokens is not taken.",
+            status,
+            self._setting,
         )
 
 

@@ -20,7 +20,10 @@ from cesrec_core.delta_io.runs import all_runs, latest_published
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ArtifactError
 from cesrec_core.fallbacks import (
+    BUDGET_EXHAUSTED,
     DRIFT,
+    ENDPOINT_FAILED,
+    ENDPOINT_REFUSED,
     INVALID_REWRITE,
     NOT_A_CANDIDATE,
     NOTHING_MASKED,
@@ -102,6 +105,9 @@ FALLBACKS = {
     NOT_A_CANDIDATE: "A hallucination: the language model wrote a title that no candidate has.",
     WRONG_NUMBER_OF_TITLES: "The language model wrote more or fewer titles than there are masked items.",
     TRUNCATED_ANSWER: "The language model's answer was cut off (construct_pseudo_sequences.max_title_tokens).",
+    ENDPOINT_REFUSED: "The endpoint refused the question (construct_pseudo_sequences.endpoint.options).",
+    ENDPOINT_FAILED: "The endpoint gave no answer (construct_pseudo_sequences.endpoint.max_attempts), or was given up before.",
+    BUDGET_EXHAUSTED: "The run had asked all it may (construct_pseudo_sequences.endpoint.max_requests, .max_tokens).",
     DRIFT: "The items that stayed had become too unlikely (construct_pseudo_sequences.max_likelihood_drop).",
 }
 UNCHANGED = "nothing better"

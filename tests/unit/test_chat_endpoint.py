@@ -224,6 +224,25 @@ def test_what_is_refused_is_not_asked_again(ask: Any, server: Server, reply: Rep
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refusal_is_told_once_with_what_to_look_at_and_nothing_of_what_was_said(
+    ask: Any, server: Server, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    with caplog.at_level(logging.WARNING, "cesrec_core"):
+        answers = ask([Reply(status, b"unsupported: max_tokens, says the server")], users=6, max_concurrent_requests=3)
+    assert reasons(answers) == [ENDPOINT_REFUSED] * 6
+    (told,) = caplog.messages
+    assert f"HTTP {status}" in told and "construct_pseudo_sequences.endpoint.options" in told
+    sent = server.requests[0][2]["messages"][0]["content"]
+    assert not [word for word in (KEY, "says the server", "not this", *TITLES.labels, sent) if word in told]
+
+
+def test_what_the_warning_advises_is_taken(ask: Any, server: Server) -> None:
+    ask([UP], options={"max_tokens": None, "max_completion_tokens": 200})
+    body = server.requests[0][2]
+    assert "max_tokens" not in body and body["max_completion_tokens"] == 200
+
+
 def test_a_server_that_is_too_slow_or_not_there(ask: Any, server: Server) -> None:
     (done,) = ask([Reply(body=completion("Up"), seconds=0.5), UP], timeout_seconds=0.1)
     assert (done.fallback_reason, len(server.requests)) == (None, 2)
