@@ -44,7 +44,7 @@ from cesrec_core.constructor.checkpoint import Progress, load_checkpoint, remove
 from cesrec_core.constructor.layout import PADDING
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures
 from cesrec_core.constructor.pair_files import StoredPairs
-from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings, PairSource
+from cesrec_core.constructor.pairs import HISTORIES_NEEDED, MIN_ITEMS_TO_VALIDATE, PairSettings, PairSource, most_validating
 from cesrec_core.constructor.training import BatchStream
 from cesrec_core.constructor.validation import ValidationSet, measure, validation_set
 from cesrec_core.datasets import Catalogue, Dataset, read_catalogue, read_dataset
@@ -225,9 +225,8 @@ def training_and_validation(config: Config, dataset: Dataset, items: ItemFeature
     rng = np.random.default_rng([config.run.seed, 1_000_003])
     # Arrays, of which nothing is asked but slices and places.
     histories = cast("list[Sequence[int]]", [dataset.histories[user] for user in range(len(dataset.histories))])
-    long_enough = [user for user, history in enumerate(histories) if len(history) >= MIN_CONTEXT_ITEMS + 3]
-    # At most a tenth of them, or a small catalogue would have nobody left to learn from.
-    most = section.num_validation_users if split == "leave_one_out" else min(section.num_validation_users, len(histories) // 10)
+    long_enough = [user for user, history in enumerate(histories) if len(history) >= MIN_ITEMS_TO_VALIDATE]
+    most = most_validating(section.num_validation_users, len(histories), split)
     chosen = rng.permutation(long_enough)[:most].tolist()
     held_out = set(chosen) if split == "all" else set()
     training = [np.asarray(training_part(history, split)) for user, history in enumerate(histories) if user not in held_out]
@@ -235,8 +234,8 @@ def training_and_validation(config: Config, dataset: Dataset, items: ItemFeature
     source = PairSource.over(training, items.titles, items.attributes, items.collaborative.numpy(), settings)
     if not source.histories or not chosen:
         raise InputDataError(
-            f"No user is left to train on or to validate with: histories of more than {MIN_CONTEXT_ITEMS} training items are "
-            "needed. Give more interactions."
+            f"The Constructor has {len(source.histories)} users to learn from and {len(chosen)} to be validated with. "
+            f"{HISTORIES_NEEDED}"
         )
     # Every validation pair has words that say something: what they are worth is the question.
     asking = dataclasses.replace(settings, vague_share=0.0)

@@ -17,7 +17,14 @@ import pyarrow.dataset as pads
 
 from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
-from cesrec_core.constructor.pairs import MASKED, MIN_CONTEXT_ITEMS, PairDrawer, PairSettings, TrainingPair
+from cesrec_core.constructor.pairs import (
+    HISTORIES_NEEDED,
+    MASKED,
+    MIN_CONTEXT_ITEMS,
+    PairDrawer,
+    PairSettings,
+    TrainingPair,
+)
 from cesrec_core.errors import InputDataError
 
 TRAINING, MASKED_PLACES, NEXT_PLACE = "training", "masked_places", "next_place"
@@ -110,8 +117,7 @@ class StoredPairs:
         self._table, masked, next_place = of_kind.values()
         if not len(self._table) or not len(masked):
             raise InputDataError(
-                f"{folder} holds {len(self._table)} pairs to train on and {len(masked)} to validate with: histories of more "
-                f"than {MIN_CONTEXT_ITEMS} training items are needed. Give more interactions."
+                f"{folder} holds {len(self._table)} pairs to train on and {len(masked)} to validate with. {HISTORIES_NEEDED}"
             )
         seen = [np.asarray(codes) for codes in masked[c.SEEN].to_pylist()]
         self.validation = ValidationSet(_pairs(masked), _pairs(next_place), seen)

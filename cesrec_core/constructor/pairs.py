@@ -10,9 +10,19 @@ from functools import lru_cache
 import numpy as np
 
 from cesrec_core.feedback.simulator import off_topic_utterance, simulate_utterance, vague_utterance
+from cesrec_core.sequences import Split
 
 MASKED = -1
 MIN_CONTEXT_ITEMS = 2
+# Of somebody who validates: two may be held out, and a place to hide is more than a context.
+MIN_ITEMS_TO_VALIDATE = MIN_CONTEXT_ITEMS + 3
+# Of the users, where those who validate are left out of training: a small catalogue would have nobody left to learn from.
+MAX_VALIDATING_SHARE = 0.1
+# For messages.
+HISTORIES_NEEDED = (
+    f"It takes a user with {MIN_ITEMS_TO_VALIDATE} items or more and, with dataset.split all, another with "
+    f"{MIN_CONTEXT_ITEMS + 1} or more. Give more interactions."
+)
 # A near miss is one of this many nearest items in the collaborative space.
 _NUM_NEIGHBOURS = 50
 _NEAR_MISS_SHARE = 0.5
@@ -59,6 +69,13 @@ class TrainingPair:
     history: np.ndarray
     masked: np.ndarray
     target: np.ndarray
+
+
+def most_validating(num_wanted: int, num_users: int, split: Split) -> int:
+    """How many of the users may validate: one at least, however few there are."""
+    if split == "leave_one_out":
+        return num_wanted
+    return min(num_wanted, max(1, int(MAX_VALIDATING_SHARE * num_users)))
 
 
 class PairDrawer:

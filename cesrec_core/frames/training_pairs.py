@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS
+from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, MIN_ITEMS_TO_VALIDATE
 from cesrec_core.frames.histories import cut_histories, drawn_users
 from cesrec_core.sequences import Split
 
@@ -34,7 +34,7 @@ def count_by_item(histories: DataFrame) -> DataFrame:
 
 def validation_users(user_sequences: DataFrame, num_users: int, seed: int) -> DataFrame:
     """user_id of a fixed draw of users whose histories are long enough to ask about."""
-    long_enough = user_sequences.where(F.size(c.ITEM_IDS) >= MIN_CONTEXT_ITEMS + 3)
+    long_enough = user_sequences.where(F.size(c.ITEM_IDS) >= MIN_ITEMS_TO_VALIDATE)
     return drawn_users(long_enough, num_users, seed).select(c.USER_ID)
 
 

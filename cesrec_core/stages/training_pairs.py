@@ -9,7 +9,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from cesrec_core import columns as c
 from cesrec_core.constructor.pair_files import SCHEMA, DrawPairs
-from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, PairSettings
+from cesrec_core.constructor.pairs import HISTORIES_NEEDED, MIN_CONTEXT_ITEMS, PairSettings, most_validating
 from cesrec_core.datasets import read_catalogue
 from cesrec_core.delta_io.shards import SUCCESS
 from cesrec_core.errors import InputDataError
@@ -24,14 +24,12 @@ from cesrec_core.schemas import USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext
 
-MAX_VALIDATING_SHARE = 0.1
-
 
 def export_pairs(context: RunContext) -> Path:
     """As many training pairs as the fine-tuning takes, and those that it validates with, as Parquet; once per run.
 
     Raises:
-        InputDataError: no history is long enough to draw from.
+        InputDataError: no history is long enough to draw from, or none is left to validate with.
     """
     section, split, seed = context.config.finetune_constructor, context.config.dataset.split, context.config.run.seed
     features = export_features(context)
@@ -41,21 +39,19 @@ def export_pairs(context: RunContext) -> Path:
     sequences = context.warehouse.read(USER_SEQUENCES)
     histories = training_histories(sequences, split)
     num_users = histories.where(F.size(c.ITEM_IDS) > MIN_CONTEXT_ITEMS).count()
-    if not num_users:
+    validating = validation_users(sequences, most_validating(section.num_validation_users, num_users, split), seed)
+    num_validating = validating.count()
+    num_training = num_users - num_validating if split == "all" else num_users
+    if not num_training or not num_validating:
         raise InputDataError(
-            f"No user has more than {MIN_CONTEXT_ITEMS} items that may be trained on, and the Constructor has nothing to learn "
-            "from. Give more interactions."
+            f"The Constructor has {num_training} users to learn from and {num_validating} to be validated with. "
+            f"{HISTORIES_NEEDED}"
         )
-    num_validating = section.num_validation_users
-    if split == "all":
-        # They are left out of training, and a small catalogue would have nobody left to learn from.
-        num_validating = min(num_validating, int(MAX_VALIDATING_SHARE * num_users))
     num_pairs = section.num_steps * section.batch_size * section.num_processes
     settings = PairSettings(section.history_items, section.next_place_share, section.vague_share)
-    validating = validation_users(sequences, num_validating, seed)
     num_interactions = _num_interactions(histories_trained_on(sequences, split, validating), features)
     draw = DrawPairs(features, num_interactions, settings, seed)
-    requests = pair_requests(sequences, split, validating, num_pairs / num_users, seed)
+    requests = pair_requests(sequences, split, validating, num_pairs / num_training, seed)
     requests.mapInArrow(draw, from_arrow_schema(SCHEMA)).write.mode("overwrite").parquet(str(folder))
     return folder
 

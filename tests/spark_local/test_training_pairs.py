@@ -1,7 +1,10 @@
 """Training pairs as Spark draws them: never from a held-out item."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +12,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from cesrec_core.catalogue import CatalogueFeatures
+from cesrec_core.config import parse_config
 from cesrec_core.constructor.pair_files import MASKED_PLACES, NEXT_PLACE, SCHEMA, TRAINING, DrawPairs, StoredPairs
 from cesrec_core.constructor.pairs import MASKED, PairSettings
 from cesrec_core.datasets import Catalogue
 from cesrec_core.errors import InputDataError
 from cesrec_core.frames.training_pairs import count_by_item, histories_trained_on, pair_requests, validation_users
 from cesrec_core.sequences import Split
+from cesrec_core.stages import training_pairs as stage
+from cesrec_core.stages.training_pairs import export_pairs
 
 NUM_USERS = 40
 NUM_SHARED = 30
@@ -120,3 +126,42 @@ def test_pairs_of_another_catalogue_are_refused(sequences: DataFrame, features: 
     drawn(sequences, features, tmp_path / "pairs", "leave_one_out")
     with pytest.raises(InputDataError, match="pairs of another catalogue"):
         StoredPairs(tmp_path / "pairs", 20)
+
+
+@pytest.fixture
+def export(spark: SparkSession, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., StoredPairs]:
+    """The pairs of users with so many items each, of which 30 are asked for."""
+    monkeypatch.setattr(stage, "export_features", lambda context: features)
+
+    def run(split: Split, *lengths: int) -> StoredPairs:
+        histories = [(f"u{user:02d}", ITEM_IDS[user : user + length]) for user, length in enumerate(lengths)]
+        table = spark.createDataFrame(histories, "user_id string, item_ids array<string>")
+        values = {"dataset": {"split": split}, "finetune_constructor": {"num_steps": 3, "batch_size": 10}}
+        context: Any = SimpleNamespace(
+            config=parse_config(values, "test"),
+            stage_path=lambda name: tmp_path / name,
+            warehouse=SimpleNamespace(read=lambda name: table),
+        )
+        return StoredPairs(export_pairs(context), NUM_ITEMS)
+
+    return run
+
+
+@pytest.mark.parametrize(("split", "lengths"), [("all", (5, 3)), ("all", (6,) * 9), ("leave_one_out", (5,))])
+def test_of_few_users_one_validates(export: Any, split: Split, lengths: tuple[int, ...]) -> None:
+    stored = export(split, *lengths)
+    assert len(stored.validation.masked) == 1
+    # However few train: of each a whole number, by a hash.
+    assert len(stored) == pytest.approx(30, abs=len(lengths))
+
+
+@pytest.mark.parametrize(
+    ("split", "lengths", "found"),
+    [("all", (4, 4, 4), (3, 0)), ("all", (9, 2), (0, 1)), ("all", (), (0, 0)), ("leave_one_out", (4, 4), (0, 0))],
+)
+def test_users_too_few_are_refused_with_what_is_needed(
+    export: Any, split: Split, lengths: tuple[int, ...], found: tuple[int, int]
+) -> None:
+    said = f"has {found[0]} users to learn from and {found[1]} to be validated with. It takes a user with 5 items or more and"
+    with pytest.raises(InputDataError, match=f"{said}, with dataset.split all, another with 3 or more"):
+        export(split, *lengths)

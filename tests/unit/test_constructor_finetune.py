@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -336,13 +337,18 @@ def test_bfloat16_without_an_accelerator_is_refused(script: ModuleType, monkeypa
         script.start_deepspeed(section, ROOT, None, 0)
 
 
+def dataset_of(histories: Sequence[Sequence[int]]) -> tuple[Dataset, ItemFeatures]:
+    """Users with these items of 25."""
+    catalogue = Catalogue([f"i{code:02d}" for code in range(25)], ["t"] * 25, [("Red",)] * 25)
+    user_ids = [f"u{user:02d}" for user in range(len(histories))]
+    codes, offsets = np.concatenate(histories).astype(np.int32), np.cumsum([0, *map(len, histories)])
+    items = ItemFeatures(catalogue.titles, catalogue.attributes, torch.zeros(25, 3), torch.randn(25, 3))
+    return Dataset(catalogue, Histories(user_ids, codes, offsets)), items
+
+
 def test_validation_items_are_asked_for_and_not_trained_on(script: ModuleType) -> None:
     """Leave-one-out: the test item is nowhere, the validation item only as the target. `all`: validation users are left out."""
-    codes = [np.array([user % 5, 5 + user % 5, 10, 11, 12, 13, 20, 21], dtype=np.int32) for user in range(30)]
-    offsets = np.arange(31, dtype=np.int64) * 8
-    catalogue = Catalogue([f"i{code:02d}" for code in range(25)], ["t"] * 25, [("Red",)] * 25)
-    dataset = Dataset(catalogue, Histories([f"u{user:02d}" for user in range(30)], np.concatenate(codes), offsets))
-    items = ItemFeatures(catalogue.titles, catalogue.attributes, torch.zeros(25, 3), torch.randn(25, 3))
+    dataset, items = dataset_of([[user % 5, 5 + user % 5, 10, 11, 12, 13, 20, 21] for user in range(30)])
     held_back = parse_config(
         {"dataset": {"split": "leave_one_out"}, "finetune_constructor": {"num_validation_users": 9}}, "test"
     )
@@ -354,3 +360,14 @@ def test_validation_items_are_asked_for_and_not_trained_on(script: ModuleType) -
     source, examples = script.training_and_validation(everything, dataset, items)
     assert (len(source.histories), len(examples.masked)) == (27, 3)
     assert [int(pair.target[-1]) for pair in examples.next_place] == [21] * 3
+
+
+def test_of_two_users_one_is_trained_on_and_one_validates(script: ModuleType) -> None:
+    everything = parse_config({"dataset": {"split": "all"}}, "test")
+    source, examples = script.training_and_validation(everything, *dataset_of([[1, 2, 3, 4, 5], [6, 7, 8]]))
+    assert [history.tolist() for history in source.histories] == [[6, 7, 8]]
+    assert [pair.target.tolist() for pair in examples.next_place] == [[1, 2, 3, 4, 5]]
+    with pytest.raises(
+        InputDataError, match=r"2 users to learn from and 0 to be validated with\. It takes a user with 5 items"
+    ):
+        script.training_and_validation(everything, *dataset_of([[1, 2, 3, 4], [6, 7, 8]]))
