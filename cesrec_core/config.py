@@ -39,6 +39,10 @@ WHEN_TO_TRAIN = {
     "finetune_constructor": frozenset({"max_age_days", "timeout_minutes"}),
 }
 
+# Recommenders that have neither heads nor positions, whatever is set: a configuration is for any model, and training names
+# what the one that is chosen does not read (`recommenders.registry.unread_settings`).
+WITHOUT_ATTENTION = ("gru4rec", "markov", "popularity")
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -185,21 +189,14 @@ class TrainRecommenderSection(Section):
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "TrainRecommenderSection":
+        if self.model in WITHOUT_ATTENTION:
+            return self
         # Rotary positions turn pairs of channels.
         unit = self.num_heads * (2 if self.positions == "rotary" else 1)
         if self.embedding_dim % unit:
             raise ValueError(
                 f"embedding_dim is {self.embedding_dim}, which {self.num_heads} heads with {self.positions} positions cannot "
                 f"share; make it a multiple of {unit}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _has_what_is_asked_of_it(self) -> "TrainRecommenderSection":
-        if self.model == "gru4rec" and (self.positions == "rotary" or self.num_heads > 1):
-            raise ValueError(
-                f"gru4rec has no attention, so that positions ({self.positions}) and num_heads ({self.num_heads}) would change "
-                "nothing; set them to learned and 1, or model to sasrec, esasrec or hstu"
             )
         return self
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from cesrec_core.config import TrainRecommenderSection
+from cesrec_core.config import WITHOUT_ATTENTION, TrainRecommenderSection
 from cesrec_core.recommenders.attention import AttentionRecommender
 from cesrec_core.recommenders.esasrec import LiGRBlock
 from cesrec_core.recommenders.gru4rec import GRU4Rec
@@ -26,9 +26,10 @@ RECOMMENDERS: dict[str, Callable[[list[str], TrainRecommenderSection], Trainable
 # Fitted in one go: of what follows they read nothing, and popularity has one number for each item.
 COUNTING = ("markov", "popularity")
 OF_GRADIENTS = (
-    *("loss", "precision", "is_compiled", "num_blocks", "num_heads", "positions", "similarity", "dropout", "shift_windows"),
-    *("batch_size", "learning_rate", "averaged_epochs", "max_epochs", "patience_epochs"),
+    *("loss", "precision", "is_compiled", "num_blocks", "similarity", "dropout", "shift_windows", "batch_size"),
+    *("learning_rate", "averaged_epochs", "max_epochs", "patience_epochs"),
 )
+OF_ATTENTION = ("num_heads", "positions")
 
 
 def build_recommender(item_ids: list[str], settings: TrainRecommenderSection, seed: int) -> TrainableRecommender:
@@ -43,6 +44,7 @@ def unread_settings(settings: TrainRecommenderSection) -> list[str]:
     by_gradients = settings.model not in COUNTING
     is_read = {
         **dict.fromkeys(OF_GRADIENTS, by_gradients),
+        **dict.fromkeys(OF_ATTENTION, settings.model not in WITHOUT_ATTENTION),
         "temperature": by_gradients and settings.similarity == "cosine",
         "num_negatives": by_gradients and settings.loss != "cross_entropy",
         "popular_negatives_share": by_gradients and settings.loss == "sampled_softmax",

@@ -61,8 +61,6 @@ def training_command(options: argparse.Namespace, variant: str) -> list[str]:
     values = [f"train_recommender.model={model}", f"train_recommender.loss={loss or 'cross_entropy'}"]
     if loss == "bce":
         values.append("train_recommender.num_negatives=1")
-    if model == "gru4rec":
-        values += ["train_recommender.positions=learned", "train_recommender.num_heads=1"]
     command = [sys.executable, str(ROOT / "training" / "train_recommender.py"), "--dataset", str(options.dataset)]
     command += ["--split", options.split, "--config", str(options.config)]
     for value in (*values, *options.overrides):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cesrec_core.artifacts import MANIFEST, Manifest
-from cesrec_core.config import TrainRecommenderSection
+from cesrec_core.config import TrainRecommenderSection, load_config
 from cesrec_core.errors import ArtifactError
 from cesrec_core.recommenders import (
     RECOMMENDERS,
@@ -23,6 +23,7 @@ from cesrec_core.recommenders.artifact import VOCABULARY, load_recommender, save
 from cesrec_core.recommenders.losses import make_loss
 from cesrec_core.recommenders.popularity import Popularity
 
+CONF = Path(__file__).parents[2] / "conf"
 ITEM_IDS = [f"item{number}" for number in range(20)]
 HISTORY = [3, 7, 1, 12, 20]
 
@@ -36,7 +37,7 @@ VARIANTS = [
 
 
 def settings_for(name: str, positions: str = "learned", similarity: str = "dot") -> TrainRecommenderSection:
-    size = {"embedding_dim": 16, "num_blocks": 2, "num_heads": 1 if name == "gru4rec" else 2, "max_history_items": 8}
+    size = {"embedding_dim": 16, "num_blocks": 2, "num_heads": 2, "max_history_items": 8}
     kind = {"model": name, "positions": positions, "similarity": similarity}
     return TrainRecommenderSection(dropout=0.5, markov_decay=0.5, **size, **kind)
 
@@ -113,10 +114,6 @@ def test_settings_that_are_not_read_are_those_that_change_nothing(name: str, los
     as_it_comes = {"model": name, "loss": loss, "similarity": similarity, **size}
     before = loss_of_a_batch(TrainRecommenderSection(**as_it_comes))
     for setting, value in CHANGES.items():
-        if name == "gru4rec" and setting in ("num_heads", "positions"):
-            with pytest.raises(ValueError, match="gru4rec has no attention"):
-                TrainRecommenderSection(**{**as_it_comes, setting: value})
-            continue
         changed = TrainRecommenderSection(**{**as_it_comes, setting: value})
         if value == as_it_comes.get(setting):
             continue
@@ -126,6 +123,21 @@ def test_settings_that_are_not_read_are_those_that_change_nothing(name: str, los
 def test_defaults_are_not_told_as_unread() -> None:
     assert unread_settings(TrainRecommenderSection(model="popularity")) == []
     assert unread_settings(TrainRecommenderSection(model="markov", batch_size=7, markov_decay=0.5)) == ["batch_size"]
+
+
+@pytest.mark.parametrize("name", sorted(RECOMMENDERS))
+@pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_configuration_takes_every_model(file: Path, name: str) -> None:
+    """Also with what is unread, as `model: gru4rec` beside the rotary positions of another: training names it."""
+    settings = load_config(file, [f"train_recommender.model={name}"]).train_recommender
+    assert len(build_recommender(ITEM_IDS, settings, seed=1).item_vectors()) == len(ITEM_IDS) + 1
+    is_unread = name in ("gru4rec", "markov", "popularity") and (settings.positions, settings.num_heads) != ("learned", 1)
+    assert is_unread == bool({"positions", "num_heads"} & set(unread_settings(settings)))
+
+
+@pytest.mark.parametrize("name", ["gru4rec", "markov", "popularity"])
+def test_a_width_is_shared_among_heads_where_there_are_any(name: str) -> None:
+    assert TrainRecommenderSection(model=name, embedding_dim=9, num_heads=2, positions="rotary").embedding_dim == 9
 
 
 def test_satisfies_the_protocol(model: TrainableRecommender) -> None:

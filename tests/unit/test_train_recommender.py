@@ -207,8 +207,7 @@ def test_mixed_precision_takes_nearly_the_same_steps(
     curves = []
     for precision in ("float32", "bfloat16"):
         caplog.clear()
-        positions = "learned" if model == "gru4rec" else "rotary"
-        settings = [f"model={model}", f"positions={positions}", "max_epochs=3", f"precision={precision}"]
+        settings = [f"model={model}", "positions=rotary", "max_epochs=3", f"precision={precision}"]
         values = [argument for setting in settings for argument in ("--set", f"train_recommender.{setting}")]
         assert train(dataset, tmp_path / precision, "--split", "leave_one_out", *values) == 0
         curves.append([record.args[1] for record in caplog.records if record.msg.startswith("epoch ")])
@@ -218,6 +217,15 @@ def test_mixed_precision_takes_nearly_the_same_steps(
     assert len(whole) == 3
     assert rounded == pytest.approx(whole, abs=0.05)
     assert rounded != pytest.approx(whole, abs=1e-6)
+
+
+def test_what_a_model_does_not_read_is_named_and_its_artifact_loads(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = [f"train_recommender.{value}" for value in ("model=gru4rec", "positions=rotary", "num_heads=2", "max_epochs=1")]
+    assert train(dataset, tmp_path / "out", *(argument for value in values for argument in ("--set", value))) == 0
+    assert "train_recommender.num_heads, train_recommender.positions: not read with model gru4rec" in caplog.text
+    assert load_recommender(tmp_path / "out")[1].settings["model"] == "gru4rec"
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
