@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "special_tok
 BYTES_HASHED_WHOLE = 1 << 30
 BYTES_PER_PIECE = 1 << 16
 BYTES_BETWEEN_PIECES = 1 << 22
+# A run asks several times what its models are. To hash so much takes longer than a file system's clock needs to tick: whoever
+# changes a file after that gives it another time, which may not hold of a small one.
+MIN_BYTES_REMEMBERED = 1 << 26
+_NUM_REMEMBERED = 16
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -44,20 +49,50 @@ class ModelSource:
         return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
 
     def identity(self) -> str:
-        """A short hash that changes with configuration, tokenizer or weights; of large weights see `update_by_weights`."""
+        """A short hash that changes with configuration, tokenizer or weights; of large weights see `update_by_weights`.
+
+        A process hashes large files once, as long as they keep size and time of change.
+        """
+        stats = [(str(file.absolute()), file.stat()) for file in self._files()]
+        if sum(stat.st_size for _, stat in stats) < MIN_BYTES_REMEMBERED:
+            return _identity(self)
+        return _remembered_identity(self, tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+
+    def _files(self) -> list[Path]:
+        """All that `_identity` reads."""
         if self.gguf_file is not None:
-            digest = hashlib.sha256()
-            update_by_weights(digest, [self.folder / self.gguf_file])
-            return digest.hexdigest()[:12]
-        digest = hashlib.sha256((self.folder / "config.json").read_bytes())
-        update_by_tokenizer(digest, self.folder)
-        update_by_weights(digest, sorted(self.folder.glob("*.safetensors")))
+            return [self.folder / self.gguf_file]
+        return [self.folder / "config.json", *_tokenizer_files(self.folder), *_weight_files(self.folder)]
+
+
+def _identity(source: ModelSource) -> str:
+    digest = hashlib.sha256()
+    if source.gguf_file is not None:
+        update_by_weights(digest, [source.folder / source.gguf_file])
         return digest.hexdigest()[:12]
+    digest.update((source.folder / "config.json").read_bytes())
+    update_by_tokenizer(digest, source.folder)
+    update_by_weights(digest, _weight_files(source.folder))
+    return digest.hexdigest()[:12]
+
+
+@lru_cache(_NUM_REMEMBERED)
+def _remembered_identity(source: ModelSource, files: tuple[tuple[str, int, int], ...]) -> str:
+    """Of files that are known by path, bytes and nanoseconds of their last change."""
+    return _identity(source)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    return sorted({file for pattern in TOKENIZER_FILES for file in folder.glob(pattern) if file.is_file()})
 
 
 def update_by_tokenizer(digest: "hashlib._Hash", folder: Path) -> None:
     """Add names and bytes of the files that a tokenizer is read from."""
-    for file in sorted({file for pattern in TOKENIZER_FILES for file in folder.glob(pattern) if file.is_file()}):
+    for file in _tokenizer_files(folder):
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
 

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from cesrec_core.errors import ConfigError
 from cesrec_core.extractor_id import locate_extractor
 from cesrec_core.feedback.listening import check_sentence_model, listener_id
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
-from cesrec_core.language_models import check_model_folder, locate_model
+from cesrec_core.language_models import ModelSource, check_model_folder, locate_model
 
 SETTING = "embed_items.model_path"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -218,6 +219,50 @@ def test_what_says_nothing_about_the_numbers_does_not_count(tmp_path: Path) -> N
     before = identity_of(tmp_path)
     (tmp_path / "README.md").write_text("about the model")
     assert identity_of(tmp_path) == before
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """First weights of each model that is hashed."""
+    files: list[Path] = []
+    update = language_models.update_by_weights
+
+    def note(digest: Any, weights: list[Path]) -> None:
+        files.append(weights[0])
+        update(digest, weights)
+
+    monkeypatch.setattr(language_models, "update_by_weights", note)
+    return files
+
+
+@pytest.mark.parametrize("changed", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_large_files_are_hashed_once_until_one_of_them_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashed: list[Path], changed: str
+) -> None:
+    source = ModelSource("tiny", write_tiny_llama(tmp_path / "model"))
+    afresh = source.identity()
+    monkeypatch.setattr(language_models, "MIN_BYTES_REMEMBERED", 1)
+    hashed.clear()
+    assert [source.identity(), ModelSource("tiny", tmp_path / "model").identity()] == [afresh] * 2
+    assert len(hashed) == 1
+    file = tmp_path / "model" / changed
+    content, moment = file.read_bytes(), file.stat().st_mtime_ns
+    file.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))  # of the same size
+    os.utime(file, ns=(moment, moment + 4_000_000))
+    assert source.identity() != afresh
+    assert len(hashed) == 2
+
+
+def test_small_files_are_hashed_anew(tmp_path: Path, hashed: list[Path]) -> None:
+    """A change may come within a tick of the clock by which files are dated."""
+    source = ModelSource("tiny", write_tiny_llama(tmp_path))
+    file = tmp_path / "config.json"
+    moment = file.stat().st_mtime_ns
+    before = source.identity()
+    file.write_bytes(file.read_bytes().replace(b"llama", b"Llama"))
+    os.utime(file, ns=(moment, moment))
+    assert source.identity() != before
+    assert len(hashed) == 2
 
 
 def test_a_gguf_file_is_its_own_folder(tmp_path: Path) -> None:
