@@ -51,6 +51,9 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
         another user's (`_over_others`), with bootstrap intervals (95 %, over users). The next place is that of a held-out
         item; the masked places lie in histories that training also saw.
     """
+    # SciPy's statistics take a second, and a training needs them at its end alone.
+    from cesrec_core.significance import bootstrap_interval
+
     figures: dict[str, float] = {}
     for prefix, pairs, seen in (("masked", examples.masked, None), ("next_place", examples.next_place, examples.seen)):
         of_words = {"": pairs, "_without": without_words(pairs), "_shuffled": shuffled_words(pairs)}
@@ -60,9 +63,8 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
             figures |= {f"{prefix}_accuracy{name}": float(_accuracy(found).mean()) for name, found in ranks.items()}
         worth = "words_worth" if seen is None else f"{prefix}_words_worth"
         for name, other in ((worth, "_without"), (f"{worth}_over_others", "_shuffled")):
-            gain = _recall(ranks[""]) - _recall(ranks[other])
-            low, high = bootstrap_interval(gain, seed)
-            figures |= {name: float(gain.mean()), f"{name}_low": low, f"{name}_high": high}
+            gain = bootstrap_interval(_recall(ranks[""]) - _recall(ranks[other]), _NUM_BOOTSTRAP_SAMPLES, seed)
+            figures |= {name: gain.mean, f"{name}_low": gain.low, f"{name}_high": gain.high}
     return {**figures, "num_validation_users": float(len(examples.masked))}
 
 
@@ -106,13 +108,6 @@ def place_ranks(
         ranks += np.split(found, np.cumsum([int(pair.masked.sum()) for pair in chunk])[:-1])
     model.train(was_training)
     return ranks
-
-
-def bootstrap_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of the mean of float [U], resampling users."""
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(_NUM_BOOTSTRAP_SAMPLES)]
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
 def _recall(ranks: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,7 +14,7 @@ from cesrec_core.constructor.layout import ITEM, MASK
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, ItemFeatures, forbid
 from cesrec_core.constructor.pairs import MASKED, PairSettings, PairSource, TrainingPair
 from cesrec_core.constructor.training import COPIED_PLACES_PER_SEQUENCE, BatchStream, scored_batch
-from cesrec_core.constructor.validation import bootstrap_interval, place_ranks, shuffled_words, without_words
+from cesrec_core.constructor.validation import place_ranks, shuffled_words, without_words
 from cesrec_core.errors import ArtifactError, ConfigError
 
 NUM_ITEMS = 8
@@ -196,13 +196,6 @@ def test_shuffling_gives_everybody_somebody_elses_words() -> None:
     pairs = [pair(words, [1, 2], [1]) for words in "abc"]
     assert [each.feedback for each in shuffled_words(pairs)] == ["b", "c", "a"]
     assert [each.feedback for each in without_words(pairs)] == ["", "", ""]
-
-
-def test_bootstrap_interval_of_known_values() -> None:
-    """Mean 0.5, standard error 0.05 with 100 coin flips: the interval is about 0.5 +- 1.96 * 0.05."""
-    low, high = bootstrap_interval(np.array([0.0, 1.0] * 50), seed=0)
-    assert (low, high) == (pytest.approx(0.402, abs=0.02), pytest.approx(0.598, abs=0.02))
-    assert bootstrap_interval(np.ones(5), seed=0) == (1.0, 1.0)
 
 
 def test_a_folder_without_a_model_or_weights_or_with_too_few_layers_says_what_to_do(llama: Path, tmp_path: Path) -> None:

@@ -17,6 +17,12 @@ def test_interval_agrees_with_scipy() -> None:
     assert interval.high == pytest.approx(theirs.confidence_interval.high, abs=2e-3)
 
 
+def test_interval_of_coin_flips() -> None:
+    """Mean 0.5, standard error 0.05 with 100 of them: the interval is about 0.5 +- 1.96 * 0.05."""
+    interval = bootstrap_interval(np.array([0.0, 1.0] * 50), num_samples=2000, seed=0)
+    assert (interval.low, interval.high) == (pytest.approx(0.402, abs=0.02), pytest.approx(0.598, abs=0.02))
+
+
 def test_interval_of_a_constant_is_a_point() -> None:
     interval = bootstrap_interval(np.full(7, 0.25), num_samples=50, seed=0)
     assert (interval.mean, interval.low, interval.high) == (0.25, 0.25, 0.25)
