@@ -40,7 +40,7 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Cases:
+class HeldOutUsers:
     """Everybody who has a target at one moment, U users.
 
     Attributes:
@@ -80,7 +80,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one recommender did for the users of the cases.
+    """What one recommender did for U users.
 
     Attributes:
         full, sampled: int64 [U] ranks under the two protocols.
@@ -92,7 +92,7 @@ class Measured:
     lists: NDArray[np.int64]
 
 
-def cases_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], moment: Moment) -> Cases:
+def held_out_users(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], moment: Moment) -> HeldOutUsers:
     """The users that an artifact can be tested on.
 
     Raises:
@@ -120,7 +120,7 @@ def cases_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], mome
     }
     if any(dataset.catalogue.attributes):
         properties[ENTROPY] = np.array([attribute_entropy(items, dataset.catalogue) for items in inputs])
-    return Cases(
+    return HeldOutUsers(
         user_ids=[histories.user_ids[user] for user in users],
         target_ids=[dataset.catalogue.item_ids[target] for target in targets],
         inputs=ItemLists.of([idx_of_code[items] for items in inputs]),
@@ -175,19 +175,21 @@ def quartiles(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def measure(model: Recommender, cases: Cases, num_negatives: int, seed: int, advance: Advance = lambda _: None) -> Measured:
+def measure(
+    model: Recommender, users: HeldOutUsers, num_negatives: int, seed: int, advance: Advance = lambda _: None
+) -> Measured:
     """Rank every target, and list the top 10 of every user; block by block."""
     item_vectors = model.item_vectors()
     # Of the dataset, so that recommenders that know other items are asked the same. Nobody is shown what is not known.
-    nobodys = np.flatnonzero(~cases.is_drawn)
-    no_negatives = [np.concatenate([codes, nobodys]) + 1 for codes in cases.had]
-    drawn = sample_negatives(len(cases.idx_of_code), no_negatives, num_negatives, seed)
-    negatives = np.where(drawn > 0, cases.idx_of_code[drawn - 1], 0)
+    nobodys = np.flatnonzero(~users.is_drawn)
+    no_negatives = [np.concatenate([codes, nobodys]) + 1 for codes in users.had]
+    drawn = sample_negatives(len(users.idx_of_code), no_negatives, num_negatives, seed)
+    negatives = np.where(drawn > 0, users.idx_of_code[drawn - 1], 0)
     rows = max(1, SCORES_PER_BLOCK // len(item_vectors))
     full, sampled, lists = [], [], []
-    for start in range(0, len(cases.inputs), rows):
-        seen = cases.inputs.rows(start, start + rows)
-        targets = cases.target_idx[start : start + rows]
+    for start in range(0, len(users.inputs), rows):
+        seen = users.inputs.rows(start, start + rows)
+        targets = users.target_idx[start : start + rows]
         vectors = encode_histories(model, list(seen))
         scores = (vectors @ item_vectors.T).cpu().numpy()
         full.append(full_ranks(scores, targets, list(seen)))
@@ -220,7 +222,7 @@ def overall(measured: Measured, num_samples: int, seed: int) -> dict[str, Interv
     return {name: bootstrap_interval(values(measured), num_samples, seed) for name, values in PER_USER.items()}
 
 
-def by_group(measured: Measured, cases: Cases, num_samples: int, seed: int) -> dict[str, list[Group | None]]:
+def by_group(measured: Measured, users: HeldOutUsers, num_samples: int, seed: int) -> dict[str, list[Group | None]]:
     """NDCG@10 by quartile of each property; None for an empty quartile, whose border ties with the one below."""
     figures = ndcg(measured.full, 10)
 
@@ -231,7 +233,7 @@ def by_group(measured: Measured, cases: Cases, num_samples: int, seed: int) -> d
         return Group(len(values), float(values.min()), float(values.max()), interval)
 
     result: dict[str, list[Group | None]] = {}
-    for name, values in cases.properties.items():
+    for name, values in users.properties.items():
         quartile = quartiles(values)
         is_member = [quartile == number for number in range(NUM_GROUPS)]
         result[name] = [group_of(values[members], figures[members]) for members in is_member]

@@ -20,10 +20,10 @@ def observed_histories(user_sequences: DataFrame, split: Split) -> DataFrame:
 
     The same cut as `cesrec_core.sequences.observed_part`.
     """
-    return cut_histories(user_sequences, split, 1)
+    return hold_out_newest(user_sequences, split, 1)
 
 
-def cut_histories(user_sequences: DataFrame, split: Split, num_held_out: int) -> DataFrame:
+def hold_out_newest(user_sequences: DataFrame, split: Split, num_held_out: int) -> DataFrame:
     """user_id, item_ids without the newest `num_held_out`, and target_item_id, the first of those.
 
     With `all`, and in histories too short to hold out from, nothing is cut and the target is null.

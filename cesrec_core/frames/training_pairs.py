@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.constructor.pairs import MIN_CONTEXT_ITEMS, MIN_ITEMS_TO_VALIDATE
-from cesrec_core.frames.histories import cut_histories, drawn_users
+from cesrec_core.frames.histories import drawn_users, hold_out_newest
 from cesrec_core.sequences import Split
 
 
@@ -17,7 +17,7 @@ def training_histories(user_sequences: DataFrame, split: Split) -> DataFrame:
     The cut of `cesrec_core.sequences.training_part`: with leave-one-out the last two items are gone and the second last is the
     target. With `all` every item is trained on but for users who validate, see `pair_requests`.
     """
-    return cut_histories(user_sequences, split, 2)
+    return hold_out_newest(user_sequences, split, 2)
 
 
 def histories_trained_on(user_sequences: DataFrame, split: Split, validating: DataFrame) -> DataFrame:

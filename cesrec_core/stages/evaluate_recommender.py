@@ -15,14 +15,14 @@ from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.progress import progress
 from cesrec_core.recommender_evaluation import (
     ENTROPY,
-    Cases,
     Group,
+    HeldOutUsers,
     Measured,
     as_text,
     by_group,
-    cases_of,
     compare,
     coverage,
+    held_out_users,
     measure,
     novelty,
     overall,
@@ -34,9 +34,9 @@ from cesrec_core.sequences import Moment
 log = logging.getLogger(__name__)
 
 
-def _questions(cases: Cases) -> tuple[list[str], list[str], list[int]]:
+def _questions(users: HeldOutUsers) -> tuple[list[str], list[str], list[int]]:
     """What is asked of a recommender: whom, for which item, after how many."""
-    return cases.user_ids, cases.target_ids, cases.inputs.offsets.tolist()
+    return users.user_ids, users.target_ids, users.inputs.offsets.tolist()
 
 
 def _values(group: Group | None) -> dict[str, float]:
@@ -91,22 +91,22 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
         except ArtifactError as error:
             raise ConfigError(f"{option}: {error}") from None
 
-    def measured(option: str, folder: Path) -> tuple[str, Cases, Measured]:
+    def measured(option: str, folder: Path) -> tuple[str, HeldOutUsers, Measured]:
         model, manifest = loaded[folder]
         try:
-            cases = cases_of(dataset, manifest, model.item_ids, moment)
+            users = held_out_users(dataset, manifest, model.item_ids, moment)
             model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-            with progress(f"evaluate {folder.name}", len(cases.user_ids), "users") as advance:
-                return manifest.split, cases, measure(model, cases, section.num_negatives, seed, advance)
+            with progress(f"evaluate {folder.name}", len(users.user_ids), "users") as advance:
+                return manifest.split, users, measure(model, users, section.num_negatives, seed, advance)
         except ArtifactError as error:
             # No artifact of another try: what the command line names does not fit.
             raise ConfigError(f"{option}: {error}") from None
 
-    split, cases, of_artifact = measured("--artifact", artifact)
+    split, users, of_artifact = measured("--artifact", artifact)
     tests = {}
     if against is not None:
-        other_split, other_cases, of_other = measured("--against", against)
-        if _questions(other_cases) != _questions(cases):
+        other_split, other_users, of_other = measured("--against", against)
+        if _questions(other_users) != _questions(users):
             raise ConfigError(
                 f"{artifact} ({split}) and {against} ({other_split}) are tested on other users or items and cannot be paired. "
                 "Train both with one split."
@@ -117,11 +117,11 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     figures = overall(of_artifact, section.num_bootstrap_samples, seed)
     of_lists = {
         "coverage@10": coverage(of_artifact.lists, len(dataset.catalogue)),
-        "novelty@10, bits": novelty(of_artifact.lists, cases.num_users_of, cases.num_training_users),
+        "novelty@10, bits": novelty(of_artifact.lists, users.num_users_of, users.num_training_users),
         "targets out of reach, share": unreachable(of_artifact.full),
     }
-    groups = by_group(of_artifact, cases, section.num_bootstrap_samples, seed)
-    title = f"{artifact.name}: {moment} items of {len(cases.user_ids)} users ({split}), full ranking, seen items filtered"
+    groups = by_group(of_artifact, users, section.num_bootstrap_samples, seed)
+    title = f"{artifact.name}: {moment} items of {len(users.user_ids)} users ({split}), full ranking, seen items filtered"
     print(as_text(title, figures, of_lists, groups, tests) + "\n", flush=True)
     if ENTROPY not in groups:
         log.warning("%s: items have no attributes, so that nobody's entropy of taste is known", options.dataset)
@@ -130,7 +130,7 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
         "artifact": str(artifact),
         "split": split,
         "moment": moment,
-        "num_users": len(cases.user_ids),
+        "num_users": len(users.user_ids),
         "metrics": {name: dataclasses.asdict(interval) for name, interval in figures.items()} | of_lists,
         "groups": {name: list(map(_values, of_groups)) for name, of_groups in groups.items()},
         "against": None if against is None else str(against),

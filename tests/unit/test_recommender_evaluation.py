@@ -23,14 +23,14 @@ from cesrec_core.errors import ConfigError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import UNREACHABLE, full_ranks, hits, ndcg, reciprocal_ranks
 from cesrec_core.recommender_evaluation import (
-    Cases,
     Group,
+    HeldOutUsers,
     Measured,
     as_text,
     attribute_entropy,
     by_group,
-    cases_of,
     coverage,
+    held_out_users,
     measure,
     novelty,
     quartiles,
@@ -113,14 +113,14 @@ def test_test_inputs_hold_the_validation_item(dataset: Path) -> None:
     trained_on = {"num_interactions": NUM_USERS * 6, "content_hash": content_hash}
     manifest = Manifest("recommender", "r", "leave_one_out", trained_on=trained_on)
     for moment, length in (("validation", 6), ("test", 7)):
-        cases = cases_of(whole, manifest, ids, moment)
-        assert {len(items) for items in cases.inputs} == {length}
-        assert cases.inputs[0].tolist() == list(range(1, length + 1))
-        assert cases.target_idx[0] == length + 1
+        users = held_out_users(whole, manifest, ids, moment)
+        assert {len(items) for items in users.inputs} == {length}
+        assert users.inputs[0].tolist() == list(range(1, length + 1))
+        assert users.target_idx[0] == length + 1
         # What somebody has later is no negative either.
-        assert cases.had[0].tolist() == list(range(8))
-    assert cases.num_users_of.sum() == NUM_USERS * 6
-    assert cases.num_training_users == NUM_USERS
+        assert users.had[0].tolist() == list(range(8))
+    assert users.num_users_of.sum() == NUM_USERS * 6
+    assert users.num_training_users == NUM_USERS
 
 
 def test_global_timeline_tests_the_newest_moments(dataset: Path, tmp_path: Path) -> None:
@@ -189,13 +189,13 @@ def test_the_same_people_with_other_targets_are_not_paired(
 ) -> None:
     num_asked = 0
 
-    def with_other_targets(*arguments: Any) -> Cases:
+    def with_other_targets(*arguments: Any) -> HeldOutUsers:
         nonlocal num_asked
         num_asked += 1
-        cases = cases_of(*arguments)
-        return cases if num_asked == 1 else dataclasses.replace(cases, target_ids=cases.target_ids[::-1])
+        users = held_out_users(*arguments)
+        return users if num_asked == 1 else dataclasses.replace(users, target_ids=users.target_ids[::-1])
 
-    monkeypatch.setattr(evaluate_recommender, "cases_of", with_other_targets)
+    monkeypatch.setattr(evaluate_recommender, "held_out_users", with_other_targets)
     with pytest.raises(ConfigError, match="cannot be paired"):
         evaluate(dataset, artifacts["markov leave_one_out"], against=artifacts["popularity leave_one_out"])
 
@@ -230,14 +230,16 @@ def test_groups_counts_and_novelty_of_a_dataset_by_hand(tmp_path: Path) -> None:
     whole = read_dataset(tmp_path)
     prepared = prepare(whole, cut_histories(whole.histories, "leave_one_out"))
     trained_on = {"num_interactions": 2 + 3 + 4 + 5, "content_hash": prepared.content_hash()}
-    cases = cases_of(whole, Manifest("recommender", "r", "leave_one_out", trained_on=trained_on), prepared.item_ids, "test")
-    assert cases.target_ids == ["d", "e", "b", "e"]
-    assert quartiles(cases.properties["history length"]).tolist() == [0, 1, 2, 3]
+    users = held_out_users(
+        whole, Manifest("recommender", "r", "leave_one_out", trained_on=trained_on), prepared.item_ids, "test"
+    )
+    assert users.target_ids == ["d", "e", "b", "e"]
+    assert quartiles(users.properties["history length"]).tolist() == [0, 1, 2, 3]
     # In training: d twice, e never, b four times.
-    assert quartiles(cases.properties["popularity of the target"]).tolist() == [2, 0, 3, 0]
+    assert quartiles(users.properties["popularity of the target"]).tolist() == [2, 0, 3, 0]
     # Inputs abc, aabc, fbcda, gfcdba: entropies 0, 0, of 1 3 1 in 5, of 1 1 3 1 in 6.
-    assert quartiles(cases.properties["entropy of taste"]).tolist() == [0, 0, 2, 3]
-    of_item = dict(zip(prepared.item_ids, cases.num_users_of[1:].tolist(), strict=True))
+    assert quartiles(users.properties["entropy of taste"]).tolist() == [0, 0, 2, 3]
+    of_item = dict(zip(prepared.item_ids, users.num_users_of[1:].tolist(), strict=True))
     assert of_item == {"a": 2, "b": 4, "c": 2, "d": 2, "f": 2, "g": 1}
 
 
@@ -278,7 +280,7 @@ def test_groups_tell_their_borders_by_hand() -> None:
     """Lengths 1 1 1 2 5 9: a quarter lies at or below 1, half at or below 1.5, three quarters at or below 4.25."""
     lengths = np.array([1, 9, 1, 5, 1, 2], np.float64)
     nobody = ItemLists.of([])
-    cases = Cases(
+    users = HeldOutUsers(
         [],
         [],
         nobody,
@@ -291,7 +293,7 @@ def test_groups_tell_their_borders_by_hand() -> None:
         np.zeros(0, np.bool_),
     )
     measured = Measured(np.array([1, 1, 3, 11, 2, 1]), np.zeros(6, np.int64), np.zeros((6, 10), np.int64))
-    of_length = by_group(measured, cases, num_samples=10, seed=0)["history length"]
+    of_length = by_group(measured, users, num_samples=10, seed=0)["history length"]
     # Ranks 1, 3 and 2 of those with one item: (1 + 1 / log2(4) + 1 / log2(3)) / 3.
     assert [group and (group.num_users, group.lowest, group.highest, group.ndcg.mean) for group in of_length] == [
         (3, 1.0, 1.0, pytest.approx((1 / math.log2(3) + 1 / math.log2(4) + 1) / 3)),
@@ -355,30 +357,30 @@ def test_metrics_are_those_of_trec_eval() -> None:
     had = ItemLists.of([np.append(items, target) - 1 for items, target in zip(inputs, targets, strict=True)])
     known = np.arange(1, num_items + 1)
     num_users_of, is_drawn = np.ones(num_items + 1, np.int64), np.ones(num_items, np.bool_)
-    cases = Cases([], [], ItemLists.of(inputs), had, known, targets, {}, num_users_of, num_users, is_drawn)
-    measured = measure(FixedScores(scores), cases, num_negatives=20, seed=0)
+    users = HeldOutUsers([], [], ItemLists.of(inputs), had, known, targets, {}, num_users_of, num_users, is_drawn)
+    measured = measure(FixedScores(scores), users, num_negatives=20, seed=0)
     assert measured.full.tolist() == ranks.tolist()
     assert [target in shown for target, shown in zip(targets, measured.lists, strict=True)] == (ranks <= 10).tolist()
     assert (measured.sampled <= measured.full).all()
     assert not any(set(shown) & set(items.tolist()) for shown, items in zip(measured.lists.tolist(), inputs, strict=True))
     # Against everything that one has not had the two protocols are one.
-    everything = measure(FixedScores(scores), cases, num_negatives=num_items, seed=0)
+    everything = measure(FixedScores(scores), users, num_negatives=num_items, seed=0)
     assert everything.sampled.tolist() == ranks.tolist()
     # What somebody has later is no negative: where that is all that scores more, the target comes first.
     better = [np.flatnonzero(np.append(-np.inf, row) >= row[target - 1]) for row, target in zip(rows, targets, strict=True)]
     later = ItemLists.of([np.union1d(items, more - 1) for items, more in zip(had, better, strict=True)])
-    of_later = dataclasses.replace(cases, had=later)
+    of_later = dataclasses.replace(users, had=later)
     assert (measure(FixedScores(scores), of_later, num_negatives=num_items, seed=0).sampled == 1).all()
     # What a recommender does not know stands behind all that it does: of 61 items in the catalogue one is no negative to it.
-    with_unknown = dataclasses.replace(cases, idx_of_code=np.append(known, 0), is_drawn=np.append(is_drawn, True))
+    with_unknown = dataclasses.replace(users, idx_of_code=np.append(known, 0), is_drawn=np.append(is_drawn, True))
     assert measure(FixedScores(scores), with_unknown, num_negatives=100, seed=0).sampled.tolist() == ranks.tolist()
     # What nobody has had is no negative: among 1,000 such items no place in a draw is lost to them.
     with_nobodys = dataclasses.replace(
-        cases, idx_of_code=np.append(known, np.zeros(1000, np.int64)), is_drawn=np.append(is_drawn, np.zeros(1000, np.bool_))
+        users, idx_of_code=np.append(known, np.zeros(1000, np.int64)), is_drawn=np.append(is_drawn, np.zeros(1000, np.bool_))
     )
     of_few = measure(FixedScores(scores), with_nobodys, num_negatives=num_items, seed=0)
     assert of_few.sampled.tolist() == ranks.tolist()
-    of_seen = dataclasses.replace(cases, target_idx=np.array([items[0] for items in inputs]))
+    of_seen = dataclasses.replace(users, target_idx=np.array([items[0] for items in inputs]))
     assert (measure(FixedScores(scores), of_seen, num_negatives=20, seed=0).sampled == UNREACHABLE).all()
 
 
