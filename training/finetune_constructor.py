@@ -128,7 +128,8 @@ def train(config: Config, options: argparse.Namespace) -> Trained:
                 ".projection_learning_rate."
             )
         report(bar, step, losses, num_slots / (time.monotonic() - began))
-        if (step + 1) % section.checkpoint_every_steps == 0 and step + 1 < section.num_steps:
+        # After the last step, too: what follows takes minutes, and may be interrupted as well.
+        if (step + 1) % section.checkpoint_every_steps == 0 or step + 1 == section.num_steps:
             progress.position = batches.position()
             save_checkpoint(checkpoint, engine, progress)
 

@@ -163,6 +163,14 @@ def test_a_training_that_was_killed_ends_with_the_weights_of_one_that_was_not(wo
     assert (world / "out" / "losses.csv").read_bytes() == (world / "whole" / "losses.csv").read_bytes()
 
 
+def test_a_training_that_was_killed_while_it_was_validated_takes_no_step_again(world: Path) -> None:
+    killed(world, checkpoint_every_steps=100)
+    resumed = finetune(world, checkpoint_every_steps=100)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on after step 4" in resumed.stderr and " of 4: loss" not in resumed.stderr
+    assert len((world / "out" / "losses.csv").read_text().splitlines()) == 1 + 4
+
+
 def test_a_checkpoint_of_other_settings_is_not_gone_on_from(world: Path) -> None:
     (world / "out.checkpoint" / "step_2").mkdir(parents=True)
     (world / "out.checkpoint" / "latest").write_text("step_2")
