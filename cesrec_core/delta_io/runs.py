@@ -1,7 +1,6 @@
 """The table `runs`: what a run was made of, whether consumers see it, and which one they see now."""
 
 import datetime as dt
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame, Row
@@ -11,6 +10,10 @@ from cesrec_core import columns as c
 from cesrec_core.delta_io.warehouse import Warehouse, local_frame
 from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.schemas import RUNS, table_named
+
+PUBLISHED, FINISHED = "published", "finished"
+# Statuses of runs that all stages have been through, and that may be published again.
+DONE = (PUBLISHED, FINISHED)
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,12 @@ def latest_published(warehouse: Warehouse) -> str | None:
     return None if row is None else str(row[0])
 
 
-def latest_begun(
-    warehouse: Warehouse, run_date: dt.date, config_hash: str, code_version: str, done: Collection[str]
-) -> Run | None:
-    """Of the runs of this date, configuration and code whose status is none of `done`, the one that began last."""
+def latest_begun(warehouse: Warehouse, run_date: dt.date, config_hash: str, code_version: str) -> Run | None:
+    """Of the unfinished runs of this date, configuration and code, the one that began last."""
     same = (
         (F.col(c.RUN_DATE) == F.lit(run_date)) & (F.col(c.CONFIG_HASH) == config_hash) & (F.col(c.CODE_VERSION) == code_version)
     )
-    unfinished = warehouse.read(RUNS).where(same & ~F.col(c.STATUS).isin(*done))
+    unfinished = warehouse.read(RUNS).where(same & ~F.col(c.STATUS).isin(*DONE))
     row = unfinished.orderBy(F.col(c.STARTED_AT).desc(), F.col(c.RUN_ID)).first()
     return None if row is None else _run_of(row)
 

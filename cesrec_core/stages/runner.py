@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from cesrec_core import __version__, logs
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import Config
-from cesrec_core.delta_io.runs import Run, find_run, latest_begun, latest_published, write_run
+from cesrec_core.delta_io.runs import DONE, PUBLISHED, Run, find_run, latest_begun, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import (
@@ -48,10 +48,6 @@ from cesrec_core.stages.report import report_of_run, why_not
 from cesrec_core.stages.tracking import track_run
 
 log = logging.getLogger(__name__)
-
-
-# Statuses of runs that all stages have been through.
-DONE = ("published", "finished")
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def _begun_before(warehouse: Warehouse, config: Config, run_id: str, run_date: d
     """The unfinished run that began last, unless the run `run_id` has begun itself."""
     if not warehouse.exists(RUNS) or find_run(warehouse, run_id) is not None:
         return None
-    return latest_begun(warehouse, run_date, config.result_hash(), __version__, DONE)
+    return latest_begun(warehouse, run_date, config.result_hash(), __version__)
 
 
 def check_warehouse_folder(path: Path) -> None:
@@ -343,7 +339,7 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
     seconds["total"] = round(time.monotonic() - started, 2)
     return {
         "run_id": context.run_id,
-        "status": "published" if _is_published(context, stages) else "done",
+        "status": PUBLISHED if _is_published(context, stages) else "done",
         "counts": {name: dict(result.counts) for name, result in context.results.items() if result.counts and name in seconds},
         "skipped": skipped,
         "seconds": seconds,
