@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
+from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core import logs
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 # More than torchrun gives its own processes.
 SECONDS_TO_END = 45
 SECONDS_BETWEEN_LOOKS = 2.0
+# In the notes of a training: when the newest interaction that it saw happened.
+NEWEST = "newest_interaction"
 
 
 def export_dataset(context: RunContext) -> Path:
@@ -41,9 +45,14 @@ def export_dataset(context: RunContext) -> Path:
     return folder
 
 
-def num_interactions(context: RunContext) -> int:
-    """All of them, also those that histories have no room for: somebody whose history is full has new ones, too."""
-    return context.warehouse.read(INTERACTIONS).count()
+def num_interactions(context: RunContext, after: dt.datetime) -> tuple[int, int]:
+    """Number of all, and of those that happened later than `after`.
+
+    Also those that histories have no room for count: somebody whose history is full has new ones, too.
+    """
+    num_later = F.count_if(F.col(c.INTERACTED_AT) > F.lit(after))
+    row = context.warehouse.read(INTERACTIONS).agg(F.count(F.lit(1)), num_later).collect()[0]
+    return int(row[0]), int(row[1])
 
 
 def run_training(context: RunContext, script: str, arguments: Sequence[str], timeout_minutes: int) -> dict[str, float]:
@@ -157,8 +166,7 @@ def keep_reason(
     if state is None or state.artifact_id is None or state.notes.get("settings") != settings:
         return None
     age = (context.run_date - dt.date.fromisoformat(state.notes["run_date"])).days
-    total = num_interactions(context)
-    new_share = max(0.0, 1.0 - float(state.notes["num_interactions"]) / max(1, total))
+    new_share = _new_share(context, state.notes)
     if not 0 <= age <= max_age_days or new_share > max_new_share:
         return None
     return (
@@ -167,8 +175,34 @@ def keep_reason(
     )
 
 
+def _new_share(context: RunContext, notes: Mapping[str, Any]) -> float:
+    """Of today's interactions, the share that a training with these notes cannot have seen.
+
+    That is all beyond as many as it saw, and all later than the newest that it saw, whichever are more: a snapshot that drops
+    old rows as new ones come stays as long as it was, and rows that come late are not newer.
+    """
+    total, num_later = num_interactions(context, _seen_up_to(notes))
+    return max(num_later, total - int(notes["num_interactions"])) / max(1, total)
+
+
+def _seen_up_to(notes: Mapping[str, Any]) -> dt.datetime:
+    """UTC. Notes of an earlier version tell the day alone, after whose end nothing is read."""
+    if notes.get(NEWEST):
+        return dt.datetime.fromisoformat(notes[NEWEST])
+    return dt.datetime.combine(dt.date.fromisoformat(notes["run_date"]), dt.time.max, tzinfo=dt.UTC)
+
+
 def training_notes(context: RunContext, settings: dict[str, str]) -> dict[str, object]:
-    return {"settings": settings, "run_date": context.run_date.isoformat(), "num_interactions": num_interactions(context)}
+    """What `keep_reason` compares in later runs."""
+    interactions = context.warehouse.read(INTERACTIONS)
+    total, newest = interactions.agg(F.count(F.lit(1)), F.max(c.INTERACTED_AT)).collect()[0]
+    return {
+        "settings": settings,
+        "run_date": context.run_date.isoformat(),
+        "num_interactions": total,
+        # PySpark hands out times without a zone, in the zone of this process.
+        NEWEST: newest and newest.astimezone(dt.UTC).isoformat(),
+    }
 
 
 def _environment() -> dict[str, str]:

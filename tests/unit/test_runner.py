@@ -95,7 +95,7 @@ def test_a_model_is_kept_from_its_day_until_it_is_too_old(
     date: str, is_kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a date before its own it was trained on what had not happened yet."""
-    monkeypatch.setattr(training_process, "num_interactions", lambda context: 100)
+    monkeypatch.setattr(training_process, "num_interactions", lambda context, after: (100, 0))
     notes = {"settings": {"width": "64"}, "run_date": "2026-03-02", "num_interactions": 95}
     write_state(tmp_path, "train_recommender", StageState({}, "a", 1.0, {}, {}, "artifact", notes))
     reason = keep_reason(context_of(tmp_path, "b", date), "train_recommender", {"width": "64"}, 7, 0.1)
