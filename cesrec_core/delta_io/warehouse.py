@@ -29,9 +29,19 @@ COMMIT_METADATA = "cesrec"
 HOLDS_RUN = f"{COMMIT_METADATA} holds run "
 COMMIT_METADATA_SETTING = "spark.databricks.delta.commitInfo.userMetadata"
 
-log = logging.getLogger(__name__)
+# What Delta, and delta-rs, call operations after which a table holds the rows that it held before. All others count as
+# writes, also those that this list does not know: a platform has its own, and feedback that goes unnoticed is not acted on,
+# where one write too many costs a look. So do those that drop columns or call them otherwise.
+UPKEEP_OPERATIONS = (
+    *("CREATE TABLE", "ADD COLUMN", "ADD COLUMNS", "CHANGE COLUMN", "CHANGE COLUMNS", "UPDATE SCHEMA", "CLUSTER BY"),
+    *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT"),
+    *("UPDATE FIELD METADATA", "UPDATE TABLE METADATA", "DOMAIN METADATA CLEANUP"),
+    *("UPGRADE PROTOCOL", "ADD FEATURE", "DROP FEATURE", "REMOVE COLUMN MAPPING", "REORG TABLE UPGRADE UNIFORM"),
+    *("OPTIMIZE", "REORG", "VACUUM START", "VACUUM END", "COMPUTE STATS", "OPTIMIZE CHECKPOINT", "Empty Commit"),
+    *("ROW TRACKING BACKFILL", "ROW TRACKING UNBACKFILL", "Deletion Vector Tombstones"),
+)
 
-WRITE_OPERATIONS = ("WRITE", "MERGE", "UPDATE", "DELETE", "STREAMING UPDATE", "CREATE TABLE AS SELECT", "RESTORE")
+log = logging.getLogger(__name__)
 
 
 def spark_schema(table: Table) -> StructType:
@@ -44,6 +54,11 @@ def local_frame(spark: SparkSession, rows: Sequence[Mapping[str, Any]], table: T
     """A few rows of this process as a frame. By way of Arrow, since rows of Python start Python on the executors, where there
     need be none, and which takes about a second."""
     return spark.createDataFrame(pa.Table.from_pylist(list(rows), schema=table.arrow_schema()), spark_schema(table))
+
+
+def _is_write() -> SparkColumn:
+    """Of a table's history: whether the commit may have changed rows. Delta asks no writer to name its operation."""
+    return ~F.coalesce("operation", F.lit("")).isin(*UPKEEP_OPERATIONS)
 
 
 def _comparable(column: Column) -> str:
@@ -130,7 +145,7 @@ class Warehouse:
 
     def run_held(self, table: Table) -> str | None:
         """The run whose rows `merge` wrote last; None where somebody has written since."""
-        written = self._delta_table(table).history().where(F.col("operation").isin(*WRITE_OPERATIONS))
+        written = self._delta_table(table).history().where(_is_write())
         newest = written.orderBy(F.col("version").desc()).select(F.coalesce("userMetadata", F.lit(""))).first()
         mark = "" if newest is None else str(newest[0])
         return mark.removeprefix(HOLDS_RUN) if mark.startswith(HOLDS_RUN) else None
@@ -138,9 +153,7 @@ class Warehouse:
     def version_by_others(self, table: Table) -> int:
         """The newest version that somebody other than this project wrote; 0 where there is none."""
         history = self._delta_table(table).history()
-        others = history.where(
-            F.col("operation").isin(*WRITE_OPERATIONS) & (F.coalesce("userMetadata", F.lit("")) != COMMIT_METADATA)
-        )
+        others = history.where(_is_write() & (F.coalesce("userMetadata", F.lit("")) != COMMIT_METADATA))
         return int(others.agg(F.coalesce(F.max("version"), F.lit(0))).collect()[0][0])
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,52 @@ def test_only_commits_by_others_are_counted(warehouse: Warehouse) -> None:
     warehouse.merge(FEEDBACK, frame_of(warehouse, FEEDBACK, [remark("by-us", "racing")]))
     assert warehouse.version(FEEDBACK) > by_others
     assert warehouse.version_by_others(FEEDBACK) == by_others
+
+
+def log_commit(warehouse: Warehouse, table: Table, operation: str | None) -> int:
+    """A commit of the given operation as another writer logs it, without anything in it; returns its version."""
+    detail = warehouse.spark.sql(f"DESCRIBE DETAIL {warehouse.location(table)}").first()
+    version = warehouse.version(table) + 1
+    info = {"timestamp": 0, "operation": operation, "operationParameters": {}} if operation else {"timestamp": 0}
+    log_file = Path(detail["location"].removeprefix("file:")) / "_delta_log" / f"{version:020}.json"
+    log_file.write_text(json.dumps({"commitInfo": info}) + "\n", encoding="utf-8")
+    return version
+
+
+def test_whatever_may_bring_rows_counts_as_a_write(warehouse: Warehouse) -> None:
+    """COPY INTO is of Databricks alone, and an operation may come that nobody knows yet."""
+    table = dataclasses.replace(FEEDBACK, name="feedback_of_others")
+    warehouse.create(table)
+    loading = ("COPY INTO", "CLONE", "CREATE OR REPLACE TABLE AS SELECT", "REPLACE TABLE", "TRUNCATE", "to come", None)
+    for operation in loading:
+        version = log_commit(warehouse, table, operation)
+        assert warehouse.version_by_others(table) == version, operation
+
+
+def test_upkeep_by_others_is_no_write(warehouse: Warehouse) -> None:
+    table = dataclasses.replace(FEEDBACK, name="feedback_kept_up")
+    warehouse.create(table)
+    warehouse.merge(table, frame_of(warehouse, table, [remark("f1", "more racing")]), holds_run="r1")
+    before = warehouse.version_by_others(table)
+    place = warehouse.location(table)
+    warehouse.spark.sql(
+        f"INSERT INTO {place} SELECT 'f2', user_id, created_at, recommended_item_ids, utterance, source FROM {place}"
+    )
+    written = warehouse.version(table)
+    for statement in (
+        f"OPTIMIZE {place}",
+        f"VACUUM {place}",
+        f"ALTER TABLE {place} SET TBLPROPERTIES ('delta.logRetentionDuration' = 'interval 60 days')",
+        f"ALTER TABLE {place} UNSET TBLPROPERTIES ('delta.logRetentionDuration')",
+        f"ALTER TABLE {place} ADD COLUMNS (mood STRING)",
+        f"ALTER TABLE {place} ALTER COLUMN mood COMMENT 'of theirs'",
+        f"ALTER TABLE {place} ADD CONSTRAINT said CHECK (utterance <> '')",
+        f"ALTER TABLE {place} DROP CONSTRAINT said",
+    ):
+        warehouse.spark.sql(statement)
+    assert warehouse.version(table) == written + 8 + 1, "VACUUM logs its start and its end"
+    assert warehouse.version_by_others(table) == written > before
+    assert warehouse.run_held(table) is None
 
 
 def test_runs_are_published_rolled_back_and_seen_through_views(warehouse: Warehouse) -> None:
