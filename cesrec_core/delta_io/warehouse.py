@@ -276,17 +276,35 @@ class Warehouse:
             self._delta_table(table).delete(condition)
 
     def create_published_views(self, published_run: str) -> None:
-        """Views of one run's slices: persistent ones where tables have catalog names, this session's elsewhere."""
+        """Views of one run's slices: persistent ones where tables have catalog names, this session's elsewhere.
+
+        What cannot be made is warned of: the run is published by then, and consumers can read the tables.
+        """
         for view, name in PUBLISHED_VIEWS.items():
-            table = table_named(name)
-            frame = self.read(table).where(F.col(c.RUN_ID) == published_run)
-            if self.schema_name is None:
-                frame.createOrReplaceTempView(view)
-                continue
-            quoted = ".".join(f"`{part}`" for part in (*self.schema_name.split("."), view))
-            published = f"SELECT run_id FROM {self.location(TABLES['runs'])} WHERE published_at IS NOT NULL"
-            latest = f"{published} ORDER BY published_at DESC, run_id LIMIT 1"
-            self.spark.sql(f"CREATE OR REPLACE VIEW {quoted} AS SELECT * FROM {self.location(table)} WHERE run_id = ({latest})")
+            try:
+                self._create_published_view(view, table_named(name), published_run)
+            except Exception as error:
+                # Its message quotes statements and places; the class and Spark's own name of the condition tell the kind.
+                condition = error.getCondition() if isinstance(error, PySparkException) else None
+                log.warning(
+                    "Run %s is published, but the view %s could not be made (%s). Let this user create views in %s and "
+                    "replace %s, and run the job again; until then read the rows of that run from the table %s.",
+                    published_run,
+                    view,
+                    condition or type(error).__name__,
+                    self.schema_name or "this session",
+                    view,
+                    name,
+                )
+
+    def _create_published_view(self, view: str, table: Table, published_run: str) -> None:
+        if self.schema_name is None:
+            self.read_run(table, published_run).createOrReplaceTempView(view)
+            return
+        quoted = ".".join(f"`{part}`" for part in (*self.schema_name.split("."), view))
+        published = f"SELECT run_id FROM {self.location(TABLES['runs'])} WHERE published_at IS NOT NULL"
+        latest = f"{published} ORDER BY published_at DESC, run_id LIMIT 1"
+        self.spark.sql(f"CREATE OR REPLACE VIEW {quoted} AS SELECT * FROM {self.location(table)} WHERE run_id = ({latest})")
 
     def _delta_table(self, table: Table) -> DeltaTable:
         if self.schema_name is None:

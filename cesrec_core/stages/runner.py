@@ -350,6 +350,9 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
 def _nothing_to_do(context: RunContext, seconds: float) -> dict[str, Any]:
     """The summary of a run that is done already; it names the run that consumers read, which may be another."""
     published = latest_published(context.warehouse)
+    if published is not None:
+        # Whoever published it may not have had the right to.
+        context.warehouse.create_published_views(published)
     log.info("Run %s is done already: same date, inputs, configuration and code. Nothing to do.", context.run_id)
     if published != context.run_id:
         log.info(

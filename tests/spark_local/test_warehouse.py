@@ -313,6 +313,25 @@ def shown(warehouse: Warehouse, expected_run: str) -> list[str]:
     return through_view
 
 
+def test_a_view_that_cannot_be_made_is_warned_of_and_made_later(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    """A table of its name stands in the way, as does a missing right; the other view is made all the same."""
+    if warehouse.schema_name is None:
+        pytest.skip("a session's own views need no right, and nothing can be in their way")
+    run_id, in_the_way = str(latest_published(warehouse)), f"{DATABASE}.latest_recommendations"
+    for view in ("latest_recommendations", "latest_pseudo_sequences"):
+        warehouse.spark.sql(f"DROP VIEW IF EXISTS {DATABASE}.{view}")
+    warehouse.spark.sql(f"CREATE TABLE {in_the_way} (secret STRING) USING parquet")
+    warehouse.create_published_views(run_id)
+    (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert said.startswith(
+        f"Run {run_id} is published, but the view latest_recommendations could not be made (EXPECT_VIEW_NOT_TABLE"
+    )
+    assert "run the job again" in said and "from the table recommendations" in said and "secret" not in said
+    assert warehouse.spark.table(f"{DATABASE}.latest_pseudo_sequences").count() == 0
+    warehouse.spark.sql(f"DROP TABLE {in_the_way}")
+    assert shown(warehouse, run_id) == [f"item of {run_id}"]
+
+
 def test_equal_times_of_publication_go_to_the_lower_run_id(warehouse: Warehouse) -> None:
     late = NOON + dt.timedelta(days=9)
     for run_id in ("b", "a"):

@@ -224,6 +224,21 @@ def test_what_cannot_be_recorded_does_not_hide_why_a_run_ended(
     assert "Ada" not in caplog.text
 
 
+@pytest.mark.parametrize("published", ["a", "another", None])
+def test_a_run_that_is_done_tries_again_to_make_the_views(
+    published: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what consumers read, which may be another run."""
+    made: list[str] = []
+    context = context_of(tmp_path, "a")
+    monkeypatch.setattr(Folders, "create_published_views", lambda self, run_id: made.append(run_id), raising=False)
+    monkeypatch.setattr(runner, "_is_done", lambda context: True)
+    monkeypatch.setattr(runner, "latest_published", lambda warehouse: published)
+    summary = execute([dataclasses.replace(MASK, name="publish")], context)
+    assert (summary["status"], summary["published_run_id"]) == ("nothing_to_do", published)
+    assert made == ([] if published is None else [published])
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [(ServerError(), {"report": "page"}), (StageError("x"), {"report": "page"}), (BusyError("x"), {}), (Stopped(), {})],
