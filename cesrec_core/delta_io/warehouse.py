@@ -339,12 +339,13 @@ class Warehouse:
         """Count the rows, and refuse those that break the contract before Delta does: its message would print them."""
         self._refuse_other_columns(frame, table, "is written with")
         not_null = [column.name for column in table.columns if not column.nullable]
-        counts = [F.count_if(F.col(name).isNull()).alias(f"null_{name}") for name in not_null]
-        counts += [
-            F.count_if(~F.coalesce(F.expr(check.expression), F.lit(False))).alias(f"check_{check.name}")
-            for check in table.checks
-        ]
-        row = frame.agg(F.count(F.lit(1)).alias("rows"), *counts).collect()[0]
+        broken = {f"null_{name}": F.col(name).isNull() for name in not_null}
+        broken |= {f"check_{check.name}": ~F.coalesce(F.expr(check.expression), F.lit(False)) for check in table.checks}
+        # Counted by key first, so that the frame, which may be long in the making, is made once for both.
+        counts = [F.count_if(is_broken).alias(name) for name, is_broken in broken.items()]
+        by_key = frame.groupBy(*table.key).agg(F.count(F.lit(1)).alias("rows"), *counts)
+        sums = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in ("rows", *broken)]
+        row = by_key.agg(*sums, F.count_if(F.col("rows") > 1).alias("repeated")).collect()[0]
         for name in not_null:
             if row[f"null_{name}"]:
                 raise SchemaError(
@@ -356,10 +357,9 @@ class Warehouse:
                     f"Table {table.name}: {row[f'check_{check.name}']} of {row['rows']} rows break {check.name} "
                     f"({check.expression}). Nothing was written."
                 )
-        num_repeated = frame.groupBy(*table.key).count().where("count > 1").count()
-        if num_repeated:
+        if row["repeated"]:
             raise SchemaError(
-                f"Table {table.name}: {num_repeated} keys ({', '.join(table.key)}) stand on more than one row. "
+                f"Table {table.name}: {row['repeated']} keys ({', '.join(table.key)}) stand on more than one row. "
                 "Nothing was written."
             )
         return int(row["rows"])
