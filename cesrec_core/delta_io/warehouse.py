@@ -3,7 +3,9 @@
 Nothing else opens a Delta table. Tables lie under a path or carry a catalog name, exactly one of the two.
 """
 
+import functools
 import logging
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -338,28 +340,27 @@ class Warehouse:
     def _check_rows(self, frame: DataFrame, table: Table) -> int:
         """Count the rows, and refuse those that break the contract before Delta does: its message would print them."""
         self._refuse_other_columns(frame, table, "is written with")
-        not_null = [column.name for column in table.columns if not column.nullable]
-        broken = {f"null_{name}": F.col(name).isNull() for name in not_null}
-        broken |= {f"check_{check.name}": ~F.coalesce(F.expr(check.expression), F.lit(False)) for check in table.checks}
-        # Counted by key first, so that the frame, which may be long in the making, is made once for both.
-        counts = [F.count_if(is_broken).alias(name) for name, is_broken in broken.items()]
-        by_key = frame.groupBy(*table.key).agg(F.count(F.lit(1)).alias("rows"), *counts)
-        sums = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in ("rows", *broken)]
-        row = by_key.agg(*sums, F.count_if(F.col("rows") > 1).alias("repeated")).collect()[0]
-        for name in not_null:
-            if row[f"null_{name}"]:
-                raise SchemaError(
-                    f"Table {table.name}: {row[f'null_{name}']} of {row['rows']} rows have no {name}. Nothing was written."
-                )
-        for check in table.checks:
-            if row[f"check_{check.name}"]:
-                raise SchemaError(
-                    f"Table {table.name}: {row[f'check_{check.name}']} of {row['rows']} rows break {check.name} "
-                    f"({check.expression}). Nothing was written."
-                )
-        if row["repeated"]:
+        rules = self._rules(table)
+        breaks_any = functools.reduce(operator.or_, rules.values())
+        # In one pass, since the frame may be long in the making. Which rule is broken is asked where one is.
+        by_key = frame.groupBy(*table.key).agg(F.count(F.lit(1)).alias("rows"), F.count_if(breaks_any).alias("broken"))
+        sums = (F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in ("rows", "broken"))
+        found = by_key.agg(*sums, F.count_if(F.col("rows") > 1).alias("repeated")).collect()[0]
+        if found["broken"]:
+            counts = frame.agg(*(F.count_if(breaks) for breaks in rules.values())).collect()[0]
+            count, what = next((count, what) for count, what in zip(counts, rules, strict=True) if count)
+            raise SchemaError(f"Table {table.name}: {count} of {found['rows']} rows {what}. Nothing was written.")
+        if found["repeated"]:
             raise SchemaError(
-                f"Table {table.name}: {row['repeated']} keys ({', '.join(table.key)}) stand on more than one row. "
+                f"Table {table.name}: {found['repeated']} keys ({', '.join(table.key)}) stand on more than one row. "
                 "Nothing was written."
             )
-        return int(row["rows"])
+        return int(found["rows"])
+
+    @staticmethod
+    def _rules(table: Table) -> dict[str, SparkColumn]:
+        """What rows must not do, by how a message says it: true of those that do."""
+        rules = {f"have no {column.name}": F.col(column.name).isNull() for column in table.columns if not column.nullable}
+        for check in table.checks:
+            rules[f"break {check.name} ({check.expression})"] = ~F.coalesce(F.expr(check.expression), F.lit(False))
+        return rules

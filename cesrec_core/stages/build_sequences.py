@@ -3,6 +3,7 @@
 from pyspark.sql import DataFrame
 
 from cesrec_core import columns as c
+from cesrec_core.delta_io.shards import read_parquet
 from cesrec_core.frames.sequences import build_sequences
 from cesrec_core.schemas import INTERACTIONS, USER_SEQUENCES
 from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
@@ -28,20 +29,26 @@ def run(context: RunContext) -> StageResult:
     interactions = warehouse.read(INTERACTIONS, version)
     changed = _changed_users(context, version)
     if changed is None:
-        sequences = build_sequences(interactions, context.config.build_sequences.max_history_items)
-        num_users = warehouse.overwrite(USER_SEQUENCES, sequences)
+        num_users = warehouse.overwrite(USER_SEQUENCES, _park(context, interactions))
         return StageResult({"users": num_users, "users_rebuilt": num_users})
     changed = changed.persist()
     try:
         theirs = interactions.join(changed, on=c.USER_ID, how="left_semi")
-        rebuilt = build_sequences(theirs, context.config.build_sequences.max_history_items)
-        num_rebuilt = warehouse.merge(USER_SEQUENCES, rebuilt)
+        num_rebuilt = warehouse.merge(USER_SEQUENCES, _park(context, theirs))
         emptied = changed.join(interactions.select(c.USER_ID).distinct(), on=c.USER_ID, how="left_anti")
         if not emptied.isEmpty():
             warehouse.delete_rows(USER_SEQUENCES, emptied, on=(c.USER_ID,))
     finally:
         changed.unpersist()
     return StageResult({"users": warehouse.read(USER_SEQUENCES).count(), "users_rebuilt": num_rebuilt})
+
+
+def _park(context: RunContext, interactions: DataFrame) -> DataFrame:
+    """Build the histories once, into Parquet: whoever writes them looks at them twice, and each look would sort all rows."""
+    folder = context.stage_path("build_sequences") / "user_sequences"
+    sequences = build_sequences(interactions, context.config.build_sequences.max_history_items)
+    sequences.write.mode("overwrite").parquet(str(folder))
+    return read_parquet(context.spark, folder, USER_SEQUENCES)
 
 
 def _changed_users(context: RunContext, version: int) -> DataFrame | None:
