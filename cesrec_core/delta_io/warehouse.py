@@ -136,6 +136,16 @@ class Warehouse:
         """The table's newest version."""
         return int(self._delta_table(table).history(1).select("version").collect()[0][0])
 
+    def newest_version_like(self, table: Table, version: int) -> int:
+        """The newest version that holds the rows of `version`: upkeep leaves them, and lets files of older versions go."""
+        later = self._delta_table(table).history().where(F.col("version") > version)
+        written = F.min(F.when(_is_write(), F.col("version")))
+        first, last, written = later.agg(F.min("version"), F.max("version"), written).collect()[0]
+        # Nothing has come since, or Delta has forgotten what came first.
+        if first != version + 1:
+            return version
+        return int(last if written is None else written - 1)
+
     def versions_holding(self, table: Table) -> dict[str, int]:
         """By run that `merge` named: the newest version at which the table held that run's rows. Newest version first."""
         history = self._delta_table(table).history().where(F.col("userMetadata").startswith(HOLDS_RUN))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from cesrec_core.actors.session import RaySession
 from cesrec_core.artifacts import Manifest, read_manifest
@@ -17,6 +17,7 @@ from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import InputDataError
 from cesrec_core.hashing import short_hash
 from cesrec_core.locks import take_lock
+from cesrec_core.schemas import USER_SEQUENCES
 
 # What trained artifacts are made by, and what they are called in manifests and in `Stage.reads` and `writes`.
 ARTIFACT_STAGES = {"recommender": "train_recommender", "adapter": "train_adapter", "constructor": "finetune_constructor"}
@@ -43,6 +44,7 @@ class RunContext:
         num_tokens: that language models have read for the stage at work.
         work_name: of the folder for its shards and scratch files; the run's id where left out.
         listener_ids: what reads utterances, by the folder with the catalogue that it knows; see `understand_feedback`.
+        sequences_version: of user_sequences, in a run that is over; None where the newest is its own.
     """
 
     config: Config
@@ -57,6 +59,7 @@ class RunContext:
     num_tokens: int = 0
     work_name: str = ""
     listener_ids: dict[Path, str] = field(default_factory=dict)
+    sequences_version: int | None = None
 
     @property
     def run_end(self) -> dt.datetime:
@@ -67,6 +70,10 @@ class RunContext:
     def work_path(self) -> Path:
         """Shards and scratch files of this run; safe to delete once the run is published."""
         return self.warehouse.path / "work" / (self.work_name or self.run_id)
+
+    def user_sequences(self) -> DataFrame:
+        """The table as this run has it."""
+        return self.warehouse.read(USER_SEQUENCES, self.sequences_version)
 
     def stage_path(self, stage: str) -> Path:
         return self.work_path / stage

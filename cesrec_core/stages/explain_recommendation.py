@@ -2,10 +2,13 @@
 
 import dataclasses
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import torch
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from cesrec_core import __version__
@@ -53,11 +56,15 @@ def user_and_worker(of_run: RunContext, user_id: str) -> tuple[pa.Table, Recomme
     """One user as the stage recommend saw them, and the worker that makes their list.
 
     Raises:
-        InputDataError: there is no such user.
+        InputDataError: there is no such user, or histories are not there any more as the run read them.
     """
+    _refuse_lost_histories(of_run, user_id)
     users = users_of_run(of_run).where(F.col(c.USER_ID) == user_id).toArrow()
     if not len(users):
         raise InputDataError("There is no user of that id in user_sequences. Check the user id.")
+    user = users.to_pylist()[0]
+    if user[c.PSEUDO_ITEM_IDS] is not None:
+        refuse_other_history(of_run.run_id, user[c.ITEM_IDS], user[c.PSEUDO_ITEM_IDS])
     worker = worker_of_run(of_run)
     worker.setup()
     return users, worker
@@ -79,8 +86,39 @@ def published_context(context: RunContext) -> RunContext:
             f"The published run {run.run_id} was made by other models, or with another configuration or version of the code. "
             "Give the configuration that it was made with, or run jobs/nightly_refresh.py."
         )
-    inputs = {**context.inputs, **run.input_versions}
-    return dataclasses.replace(context, run_id=run.run_id, run_date=run.run_date, inputs=inputs)
+    return dataclasses.replace(
+        context,
+        run_id=run.run_id,
+        run_date=run.run_date,
+        inputs={**context.inputs, **run.input_versions},
+        # A later run, which may be refused, or at work, has other histories.
+        sequences_version=context.warehouse.newest_version_like(USER_SEQUENCES, int(run.output_versions[USER_SEQUENCES.name])),
+    )
+
+
+def _refuse_lost_histories(of_run: RunContext, user_id: str) -> None:
+    """Read the user's history as it was: of older versions maintenance deletes the files, and Delta forgets that they were."""
+    try:
+        history = of_run.user_sequences().where(F.col(c.USER_ID) == user_id)
+        history.write.format("noop").mode("overwrite").save()
+    except (PySparkException, Py4JJavaError) as error:
+        raise InputDataError(
+            f"The published run {of_run.run_id} read version {of_run.sequences_version} of user_sequences, which cannot be "
+            f"read any more ({type(error).__name__}). Run jobs/nightly_refresh.py, and look again when its run is published."
+        ) from None
+
+
+def refuse_other_history(run_id: str, history: Sequence[str], in_run: Sequence[Any]) -> None:
+    """Refuse a history that has not one item for each place that the run knows.
+
+    Raises:
+        InputDataError: it was not from this history that the run was made.
+    """
+    if len(history) != len(in_run):
+        raise InputDataError(
+            f"The history has {len(history)} items in user_sequences, and had {len(in_run)} in run {run_id}: the table was "
+            "made anew, or a stage of that run alone. Run jobs/nightly_refresh.py, and look again when its run is published."
+        )
 
 
 def _standing(context: RunContext, worker: Recommend, users: pa.Table, item_id: str) -> Standing:
@@ -88,7 +126,7 @@ def _standing(context: RunContext, worker: Recommend, users: pa.Table, item_id: 
     code, item_idx = catalogue.code_of[item_id], worker.scorer.vocabulary.idx_of.get(item_id)
     is_it = (F.col(c.USER_ID) == user[c.USER_ID]) & (F.col(c.ITEM_ID) == item_id)
     rejected_at = rejected_of_run(context).where(is_it).first()
-    before = had_before(context.warehouse.read(USER_SEQUENCES)).where(is_it)
+    before = had_before(context.user_sequences()).where(is_it)
     reasons = [HAD] if item_id in user[c.ITEM_IDS] or not before.isEmpty() else []
     if rejected_at is not None:
         days = dt.timedelta(days=context.config.recommend.rejected_days)

@@ -38,7 +38,7 @@ def run(context: RunContext) -> StageResult:
 
 def users_of_run(context: RunContext) -> DataFrame:
     """What `Recommend` is told of each user."""
-    sequences = context.warehouse.read(USER_SEQUENCES)
+    sequences = context.user_sequences()
     users = observed_histories(sequences, context.config.dataset.split).select(c.USER_ID, c.ITEM_IDS)
     closed = closed_by_user(rejected_of_run(context), sequences)
     words = words_by_user(feedback_of_run(context), signals_of_run(context))

@@ -50,7 +50,7 @@ def _heard(context: RunContext) -> DataFrame:
     if not context.config.simulate_feedback.num_users:
         # What a simulator said in runs that asked for one, on the same tables, is nobody's wish.
         feedback = said_by_people(feedback)
-    histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
+    histories = observed_histories(context.user_sequences(), context.config.dataset.split)
     feedback = without_hidden_items(feedback, histories)
     section = context.config.understand_feedback
     days = context.config.recommend.rejected_days

@@ -18,7 +18,7 @@ from cesrec_core.report.rewrites import replacements
 from cesrec_core.report.story import HistoryPlace, Listed, Said, StoryRound, UserStory
 from cesrec_core.schemas import CLARIFICATIONS, OUTLIER_MASKS, PSEUDO_SEQUENCES, RECOMMENDATIONS
 from cesrec_core.stages.context import RunContext
-from cesrec_core.stages.explain_recommendation import published_context, user_and_worker
+from cesrec_core.stages.explain_recommendation import published_context, refuse_other_history, user_and_worker
 from cesrec_core.stages.understand_feedback import feedback_of_run, signals_of_run
 
 # What `Recommend` is told of those who spoke, and of nobody else.
@@ -110,11 +110,7 @@ def _history(context: RunContext, features: CatalogueFeatures, user_id: str, use
     masks = _rows(context, OUTLIER_MASKS, user_id, c.USER_ID)
     masked: list[int] = masks[0][c.MASKED_POSITIONS] if masks else []
     similarities: list[float | None] = masks[0][c.SIMILARITIES] if masks else [None] * len(history)
-    if len(similarities) != len(history):
-        raise InputDataError(
-            f"The history has {len(history)} items now and had {len(similarities)} in run {context.run_id}: a later run has "
-            "begun. Finish it, and look again."
-        )
+    refuse_other_history(context.run_id, history, similarities)
     explained = _explained(context, features, history)
     catalogue = features.catalogue
     for position, (item, new, similarity) in enumerate(zip(history, rewritten, similarities, strict=True)):

@@ -9,6 +9,7 @@ import os
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,7 @@ from cesrec_core.stages.maintain import roll_back, run_maintenance
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import check_wiring, describe_plan, lost_outputs, plan
 from cesrec_core.stages.understand_feedback import feedback_of_run
+from cesrec_core.stages.user_story import read_story
 
 NUM_SIMULATED = 20
 STAGE_NAMES = [stage.name for stage in NIGHTLY]
@@ -670,6 +672,35 @@ def test_every_place_of_a_list_is_explained_by_its_parts(first_night: tuple[Worl
     assert explain(context, spoke["user_id"], left).rank > 10
     with pytest.raises(InputDataError, match="no item of that id"):
         explain(context, spoke["user_id"], "unheard of")
+
+
+def test_an_explanation_reads_the_histories_that_its_run_read(copied_world: World) -> None:
+    """A later run, which is not published, has put what is recommended and one item more behind every history."""
+    context, warehouse = copied_world.open(), copied_world.warehouse
+    spoke = copied_world.table("pseudo_sequences").where("size(replaced_positions) > 0").orderBy("user_id").first()["user_id"]
+    silent = copied_world.table("recommendations").join(copied_world.table("pseudo_sequences"), on="user_id", how="left_anti")
+    first = copied_world.table("recommendations").where("rank = 1")
+    asked = [
+        (user_id, first.where(F.col("user_id") == user_id).first()["item_id"])
+        for user_id in (spoke, silent.orderBy("user_id").first()["user_id"])
+    ]
+    before = [explain(context, *question) for question in asked]
+    assert [standing.rank for standing in before] == [1, 1]
+    story = read_story(context, spoke)
+
+    sequences = warehouse.read(USER_SEQUENCES).localCheckpoint()
+    read_by_run = set(warehouse.read(USER_SEQUENCES).inputFiles())
+    grown = sequences.join(first.select("user_id", F.array("item_id", F.lit("toy-00")).alias("more")), on="user_id")
+    grown = grown.withColumn("item_ids", F.concat("item_ids", "more")).withColumn("num_items", F.size("item_ids"))
+    times = F.concat("interacted_at", F.array_repeat("updated_at", 2))
+    warehouse.merge(USER_SEQUENCES, grown.withColumn("interacted_at", times))
+    assert [explain(context, *question) for question in asked] == before
+    assert read_story(context, spoke) == story
+
+    for file in read_by_run - set(warehouse.read(USER_SEQUENCES).inputFiles()):
+        Path(urlparse(file).path).unlink()
+    with pytest.raises(InputDataError, match=r"of user_sequences, which cannot be read any more \(.*nightly_refresh"):
+        explain(context, *asked[0])
 
 
 def test_feedback_of_others_makes_another_run_of_the_same_date(second_night: tuple[World, dict[str, Any]]) -> None:

@@ -281,6 +281,9 @@ def test_upkeep_by_others_is_no_write(warehouse: Warehouse) -> None:
     assert warehouse.version(table) == written + 8 + 1, "VACUUM logs its start and its end"
     assert warehouse.version_by_others(table) == written > before
     assert warehouse.run_held(table) is None
+    assert warehouse.newest_version_like(table, written) == warehouse.version(table)
+    assert warehouse.newest_version_like(table, before) == written - 1 == before
+    assert warehouse.newest_version_like(table, 99) == 99, "of a table that was made anew"
 
 
 def test_runs_are_published_rolled_back_and_seen_through_views(warehouse: Warehouse) -> None:
