@@ -39,7 +39,7 @@ class Manifest:
         split: `all`, or the split of `cesrec_core.splits` by which items were held back.
         parents: ids of the artifacts (and the extractor) it was built on, by kind.
         settings: hyperparameters needed to rebuild the model.
-        trained_on: facts about the data, such as the number of its interactions, for whoever reads the manifest.
+        trained_on: facts about the data, such as the number of its interactions, that an evaluation compares with its own.
         metrics: figures measured at the end of training.
     """
 
