@@ -138,23 +138,25 @@ def _moment(context: RunContext, evaluator: Evaluator, histories: Histories, mom
         for item_id, title, attributes in zip(catalogue.item_ids, catalogue.titles, catalogue.attributes, strict=True)
     }
     shown = scorer.top_items(scorer.read(cases.histories), NUM_SHOWN)
-    past = _past(context, cases, items)
+    targets = [catalogue.item_ids[target] for target in cases.targets]
+    past = _past(context, cases, targets, items)
     people = [
         Person(
             user_id,
-            items[catalogue.item_ids[target]],
+            items[target],
             *(tuple(items[one] for one in ids) for ids in (seen, had)),
             past[user_id],
         )
-        for user_id, target, seen, had in zip(cases.user_ids, cases.targets, shown, cases.histories, strict=True)
+        for user_id, target, seen, had in zip(cases.user_ids, targets, shown, cases.histories, strict=True)
     ]
     return Moments(cases, people)
 
 
-def _past(context: RunContext, cases: Cases, items: dict[str, Item]) -> dict[str, Past]:
+def _past(context: RunContext, cases: Cases, targets: Sequence[str], items: dict[str, Item]) -> dict[str, Past]:
     """What each user liked and disliked of their history, as simulate_feedback takes it: nothing from the target on."""
     known = context.spark.createDataFrame(
-        list(zip(cases.user_ids, cases.histories, strict=True)), f"{c.USER_ID} string, {c.ITEM_IDS} array<string>"
+        list(zip(cases.user_ids, cases.histories, targets, strict=True)),
+        f"{c.USER_ID} string, {c.ITEM_IDS} array<string>, {c.TARGET_ITEM_ID} string",
     )
     interactions = context.warehouse.read(INTERACTIONS)
     section = context.config.ingest
