@@ -23,7 +23,7 @@ from cesrec_core.feedback.simulator import simulate_utterance
 from cesrec_core.feedback.understanding import Listener, RuleListener, Signals, settled
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.metrics import UNREACHABLE, Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
+from cesrec_core.metrics import Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
 from cesrec_core.next_place import next_place_part
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import Placement, apply_rewrite, drop_masked
@@ -376,8 +376,12 @@ class Parts:
             self.evaluator.constructor.device,
         )
 
-    def sampled_ranks(self, variant: Variant, weights: Weights) -> Ranks:
-        """Ranks of the targets among `evaluate.num_negatives` items that each user could have been shown as well, [B]."""
+    def sampled_ranks(self, variant: Variant, weights: Weights, full: Ranks) -> Ranks:
+        """Ranks of the targets among `evaluate.num_negatives` items that each user could have been shown as well, [B].
+
+        Args:
+            full: [B], by full ranking with the same weights.
+        """
         scorer = self.evaluator.scorer
         config = self.evaluator.config
         never_shown = np.flatnonzero(~scorer.allowed.numpy())
@@ -386,9 +390,7 @@ class Parts:
             for seen, target in zip(scorer.read(self.cases.histories).idx, self.cases.target_idx, strict=True)
         ]
         negatives = sample_negatives(len(scorer.vocabulary), no_negatives, config.evaluate.num_negatives, config.run.seed)
-        ranks = sampled_ranks(self.scores(variant, weights), self.cases.target_idx, negatives)
-        # What no list can hold is not found among negatives either: an item that the user has had scores high as a rule.
-        return np.where(self.full_ranks(variant, [weights])[0] == UNREACHABLE, UNREACHABLE, ranks)
+        return sampled_ranks(full, self.scores(variant, weights), self.cases.target_idx, negatives)
 
 
 def _remark(heard: Heard) -> Remark:
@@ -447,9 +449,10 @@ def build_table(
     measured: dict[str, dict[str, Measures]] = {}
     for variant in variants:
         chosen = weights[variant.name]
+        full = parts.full_ranks(variant, [chosen])[0]
         by_protocol: dict[str, Measures] = {
-            "full": per_user_measures(parts.full_ranks(variant, [chosen])[0]),
-            "sampled": per_user_measures(parts.sampled_ranks(variant, chosen)),
+            "full": per_user_measures(full),
+            "sampled": per_user_measures(parts.sampled_ranks(variant, chosen, full)),
         }
         measured[variant.name] = by_protocol
         intervals = {

@@ -159,10 +159,15 @@ def sample_negatives(
     return negatives
 
 
-def sampled_ranks(scores: NDArray[np.float32], target_idx: NDArray[np.int64], negatives: NDArray[np.int64]) -> Ranks:
+def sampled_ranks(
+    full: Ranks, scores: NDArray[np.float32], target_idx: NDArray[np.int64], negatives: NDArray[np.int64]
+) -> Ranks:
     """Rank of each target among itself and its negatives: the protocol of many papers, which reorders methods.
 
+    What no list can hold is not found among negatives either: an item that the user has had scores high as a rule.
+
     Args:
+        full: [B] from `full_ranks`, which tell what no list can hold.
         scores: float [B, V + 1].
         target_idx: int64 [B]; 0 where the target is outside the vocabulary.
         negatives: int64 [B, N] from `sample_negatives`; 0 is nothing.
@@ -171,7 +176,8 @@ def sampled_ranks(scores: NDArray[np.float32], target_idx: NDArray[np.int64], ne
         ArtifactError: a candidate's score is NaN.
     """
     candidates = np.concatenate([negatives, target_idx[:, None]], axis=1)
-    return _ranks(np.take_along_axis(scores, candidates, axis=1), candidates, candidates != 0, target_idx)
+    among = _ranks(np.take_along_axis(scores, candidates, axis=1), candidates, candidates != 0, target_idx)
+    return np.where(full == UNREACHABLE, UNREACHABLE, among)
 
 
 def _ranks(

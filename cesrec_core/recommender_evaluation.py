@@ -193,14 +193,11 @@ def measure(
         vectors = encode_histories(model, list(seen))
         scores = (vectors @ item_vectors.T).cpu().numpy()
         full.append(full_ranks(scores, targets, list(seen)))
-        sampled.append(sampled_ranks(scores, targets, negatives[start : start + rows]))
+        sampled.append(sampled_ranks(full[-1], scores, targets, negatives[start : start + rows]))
         scores[:, 0] = -np.inf
         lists.append(top_k(torch.from_numpy(scores), list(seen), TOP_K)[0].numpy())
         advance(len(targets))
-    ranks = np.concatenate(full)
-    # What no list can hold is not found among negatives either: an item that the user has had scores high as a rule.
-    among_negatives = np.where(ranks == UNREACHABLE, UNREACHABLE, np.concatenate(sampled))
-    return Measured(ranks, among_negatives, np.concatenate(lists))
+    return Measured(np.concatenate(full), np.concatenate(sampled), np.concatenate(lists))
 
 
 PER_USER: dict[str, Callable[[Measured], NDArray[np.float64]]] = {

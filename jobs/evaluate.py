@@ -9,8 +9,8 @@ from cesrec_core.stages.evaluate_recommender import add_arguments, evaluates_rec
 DESCRIPTION = """\
 Measure the models that the nightly job trained: the base recommender, the base re-ranked by the same feedback, histories
 without their outliers, and CESRec. Feedback is simulated: plain templates name attributes of the held-out item, whatever
-simulate_feedback says. Weights are chosen on validation items, figures come from test items, each with a 95 % bootstrap
-interval over users. Needs models trained with dataset.split leave_one_out, as the demo's are.
+simulate_feedback.knows, .moods and .engine say. Weights are chosen on validation items, figures come from test items, with
+95 % bootstrap intervals over users. Needs models trained with dataset.split leave_one_out, as the demo's are.
 
 With --dataset and --artifact: measure one recommender that training/train_recommender.py wrote, on the items its split
 held back, in whole and by history length, popularity and taste; with --against, test it against another on the same users."""

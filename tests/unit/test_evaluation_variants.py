@@ -105,7 +105,9 @@ def test_negatives_are_what_the_user_could_have_been_shown(parts: Parts, seed: i
     scores = torch.tensor([[-torch.inf, 9.0, 0.0, 1.0, 2.0, 0.0, -torch.inf]] * 3)
     wanted = Parts(evaluator, dataclasses.replace(parts.cases, target_idx=np.array([3, 1, 6])), parts.advance)
     wanted.__dict__["_base"] = {"history": scores}
-    assert wanted.sampled_ranks(Variant("base", "history"), Weights()).tolist() == [2, UNREACHABLE, UNREACHABLE]
+    base = Variant("base", "history")
+    full = wanted.full_ranks(base, [Weights()])[0]
+    assert wanted.sampled_ranks(base, Weights(), full).tolist() == [2, UNREACHABLE, UNREACHABLE]
 
 
 def test_variants_without_words_have_no_weights(parts: Parts) -> None:

@@ -77,9 +77,11 @@ def test_means_over_users() -> None:
 
 def test_sampled_rank_looks_at_the_negatives_only() -> None:
     scores = scores_of(0.9, 0.8, 0.7, 0.6)
-    assert sampled_ranks(scores, np.array([4]), np.array([[2, 3]])).tolist() == [3]
-    assert sampled_ranks(scores, np.array([4]), np.array([[3, 0]])).tolist() == [2]
-    assert sampled_ranks(scores, np.array([0]), np.array([[2, 3]])).tolist() == [UNREACHABLE]
+    reached = np.array([3])
+    assert sampled_ranks(reached, scores, np.array([4]), np.array([[2, 3]])).tolist() == [3]
+    assert sampled_ranks(reached, scores, np.array([4]), np.array([[3, 0]])).tolist() == [2]
+    assert sampled_ranks(reached, scores, np.array([0]), np.array([[2, 3]])).tolist() == [UNREACHABLE]
+    assert sampled_ranks(np.array([UNREACHABLE]), scores, np.array([4]), np.array([[2, 3]])).tolist() == [UNREACHABLE]
 
 
 def test_negatives_are_distinct_and_never_interacted() -> None:
