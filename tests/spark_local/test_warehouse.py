@@ -316,10 +316,10 @@ def shown(warehouse: Warehouse, expected_run: str) -> list[str]:
     return through_view
 
 
-# A session's own views need no right, and nothing can be in their way.
-@pytest.mark.parametrize("warehouse", ["schema_name"], indirect=True)
 def test_a_view_that_cannot_be_made_is_warned_of_and_made_later(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
     """A table of its name stands in the way, as does a missing right; the other view is made all the same."""
+    if warehouse.schema_name is None:
+        pytest.skip("a session's own views need no right, and nothing can be in their way")
     run_id, in_the_way = str(latest_published(warehouse)), f"{DATABASE}.latest_recommendations"
     for view in ("latest_recommendations", "latest_pseudo_sequences"):
         warehouse.spark.sql(f"DROP VIEW IF EXISTS {DATABASE}.{view}")
