@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,12 @@ def test_a_job_that_went_well_just_ends(path: Path) -> None:
 
 def test_names_say_the_subject() -> None:
     assert not [path for path in (*LIBRARY, *JOBS, *TRAINING) if path.stem in VAGUE_NAMES or path.parent.name in VAGUE_NAMES]
+
+
+def test_no_two_test_modules_share_a_name() -> None:
+    """Pytest imports them by their bare names: of two that share one, collecting the whole suite refuses the second."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert not [name for name, times in names.items() if times > 1]
 
 
 @pytest.mark.parametrize("stage", NIGHTLY, ids=lambda stage: stage.name)
