@@ -238,7 +238,7 @@ class MaskOutliersSection(Section):
     max_history_items: Count = 20
     space: Literal["aligned", "semantic", "collaborative", "random"] = "aligned"
     is_adaptive: bool = False
-    min_deviations: Annotated[float, Field(gt=0)] = 3.5
+    min_deviations: Annotated[float, Field(gt=0)] = 4.0
 
     @model_validator(mode="after")
     def _somebody_can_be_masked(self) -> "MaskOutliersSection":

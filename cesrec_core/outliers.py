@@ -22,8 +22,11 @@ from cesrec_core.item_lists import ItemLists
 SIMILARITY_DECIMALS = 6
 # Items whose vectors are looked at together: 2 MiB in float64 at width 64, which stays in the cache.
 ITEMS_PER_BLOCK = 2**12
-# The median absolute deviation of a normal distribution is its standard deviation over this.
-DEVIATIONS_PER_MEDIAN = 1.4826
+# Q_n of a large normal sample is its standard deviation over this; of 2 to 9 numbers, and of an odd or an even number of more,
+# it is corrected as Croux & Rousseeuw (1992) found.
+DEVIATIONS_PER_QN = 2.2191
+SMALL_SAMPLES = (0.399, 0.994, 0.512, 0.844, 0.611, 0.857, 0.669, 0.872)
+ODD, EVEN = 1.4, 3.8
 # Of similarities. Nobody's items are so alike that a smaller spread could tell an outlier from a shade of meaning.
 MIN_DEVIATION = 0.02
 # Of `min_deviations`: an item is company to another where it lies no farther from it than an item half-way to standing out lies
@@ -78,9 +81,8 @@ class OutlierRule:
             `min_deviations` no more are masked than leaves so many.
         max_history_items: only so many of the newest items are read; older ones are never masked.
         min_deviations: mask only what lies so far below the history's median similarity, in robust standard deviations of
-            the history's own similarities: the modified z-score (Iglewicz & Hoaglin 1993, who advise 3.5), and lies alone
-            there: an item that has another close by is of another taste, see `_has_company`. None: mask in any case, as the
-            paper does.
+            the history's own similarities (Q_n, see `_spread`), and lies alone there: an item that has another close by is of
+            another taste, see `_has_company`. None: mask in any case, as the paper does.
         space: which vectors of the catalogue are compared, see `CatalogueFeatures.in_space`.
         random_seed: mask at random places instead, as a control. A user's places hang on the history and the seed alone.
     """
@@ -260,9 +262,29 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rul
 def _middle_and_deviation(similarities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Median and robust standard deviation of each row of [B, L], NaN = no item; both [B, 1]."""
     count = (~np.isnan(similarities)).sum(axis=1)
-    middle = _median(similarities, count)[:, None]
-    deviation = _median(np.abs(middle - similarities), count) * DEVIATIONS_PER_MEDIAN
-    return middle, np.maximum(deviation, MIN_DEVIATION)[:, None]
+    in_order = np.sort(similarities, axis=1)  # puts NaN last
+    rows = np.arange(len(similarities))
+    low, high = in_order[rows, (np.maximum(count, 1) - 1) // 2], in_order[rows, np.minimum(count // 2, in_order.shape[1] - 1)]
+    middle = np.where(count > 0, (low + high) / 2, 0.0)
+    return middle[:, None], np.maximum(_spread(in_order, count), MIN_DEVIATION)[:, None]
+
+
+def _spread(in_order: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Q_n (Rousseeuw & Croux 1993) of each row's first `count` numbers, [B]: the first quartile of all pairs' differences.
+
+    Strays do not move it while they are fewer than half. The median absolute deviation is as robust, but varies half as much
+    again: of 20 similarities it is by chance often so small that an ordinary item seems to stand out.
+    """
+    result = np.zeros(len(in_order))
+    for number in np.unique(count[count > 1]).tolist():
+        rows = np.flatnonzero(count == number)
+        lower, upper = np.triu_indices(number, 1)
+        half = number // 2 + 1
+        nearest = half * (half - 1) // 2 - 1
+        differences = np.partition(in_order[rows[:, None], upper] - in_order[rows[:, None], lower], nearest, axis=1)
+        in_small = SMALL_SAMPLES[number - 2] if number < 10 else number / (number + (ODD if number % 2 else EVEN))
+        result[rows] = differences[:, nearest] * DEVIATIONS_PER_QN * in_small
+    return result
 
 
 def _has_company(
@@ -301,14 +323,6 @@ def _has_company(
     user, place = np.nonzero(has_company & is_there)
     result[users[user], places[user, place]] = True
     return result
-
-
-def _median(values: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Median of each row's first `count` in order; sorting puts NaN last. 0 where a row has none."""
-    in_order = np.sort(values, axis=1)
-    rows = np.arange(len(values))
-    low, high = in_order[rows, (np.maximum(count, 1) - 1) // 2], in_order[rows, np.minimum(count // 2, values.shape[1] - 1)]
-    return np.where(count > 0, (low + high) / 2, 0.0)
 
 
 def _noise(block: ItemLists, places: NDArray[np.int64], seed: int) -> NDArray[np.float64]:

@@ -43,7 +43,7 @@ def main() -> int:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(options.items, options.width)).astype(np.float32)
     rule = OutlierRule(NUM_MASKED, 3, options.length)
-    adaptive = OutlierRule(NUM_MASKED, 3, options.length, min_deviations=3.5)
+    adaptive = OutlierRule(NUM_MASKED, 3, options.length, min_deviations=4.0)
     tensor = torch.from_numpy(vectors)
     numbers = sorted(options.users)
     histories = rng.integers(0, options.items, (numbers[-1], options.length))
@@ -89,7 +89,7 @@ def of_known_tastes(num_users: int = 5000, length: int = 20, width: int = 32) ->
     tastes = rng.normal(size=(num_users, 3, width))
     tastes /= np.linalg.norm(tastes, axis=2, keepdims=True)
     users = ItemLists(np.arange(num_users * length), np.arange(num_users + 1) * length)
-    adaptive = OutlierRule(2, 3, length, min_deviations=3.5)
+    adaptive = OutlierRule(2, 3, length, min_deviations=4.0)
 
     def masked(of_item: NDArray[np.int64], noises: NDArray[np.float64]) -> NDArray[np.bool_]:
         vectors = torch.from_numpy((tastes[:, of_item] + noises).reshape(-1, width))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
         subprocess.run([Path(sys.executable).parent / "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
         dags = load_dags()
         run_databricks(dags["cesrec_nightly_databricks"])
+        date_an_arrival(dags["cesrec_on_arrival"])
         run_on_arrival(dags["cesrec_on_arrival"], Path(folder))
         make_up_for_nights()
         of_the_other_environment("make-world", folder)
@@ -95,6 +97,7 @@ def run_databricks(dag) -> None:
     with mock.patch.multiple(DatabricksHook, **stand_in):
         run = dag.test(logical_date=RUN_DATE)
     assert str(run.state) == "success"
+    assert stand_in["find_job_id_by_name"].call_args.args == ("cesrec nightly",), stand_in["find_job_id_by_name"].call_args
     ((asked,), _) = stand_in["run_now"].call_args
     assert (asked["job_id"], asked["job_parameters"]) == (7, {"run_date": "2026-03-02"}), asked
     # The number of the try comes last.
@@ -102,6 +105,32 @@ def run_databricks(dag) -> None:
     print(
         "cesrec_nightly_databricks asks for", asked["job_parameters"], "with the token", asked["idempotency_token"], flush=True
     )
+
+
+def date_an_arrival(dag) -> None:
+    """The newest date that the events tell, in the form in which Airflow hands them to a template; else the day they came."""
+    from airflow.sdk.execution_time.comms import AssetEventDagRunReferenceResult
+    from airflow.sdk.execution_time.context import TriggeringAssetEventsAccessor
+
+    (asset,) = (asset for _, asset in dag.timetable.asset_condition.iter_assets())
+    arrived = {"timestamp": "2026-03-06T01:00:00Z", "asset": {"name": asset.name, "uri": asset.uri, "extra": {}}}
+    origin = {
+        "source_task_id": None,
+        "source_dag_id": None,
+        "source_run_id": None,
+        "source_map_index": None,
+        "source_aliases": [],
+    }
+    dag_run = SimpleNamespace(logical_date=None, run_after=dt.datetime(2026, 3, 6, 1, tzinfo=dt.UTC))
+    for told, expected in (({"run_date": "2026-03-05"}, "2026-03-05"), ({}, "2026-03-06")):
+        events = [
+            AssetEventDagRunReferenceResult.model_validate({**arrived, **origin, "extra": extra})
+            for extra in (told, {}, {"run_date": "2026-03-04"} if told else {})
+        ]
+        given = {"params": {}, "dag_run": dag_run, "triggering_asset_events": TriggeringAssetEventsAccessor.build(events)}
+        date = dag.get_template_env().from_string(dag.tasks[0].application_args[3]).render(**given)
+        assert date == expected, (date, expected)
+    print("cesrec_on_arrival: the date of its events' extra, else of the day", flush=True)
 
 
 def run_on_arrival(dag, folder: Path) -> None:

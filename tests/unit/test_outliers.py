@@ -1,4 +1,6 @@
 import dataclasses
+import itertools
+import math
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import torch
 
 from cesrec_core.config import MaskOutliersSection
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.outliers import ITEMS_PER_BLOCK, OutlierRule, explain, find_outliers
+from cesrec_core.outliers import ITEMS_PER_BLOCK, MIN_DEVIATION, OutlierRule, _middle_and_deviation, explain, find_outliers
 
 EAST, NORTH, WEST, NOTHING, UNKNOWN = 1, 2, 3, 0, 4
 NAN = float("nan")
@@ -119,7 +121,7 @@ def around(*degrees: float) -> torch.Tensor:
     return torch.stack([angles.cos(), angles.sin()], dim=1).float()
 
 
-ADAPTIVE = OutlierRule(num_masked=2, min_kept_items=2, max_history_items=100, min_deviations=3.5)
+ADAPTIVE = OutlierRule(num_masked=2, min_kept_items=2, max_history_items=100, min_deviations=4.0)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_adaptive_leaves_whole_who_has_one_taste_or_two(num_of_second_taste: int
     which = np.where(np.arange(length) < num_of_second_taste, 1, 0)
     which_with_stray = np.where(np.arange(length) == length - 1, 2, which)
     users = histories(*np.arange(num_users * length).reshape(num_users, length))
-    adaptive = OutlierRule(num_masked=2, min_kept_items=2, max_history_items=100, min_deviations=3.5)
+    adaptive = OutlierRule(num_masked=2, min_kept_items=2, max_history_items=100, min_deviations=4.0)
     noises = rng.normal(scale=noise / np.sqrt(width), size=(num_users, length, width))
 
     def masked(of_item: np.ndarray) -> np.ndarray:
@@ -172,7 +174,7 @@ def test_adaptive_masks_as_many_as_may_be_spared() -> None:
     """Of five like ones and one opposite that one, however many more might be."""
     user = history(EAST, EAST, WEST, EAST, EAST)
     for num_masked, min_kept, expected in ((1, 3, [2]), (3, 3, [2]), (3, 4, [2]), (1, 5, [])):
-        adaptive = OutlierRule(num_masked, min_kept, 100, min_deviations=3.5)
+        adaptive = OutlierRule(num_masked, min_kept, 100, min_deviations=4.0)
         [found] = find_outliers(histories(user), ALIGNED, adaptive)
         assert found.positions.tolist() == expected
 
@@ -182,7 +184,7 @@ def test_a_random_control_masks_as_many_as_the_adaptive_rule_and_anywhere() -> N
     rng = np.random.default_rng(0)
     planted = [np.insert(np.full(9, EAST, np.int64), place, WEST) for place in rng.integers(0, 10, 200)]
     users = histories(*planted, *[np.full(10, EAST, np.int64)] * 50)
-    adaptive = OutlierRule(2, 3, 100, min_deviations=3.5)
+    adaptive = OutlierRule(2, 3, 100, min_deviations=4.0)
     found = list(find_outliers(users, ALIGNED, adaptive))
     # The seed makes the histories' noise; like histories have like noise.
     by_chance = list(find_outliers(users, ALIGNED, dataclasses.replace(adaptive, random_seed=1)))
@@ -191,23 +193,56 @@ def test_a_random_control_masks_as_many_as_the_adaptive_rule_and_anywhere() -> N
     assert same < 0.6
 
 
+def plain_qn(numbers: np.ndarray) -> float:
+    """Q_n as it is written down, of 10 numbers or more, or of 5."""
+    number = len(numbers)
+    differences = sorted(abs(one - other) for one, other in itertools.combinations(numbers.tolist(), 2))
+    correction = {5: 0.844}.get(number, number / (number + (1.4 if number % 2 else 3.8)))
+    return 2.2191 * correction * differences[math.comb(number // 2 + 1, 2) - 1]
+
+
 def test_deviations_by_hand() -> None:
-    """Similarities to u, with the median absolute deviation of five numbers. What lies at 35 degrees has company at 10."""
+    """Of five similarities to u. What lies at 35 degrees has company at 10."""
     vectors = around(0, 10, -20, 35, -120)
     user = np.arange(5)
     [found] = find_outliers(histories(user), vectors, rule())
-    deviation = np.median(np.abs(found.similarities - np.median(found.similarities))) * 1.4826
-    expected = (np.median(found.similarities) - found.similarities) / deviation
-    explained = [explain(user, vectors, ADAPTIVE, position) for position in range(5)]
+    expected = (np.median(found.similarities) - found.similarities) / plain_qn(found.similarities)
+    adaptive = dataclasses.replace(ADAPTIVE, min_deviations=2.5)
+    explained = [explain(user, vectors, adaptive, position) for position in range(5)]
     assert [reason.deviations for reason in explained] == pytest.approx(expected, abs=1e-4)
-    assert (expected >= 3.5).tolist() == [False, False, False, True, True]
+    assert (expected >= 2.5).tolist() == [False, False, False, True, True]
     assert [reason.is_masked for reason in explained] == [False, False, False, False, True]
+
+
+def test_deviations_are_those_of_each_history_whatever_stands_beside_it() -> None:
+    """Histories of 10 to 40 items in one block, some of whose items have no vector."""
+    rng = np.random.default_rng(3)
+    aligned = torch.from_numpy(rng.normal(size=(200, 4)).astype(np.float32) + 1.0)
+    aligned[::7] = torch.nan
+    users = [rng.choice(np.flatnonzero(np.arange(200) % 7), length) for length in rng.integers(10, 40, 30)]
+    users = [np.append(user, 7) for user in users]
+    found = find_outliers(histories(*users), aligned, OutlierRule(40, 1, 100, min_deviations=1e-9))
+    for user, one in zip(users, found, strict=True):
+        similarities = one.similarities[:-1].astype(np.float64)
+        spread = max(plain_qn(similarities), MIN_DEVIATION)
+        deviations = (np.median(similarities) - similarities) / spread
+        told = [explain(user, aligned, ADAPTIVE, place).deviations for place in (0, 5, len(user) - 2)]
+        assert told == pytest.approx(deviations[[0, 5, -1]], abs=1e-4)
+
+
+def test_a_spread_is_the_standard_deviation_of_normal_numbers_however_few() -> None:
+    rng = np.random.default_rng(4)
+    for number in (2, 3, 4, 5, 6, 7, 8, 9, 10, 21, 50):
+        numbers = np.full((20_000, 60), np.nan)
+        numbers[:, :number] = rng.normal(scale=3.0, size=(20_000, number))
+        deviation = _middle_and_deviation(numbers)[1]
+        assert deviation.mean() == pytest.approx(3.0, rel=0.03), number
 
 
 def test_a_stray_that_somebody_had_twice_is_one_still() -> None:
     vectors = around(0, 5, -5, 10, -10, 3, -3, 120)
     once, twice = np.arange(8), np.array([*range(8), 7])
-    found = find_outliers(histories(once, twice), vectors, OutlierRule(2, 3, 100, min_deviations=3.5))
+    found = find_outliers(histories(once, twice), vectors, OutlierRule(2, 3, 100, min_deviations=4.0))
     assert [one.positions.tolist() for one in found] == [[7], [7, 8]]
 
 
