@@ -122,6 +122,13 @@ class RaySection(Section):
     rows_per_shard: Count = 50_000
     max_attempts_per_shard: Count = 3
 
+    @field_validator("num_gpus_per_actor")
+    @classmethod
+    def _gpus_are_shared_or_whole(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError("Ray gives an actor a share of one GPU, or whole ones: up to 1, or 2, 3, ...")
+        return value
+
 
 class IngestSection(Section):
     mode: Literal["snapshot", "append"] = "snapshot"
@@ -226,6 +233,15 @@ class TrainAdapterSection(Section):
     max_normalised_loss: Annotated[float, Field(gt=0)] = 0.9
     max_alignment_drift: Annotated[float, Field(ge=0)] = 0.1
     timeout_minutes: Count = 360
+
+    @model_validator(mode="after")
+    def _something_is_left_to_learn_from(self) -> "TrainAdapterSection":
+        if self.validation_share + self.held_out_share >= 1.0:
+            raise ValueError(
+                f"validation_share ({self.validation_share:g}) and held_out_share ({self.held_out_share:g}) leave no item to "
+                "learn from; their sum must be below 1"
+            )
+        return self
 
 
 class ProjectItemsSection(Section):

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Of an error's message.
+MAX_TOLD_CHARACTERS = 300
 
 
 class CesrecError(Exception):
@@ -55,8 +57,8 @@ class Stopped(SystemExit):
 
     exit_code = 128 + signal.SIGTERM
 
-    def __init__(self) -> None:
-        super().__init__("Stopped by SIGTERM. Start again with the same run date: what is done is kept.")
+    def __init__(self, what_to_do: str = "Start again with the same run date: what is done is kept.") -> None:
+        super().__init__(f"Stopped by SIGTERM. {what_to_do}")
         self.code = self.exit_code
 
 
@@ -88,3 +90,11 @@ def is_spark_gone(error: BaseException) -> bool:
     last = traceback.extract_tb(error.__traceback__)[-1:]
     is_refused = isinstance(error, ConnectionError) and any(f"{os.sep}py4j{os.sep}" in frame.filename for frame in last)
     return is_refused or type(error).__name__ == "Py4JNetworkError"
+
+
+def type_and_words(error: BaseException) -> str:
+    """Type, and the first line of the message, of an error before any row was read: later it may quote one. A key that is not
+    found may be a title all the same."""
+    lines = [] if isinstance(error, LookupError) else str(error).strip().splitlines()
+    words = lines[0][:MAX_TOLD_CHARACTERS].rstrip(" .") if lines else ""
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -1,7 +1,9 @@
 """The Extractor: an LLM's last hidden states over an item's text, pooled to one semantic embedding."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -10,11 +12,13 @@ import numpy as np
 import torch
 
 from cesrec_core.config import EmbedItemsSection
-from cesrec_core.errors import ConfigError
+from cesrec_core.errors import ConfigError, type_and_words
 from cesrec_core.extractor_id import locate_extractor
 from cesrec_core.language_models import ModelSource
 from cesrec_core.pooling import pool
 from cesrec_core.token_counts import watch
+
+log = logging.getLogger(__name__)
 
 # Of the processor's allocator, of the driver, and of the library of matrix products.
 SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
@@ -89,7 +93,11 @@ class TokenLists:
 
 
 class Extractor:
-    """Embeds texts in batches of similar length, on the device it is given."""
+    """Embeds texts in batches of similar length, on the device it is given.
+
+    Raises:
+        ConfigError: there is no such model, it cannot be loaded, or it reads fewer tokens than it is asked to.
+    """
 
     def __init__(self, section: EmbedItemsSection, device: str) -> None:
         from transformers import AutoModel
@@ -97,10 +105,13 @@ class Extractor:
         source = locate_extractor(section)
         self.section = section
         self.device = device
-        self.tokenizer = load_tokenizer(source)
-        model, found = AutoModel.from_pretrained(
-            source.folder, dtype=getattr(torch, section.dtype), output_loading_info=True, **source.loading
-        )
+        # Falls where the device turns out to have no room for it.
+        self.tokens_per_batch = section.tokens_per_batch
+        with _naming_the_model(section):
+            self.tokenizer = load_tokenizer(source)
+            model, found = AutoModel.from_pretrained(
+                source.folder, dtype=getattr(torch, section.dtype), output_loading_info=True, **source.loading
+            )
         _refuse_missing_weights(found["missing_keys"], section)
         refuse_long_instruction(self.tokenizer, section)
         _refuse_more_than_is_read(model, section)
@@ -110,7 +121,11 @@ class Extractor:
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Semantic embeddings, float32 [len(texts), H], in the order of `texts`."""
+        """Semantic embeddings, float32 [len(texts), H], in the order of `texts`.
+
+        Raises:
+            RuntimeError: there is no room for the longest text alone, or the device fails.
+        """
         # Stays on the device until all is embedded: an accelerator that is asked for a batch's result waits for the next batch.
         result = torch.empty(len(texts), self.model.config.hidden_size, device=self.device)
         enough = ENOUGH_TOKENS if self.device == "cpu" else _enough_tokens_of(self.model)
@@ -119,7 +134,7 @@ class Extractor:
         with ThreadPoolExecutor(max_workers=1) as beside:
             tokenised = beside.map(lambda rows: self._tokenise([texts[row] for row in rows]), chunks)
             for places, tokens in zip(chunks, tokenised, strict=True):
-                for rows in token_batches(tokens.lengths, self.section.tokens_per_batch, enough):
+                for rows in token_batches(tokens.lengths, self.tokens_per_batch, enough):
                     result[self._on_device(places[rows])] = self._embed_batch(tokens, rows)
         embeddings: np.ndarray = result.cpu().numpy()
         return embeddings
@@ -129,14 +144,26 @@ class Extractor:
 
     def _embed_batch(self, tokens: TokenLists, rows: np.ndarray) -> torch.Tensor:
         """float32 [len(rows), H], on the device."""
-        try:
-            return self._embed_at_once(tokens, rows)
-        except RuntimeError as error:
-            if len(rows) == 1 or not is_out_of_memory(error):
-                raise
-        # Out here, where no traceback holds the tensors of what failed any more.
-        torch.cuda.empty_cache()
+        size = len(rows) * int(tokens.lengths[rows].max())
+        if len(rows) == 1 or size <= self.tokens_per_batch:
+            try:
+                return self._embed_at_once(tokens, rows)
+            except RuntimeError as error:
+                if len(rows) == 1 or not is_out_of_memory(error):
+                    raise
+            # Out here, where no traceback holds the tensors of what failed any more.
+            torch.cuda.empty_cache()
+            self._lower_budget(size)
         return torch.cat([self._embed_batch(tokens, half) for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :])])
+
+    def _lower_budget(self, size: int) -> None:
+        if self.tokens_per_batch == self.section.tokens_per_batch:
+            log.warning(
+                "There is no room for a batch of %d tokens: later ones are smaller. Lower embed_items.tokens_per_batch (%d)",
+                size,
+                self.section.tokens_per_batch,
+            )
+        self.tokens_per_batch = max(1, size // 2)
 
     def _embed_at_once(self, tokens: TokenLists, rows: np.ndarray) -> torch.Tensor:
         ids, is_real = tokens.padded(rows, self.tokenizer.pad_token_id)
@@ -149,6 +176,23 @@ class Extractor:
         tensor = torch.from_numpy(array)
         # Pinned, it is copied while the device goes on with the batch before.
         return tensor if self.device == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+@contextmanager
+def _naming_the_model(section: EmbedItemsSection) -> Iterator[None]:
+    """What libraries say of a file that they cannot read names neither file nor setting."""
+    try:
+        yield
+    except Exception as error:
+        # No room, and what the operating system says: another attempt may do.
+        if (isinstance(error, OSError) and error.errno is not None) or isinstance(error, MemoryError):
+            raise
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"embed_items.model_path names {section.model_path!r}, which cannot be loaded ({type_and_words(error)}). It is "
+            "damaged, or of a kind that transformers does not read. Fetch or copy it again, or give another model."
+        ) from error
 
 
 def _refuse_missing_weights(missing: Iterable[str], section: EmbedItemsSection) -> None:

@@ -121,6 +121,8 @@ def locate_model(path: str, revision: str | None, setting: str) -> ModelSource:
     Raises:
         ConfigError: there is no such model, it is incomplete, or the hub does not give it.
     """
+    if not path:
+        raise ConfigError(f"{setting} is not set. Give a model folder, a .gguf file, or organisation/name of the hub.")
     place = Path(path)
     if path.endswith(".gguf"):
         _check_gguf(place, setting)
@@ -149,7 +151,32 @@ def check_model_folder(folder: Path, setting: str) -> None:
 def _missing_from(folder: Path) -> str | None:
     wanted = {"configuration": "config.json", "tokenizer": "tokenizer*.json", "weights": "*.safetensors"}
     missing = (f"{what} ({pattern})" for what, pattern in wanted.items() if not any(folder.glob(pattern)))
-    return next(missing, None) or _missing_shard_of(folder)
+    return next(missing, None) or _missing_shard_of(folder) or _damaged_in(folder)
+
+
+def _damaged_in(folder: Path) -> str | None:
+    """What a download or a copy that was interrupted has left a part of."""
+    try:
+        json.loads((folder / "config.json").read_bytes())
+    except ValueError:
+        return "configuration that can be read (config.json)"
+    damaged = [file.name for file in _weight_files(folder) if not _is_whole(file)]
+    return f"whole {damaged[0]}: it is damaged, or a part of the file" if damaged else None
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file of safetensors is as long as its header says: length of the header (8 bytes), header, tensors."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        size = file.stat().st_size
+        if length > size - 8:
+            return False
+        try:
+            tensors = json.loads(opened.read(length))
+            ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
+            return size == 8 + length + max(ends, default=0)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return False
 
 
 def _missing_shard_of(folder: Path) -> str | None:

@@ -7,6 +7,7 @@ Dimensions: B users, N items of the catalogue, D width of a vector, L longest hi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import torch
@@ -84,7 +85,8 @@ class OutlierRule:
             the history's own similarities (Q_n, see `_spread`), and lies alone there: an item that has another close by is of
             another taste, see `_has_company`. None: mask in any case, as the paper does.
         space: which vectors of the catalogue are compared, see `CatalogueFeatures.in_space`.
-        random_seed: mask at random places instead, as a control. A user's places hang on the history and the seed alone.
+        random_seed: mask at random places instead, as a control. A user's places hang on the seed and on the history's rows of
+            the catalogue, and on no other user.
     """
 
     num_masked: int
@@ -114,11 +116,23 @@ class Neighbour:
     similarity: float
 
 
+class WhyKept(StrEnum):
+    """Why an item that was compared is not masked."""
+
+    NONE_ASKED_FOR = "num_masked is 0"
+    SHORT_HISTORY = "the history is too short"
+    CHANCE = "chance chose others"
+    WITHIN_SPREAD = "within the user's own spread"
+    HAS_COMPANY = "another item like it is there"
+    OTHERS_FARTHER = "others lie farther"
+
+
 @dataclass(frozen=True)
 class Explanation:
     """Why a place of a history is masked, or is not.
 
     Attributes:
+        why_kept: None where it is masked.
         similarity: to the core taste.
         rank: 1 = farthest from the core taste, among `num_ranked` items that were read and have a vector.
         deviations: below the median of the history's similarities, see `OutlierRule.min_deviations`.
@@ -127,11 +141,32 @@ class Explanation:
 
     position: int
     is_masked: bool
+    why_kept: WhyKept | None
     similarity: float
     rank: int
     num_ranked: int
     deviations: float
     nearest: list[Neighbour]
+
+
+def _why_kept(
+    items: NDArray[np.int64], similarities: NDArray[np.float64], vectors: Tensor, rule: OutlierRule, here: int
+) -> WhyKept:
+    """Of one history's items that were compared."""
+    num_spare = len(items) - rule.min_kept_items
+    if rule.num_masked == 0:
+        return WhyKept.NONE_ASKED_FOR
+    if num_spare < (rule.num_masked if rule.min_deviations is None else 1):
+        return WhyKept.SHORT_HISTORY
+    if rule.random_seed is not None:
+        return WhyKept.CHANCE
+    if rule.min_deviations is not None:
+        deviates, is_stray = _strays(similarities[None], ItemLists.of([items]), vectors, rule.min_deviations)
+        if not deviates[0, here]:
+            return WhyKept.WITHIN_SPREAD
+        if not is_stray[0, here]:
+            return WhyKept.HAS_COMPANY
+    return WhyKept.OTHERS_FARTHER
 
 
 @torch.inference_mode()
@@ -179,9 +214,11 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
     likeness[here] = -np.inf
     middle, deviation = _middle_and_deviation(similarities[None])
     nearest = (-likeness).argsort(kind="stable")[: min(num_nearest, len(read) - 1)]
+    is_masked = position in found.positions
     return Explanation(
         position=position,
-        is_masked=position in found.positions,
+        is_masked=is_masked,
+        why_kept=None if is_masked else _why_kept(history[read], similarities, vectors, rule, here),
         similarity=float(similarities[here]),
         rank=1 + int(np.flatnonzero(order == here)[0]),
         num_ranked=len(read),
@@ -241,10 +278,7 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rul
     if rule.min_deviations is None:
         stands_out, num_masked = is_compared, np.where(num_spare >= rule.num_masked, rule.num_masked, 0)
     else:
-        middle, deviation = _middle_and_deviation(padded)
-        stands_out = is_compared & (middle - padded >= rule.min_deviations * deviation)
-        close = middle - COMPANY_SHARE * rule.min_deviations * deviation
-        stands_out &= ~_has_company(stands_out, padded, close, block, vectors)
+        _, stands_out = _strays(padded, block, vectors, rule.min_deviations)
         num_masked = np.minimum(stands_out.sum(axis=1), num_spare.clip(0, rule.num_masked))
     if rule.random_seed is not None:
         # As many as the rule would mask, anywhere: only where they lie is left to chance.
@@ -257,6 +291,16 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rul
         is_masked[everybody, lowest] |= number < num_masked
         left[everybody, lowest] = np.inf
     return is_masked[cells]
+
+
+def _strays(
+    similarities: NDArray[np.float64], block: ItemLists, vectors: Tensor, min_deviations: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which items lie so many deviations below the median, and which of these have no company; both [B, L]. NaN = no item."""
+    middle, deviation = _middle_and_deviation(similarities)
+    deviates = middle - similarities >= min_deviations * deviation
+    close = middle - COMPANY_SHARE * min_deviations * deviation
+    return deviates, deviates & ~_has_company(deviates, similarities, close, block, vectors)
 
 
 def _middle_and_deviation(similarities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -312,14 +356,14 @@ def _has_company(
     has_vector = ~np.isnan(np.take_along_axis(similarities[users], order, axis=1))
     items = np.where(has_vector, block.idx[block.offsets[users][:, None] + np.where(has_vector, order, 0)], 0)
     directions = torch.nn.functional.normalize(vectors[torch.from_numpy(items)].double(), dim=2)
-    likeness = directions[:, : places.shape[1]] @ directions.transpose(1, 2)
     # [users, those that stand out, all items of the history in that order]
-    near = likeness.round(decimals=SIMILARITY_DECIMALS).numpy()
-    near[~np.repeat(has_vector[:, None], near.shape[1], axis=1)] = -np.inf
-    near[items[:, : near.shape[1], None] == items[:, None, :]] = -np.inf
-    has_company = near.max(axis=2) >= close[users]
-    near[~np.repeat((np.arange(near.shape[2]) < num_out)[:, None], near.shape[1], axis=1)] = -np.inf
-    has_company |= near.max(axis=2) > np.take_along_axis(similarities[users], places, axis=1)
+    likeness = (directions[:, : places.shape[1]] @ directions.transpose(1, 2)).round(decimals=SIMILARITY_DECIMALS).numpy()
+    is_another = has_vector[:, None] & (items[:, : places.shape[1], None] != items[:, None, :])
+    to_nearest = np.where(is_another, likeness, -np.inf).max(axis=2)
+    also_stands_out = is_another & (np.arange(items.shape[1]) < num_out)[:, None]
+    to_nearest_out = np.where(also_stands_out, likeness, -np.inf).max(axis=2)
+    has_company = to_nearest >= close[users]
+    has_company |= to_nearest_out > np.take_along_axis(similarities[users], places, axis=1)
     user, place = np.nonzero(has_company & is_there)
     result[users[user], places[user, place]] = True
     return result

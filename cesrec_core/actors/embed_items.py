@@ -1,5 +1,7 @@
 """The worker of embed_items."""
 
+import socket
+
 import numpy as np
 import pyarrow as pa
 
@@ -7,7 +9,9 @@ from cesrec_core import columns as c
 from cesrec_core.actors.devices import device_of_worker
 from cesrec_core.arrow import lists_of
 from cesrec_core.config import EmbedItemsSection
+from cesrec_core.errors import ConfigError, type_and_words
 from cesrec_core.extractor import Extractor
+from cesrec_core.extractor_id import extractor_id
 from cesrec_core.schemas import ITEM_EMBEDDINGS
 
 
@@ -24,6 +28,17 @@ class EmbedItems:
         self.gpu_share = gpu_share
 
     def setup(self) -> None:
+        """Load the model, and let it read two texts.
+
+        Raises:
+            ConfigError: the model cannot be loaded, cannot embed, or is not the one that the job has named.
+        """
+        if extractor_id(self.section) != self.extractor_id:
+            raise ConfigError(
+                f"On the machine {socket.gethostname()} embed_items.model_path ({self.section.model_path!r}) is another model "
+                "than where the job was started. Give all machines the same copy: a folder that they share, a volume, or "
+                "organisation/name of the hub at embed_items.revision."
+            )
         if self.section.engine == "vllm":
             # Loaded here alone: it is not there where nobody asks for it.
             from cesrec_core.vllm_extractor import VllmExtractor
@@ -31,8 +46,29 @@ class EmbedItems:
             self.extractor: Extractor | VllmExtractor = VllmExtractor(self.section, self.gpu_share)
         else:
             self.extractor = Extractor(self.section, device_of_worker())
+        self._try_out()
+
+    def _try_out(self) -> None:
+        """What fails on every text is no fault of the texts, which would be refused one by one until too many were."""
+        try:
+            vectors = self.extractor.embed(["An item", ""])
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise ConfigError(
+                f"embed_items.model_path names {self.section.model_path!r}, which embeds no text ({type_and_words(error)}). "
+                "Give an encoder or a decoder with its own tokenizer."
+            ) from error
+        if not np.isfinite(vectors).all():
+            raise ConfigError(
+                f"The model {self.section.model_path!r} answers with NaN or infinity in {self.section.dtype}. Set "
+                "embed_items.dtype to bfloat16 or float32."
+            )
 
     def process(self, shard: pa.Table) -> pa.Table:
+        """See above.
+
+        Raises:
+            ArithmeticError: the model answers a text with NaN or infinity.
+        """
         vectors = self.extractor.embed(shard[c.ITEM_TEXT].to_pylist())
         if not np.isfinite(vectors).all():
             raise ArithmeticError("the model answered with NaN or infinity")  # of half precision, as likely as not

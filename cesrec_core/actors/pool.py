@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import shutil
 import sys
 import time
 import uuid
@@ -20,7 +21,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from cesrec_core.actors.worker_warnings import Teller, Warned, WorkerWarnings
 from cesrec_core.arrow import is_readable
 from cesrec_core.config import RaySection
-from cesrec_core.errors import CesrecError, ConfigError, StageError, is_disk_full
+from cesrec_core.errors import CesrecError, ConfigError, StageError, is_disk_full, type_and_words
 from cesrec_core.token_counts import counted_tokens
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,6 @@ HALVES = ".halves"
 REFUSED = ".refused"
 # In the metadata of an answer: what language models read for it.
 TOKENS = b"cesrec.tokens"
-# Of the message of an error of setting up.
-MAX_TOLD_CHARACTERS = 300
 
 
 class Worker(Protocol):
@@ -106,7 +105,7 @@ class _ShardActor:
         except Exception as error:
             if isinstance(error, OSError) and is_disk_full(error):
                 raise
-            raise _SetupError(_type_and_words(error)) from error
+            raise _SetupError(type_and_words(error)) from error
         self.is_set_up = True
 
 
@@ -131,7 +130,7 @@ def map_shards(
     Raises:
         StageError: a shard failed `section.max_attempts_per_shard` times, as often in a row as actors times that no worker
             could be set up, a shard of `source` or a disk cannot be read or written, or more rows would have to be laid
-            aside. What was done stays done.
+            aside. What was done stays done, but for rows laid aside: they are tried again, since the fault was none of theirs.
     """
     target.mkdir(parents=True, exist_ok=True)
     shards = sorted(source.glob("*.parquet"))
@@ -248,6 +247,12 @@ class _Halving:
     def num_refused(self) -> int:
         return len(list((self.target / REFUSED).glob("*.parquet")))
 
+    def forget_refused(self) -> int:
+        """How many rows were laid aside, and are so no more: where too many fail, it was not for what they hold."""
+        number = self.num_refused()
+        shutil.rmtree(self.target / REFUSED, ignore_errors=True)
+        return number
+
     def halve(self, shard: Path) -> list[Path]:
         self.num_halved += 1
         table = pq.read_table(shard)
@@ -300,7 +305,7 @@ class _Pool:
     def run(self, pending: deque[Path], on_done: Callable[[Path], None]) -> int:
         attempts: dict[Path, int] = {}
         num_restarts = 0
-        self._tell_of_missing_gpus()
+        self._tell_of_missing_places()
         idle = [self._new_actor() for _ in range(min(self.section.num_actors, len(pending)))]
         running: dict[Any, tuple[Path, _Member]] = {}
         try:
@@ -347,8 +352,16 @@ class _Pool:
             self.teller.close()
         return num_restarts
 
-    def _tell_of_missing_gpus(self) -> None:
+    def _tell_of_missing_places(self) -> None:
         """Actors wait for a place without a word; on a cluster that grows, one may come."""
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        cores = max((float(node["Resources"].get("CPU", 0.0)) for node in nodes if node["Alive"]), default=0.0)
+        if self.section.num_cpus_per_actor > cores:
+            log.warning(
+                "ray.num_cpus_per_actor is %g, and no machine of Ray has more than %g: workers wait until one has",
+                self.section.num_cpus_per_actor,
+                cores,
+            )
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         wanted, present = self.section.num_gpus_per_actor, float(resources.get("GPU", 0.0))
         if wanted <= present:
@@ -397,8 +410,8 @@ class _Pool:
         if is_about_rows and self.halving.refuse(shard):
             log.warning("Shard %s is one row that no attempt could answer: it is laid aside", shard.name)
             return []
-        num_refused = self.halving.num_refused()
-        others = f", beside {num_refused} rows that failed alone and are laid aside" if num_refused else ""
+        num_refused = self.halving.forget_refused()
+        others = f", after {num_refused} rows that failed alone and will be tried again" if num_refused else ""
         raise StageError(
             f"The shard {shard} failed {attempt} times, last with {kind}{others}. Shards done so far are kept: mend the cause "
             "and start the job again."
@@ -412,11 +425,3 @@ def _kind(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"{type(error).__name__} ({os.strerror(error.errno)})"
     return type(error).__name__
-
-
-def _type_and_words(error: BaseException) -> str:
-    """With the first line of its message. Setting up reads models and side inputs, and no row that anybody wrote; a key that is
-    not found may be a title all the same."""
-    lines = [] if isinstance(error, LookupError) else str(error).strip().splitlines()
-    words = lines[0][:MAX_TOLD_CHARACTERS].rstrip(" .") if lines else ""
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__

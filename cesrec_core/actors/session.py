@@ -4,6 +4,7 @@ It runs on this machine, on a cluster that is there, or on the nodes of the Spar
 """
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -69,7 +70,7 @@ class RaySession:
         else:
             ray.init(
                 # Fractions of CPUs are asked for by actors; a machine with fewer cores than actors must not hang.
-                num_cpus=max(os.cpu_count() or 1, int(self.section.num_actors * self.section.num_cpus_per_actor)),
+                num_cpus=max(os.cpu_count() or 1, math.ceil(self.section.num_actors * self.section.num_cpus_per_actor)),
                 object_store_memory=self.section.object_store_mib * 1024 * 1024,
                 include_dashboard=False,
                 log_to_driver=False,

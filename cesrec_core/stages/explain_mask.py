@@ -45,26 +45,37 @@ def explain_mask(context: RunContext, user_id: str) -> dict[str, Any]:
     similarities = find_outliers(ItemLists.of([history]), vectors, rule)[0].similarities
     explained = [explain(history, vectors, rule, int(place)) for place in np.flatnonzero(~np.isnan(similarities))]
     titles = [features.catalogue.titles[code] for code in history]
-    print(_as_text(explained, titles) + "\n", flush=True)
-    places = [{"title": titles[entry.position], **dataclasses.asdict(entry)} for entry in explained]
-    return {"status": "done", "num_items": len(history), "space": context.config.mask_outliers.space, "places": places}
+    first_read = len(history) - rule.max_history_items
+    unread = {
+        int(place): f"older than the newest {rule.max_history_items}" if place < first_read else "it has no vector"
+        for place in np.flatnonzero(np.isnan(similarities))
+    }
+    print(_as_text(explained, unread, titles) + "\n", flush=True)
+    return {
+        "status": "done",
+        "num_items": len(history),
+        "space": context.config.mask_outliers.space,
+        "places": [{"title": titles[entry.position], **dataclasses.asdict(entry)} for entry in explained],
+        "not_read": [{"title": titles[place], "position": place, "why": why} for place, why in unread.items()],
+    }
 
 
-def _as_text(explained: list[Explanation], titles: list[str]) -> str:
+def _as_text(explained: list[Explanation], unread: dict[int, str], titles: list[str]) -> str:
     lines = [
-        "| place | item | similarity | rank | deviations | masked | most like it in the history |",
+        "| place | item | similarity | rank | deviations | masked, or why not | most like it in the history |",
         "|---|---|---|---|---|---|---|",
     ]
+    rows = {place: (str(place), titles[place], "", "", "", f"not read: {why}", "") for place, why in unread.items()}
     for entry in explained:
         nearest = ", ".join(f"{titles[other.position]} ({other.similarity:.2f})" for other in entry.nearest)
-        cells = (
+        rows[entry.position] = (
             str(entry.position),
             titles[entry.position],
             f"{entry.similarity:.3f}",
             f"{entry.rank} of {entry.num_ranked}",
             f"{entry.deviations:.1f}",
-            "masked" if entry.is_masked else "",
+            entry.why_kept or "masked",
             nearest,
         )
-        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    lines += ["| " + " | ".join(cell.replace("|", "/") for cell in rows[place]) + " |" for place in sorted(rows)]
     return "\n".join(lines)

@@ -5,13 +5,15 @@ from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.extractor_id import extractor_id
-from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEM_EMBEDDINGS
+from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame
 
 
 def fingerprint(context: RunContext) -> dict[str, str]:
     return {
+        # An item may be given back a text of before, whose embedding is there.
+        "items": str(context.warehouse.version(ITEMS)),
         "item_embeddings": str(context.warehouse.version(ITEM_EMBEDDINGS)),
         "extractor": extractor_id(context.config.embed_items),
         "adapter": context.artifact_id("adapter"),
@@ -19,8 +21,9 @@ def fingerprint(context: RunContext) -> dict[str, str]:
 
 
 def missing_projections(context: RunContext, extractor: str, adapter: str) -> DataFrame:
-    """text_hash, semantic_embedding of what this adapter has not projected."""
+    """text_hash, semantic_embedding of the items' texts that this adapter has not projected."""
     semantic = context.warehouse.read(ITEM_EMBEDDINGS).where(F.col(c.EXTRACTOR_ID) == extractor)
+    semantic = semantic.join(context.warehouse.read(ITEMS).select(c.TEXT_HASH), on=c.TEXT_HASH, how="left_semi")
     of_both = (F.col(c.ADAPTER_ID) == adapter) & (F.col(c.EXTRACTOR_ID) == extractor)
     cached = context.warehouse.read(ALIGNED_EMBEDDINGS).where(of_both).select(c.TEXT_HASH)
     return semantic.join(cached, on=c.TEXT_HASH, how="left_anti").select(c.TEXT_HASH, c.SEMANTIC_EMBEDDING)
@@ -40,7 +43,7 @@ def run(context: RunContext) -> StageResult:
 
 STAGE = Stage(
     name="project_items",
-    reads=(ITEM_EMBEDDINGS.name, "adapter"),
+    reads=(ITEMS.name, ITEM_EMBEDDINGS.name, "adapter"),
     writes=(ALIGNED_EMBEDDINGS.name,),
     run=run,
     fingerprint=fingerprint,

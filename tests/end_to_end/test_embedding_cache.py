@@ -27,6 +27,7 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 POISON = "set nobody survives"
 INGESTING = [stage for stage in NIGHTLY if stage.name in ("ingest", "embed_items")]
+PROJECTING = [stage for stage in NIGHTLY if stage.name in ("ingest", "embed_items", "train_adapter", "project_items")]
 MASKING = [stage for stage in NIGHTLY if stage.name in ("ingest", "embed_items", "project_items", "mask_outliers")]
 
 
@@ -63,6 +64,20 @@ def test_only_texts_that_changed_are_embedded_and_each_once(copied_world: World,
     rows = copied_world.table("item_embeddings").collect()
     assert len(rows) == len(before) + 2
     assert {row["text_hash"] for row in rows} >= before
+
+
+def test_only_texts_of_the_catalogue_are_projected_and_a_text_of_before_when_it_is_back(
+    copied_world: World, dataset: Path
+) -> None:
+    title = pq.read_table(dataset / "items.parquet").to_pylist()[0]
+    change_title(dataset, title["item_id"], "Wholly other toy")
+    copied_world.run(*night(3, dataset), stages=PROJECTING)
+    new_adapter = "train_adapter.learning_rate=0.002"
+    counts = copied_world.run(*night(4, dataset, new_adapter), stages=PROJECTING)["counts"]
+    assert counts["project_items"]["projected"] == NUM_ITEMS
+    change_title(dataset, title["item_id"], title["title"])
+    counts = copied_world.run(*night(5, dataset, new_adapter), stages=PROJECTING)["counts"]
+    assert (counts["embed_items"]["embedded"], counts["project_items"]["projected"]) == (0, 1)
 
 
 def test_another_extractor_leaves_the_cache_of_the_first(copied_world: World, dataset: Path) -> None:

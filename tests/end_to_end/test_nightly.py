@@ -795,8 +795,13 @@ def test_a_mask_is_explained(first_night: tuple[World, dict[str, Any]], capsys: 
     assert [place["similarity"] for place in answer["places"]] == pytest.approx(row["similarities"], abs=1e-5)
     [masked] = [place for place in answer["places"] if place["is_masked"]]
     assert (masked["rank"], masked["num_ranked"], len(masked["nearest"])) == (1, len(answer["places"]), 3)
+    assert {place["why_kept"] for place in answer["places"] if place is not masked} == {"others lie farther"}
+    assert answer["not_read"] == []
     table = capsys.readouterr().out.splitlines()
     assert len([line for line in table if "| masked |" in line and masked["title"] in line]) == 1
+    cut = explain_mask(world.open("mask_outliers.max_history_items=4"), "person-00")
+    assert [place["why"] for place in cut["not_read"]] == ["older than the newest 4"] * (cut["num_items"] - 4)
+    assert capsys.readouterr().out.count("not read: older than the newest 4") == len(cut["not_read"]) > 0
     with pytest.raises(InputDataError, match="no user of that id"):
         explain_mask(world.open(), "nobody")
 

@@ -104,6 +104,8 @@ def test_set_overrides_with_yaml_values(tmp_path: Path) -> None:
         ("train_recommender.learning_rate=.inf", "finite"),
         ("recommend.attribute_weight=.nan", "finite"),
         ("run.seed=100000000000000000000000", "run.seed"),
+        ("ray.num_gpus_per_actor=1.5", r"a share of one GPU, or whole ones"),
+        ("train_adapter.validation_share=0.95", r"validation_share \(0\.95\) and held_out_share \(0\.1\) leave no item"),
         ("understand_feedback.window_days=999999999", "36500"),
     ],
 )

@@ -258,7 +258,70 @@ def test_batches_are_halved_until_they_fit(folder: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(extractor.model, "forward", with_room_for_two)
     np.testing.assert_allclose(extractor.embed(TEXTS), expected, atol=1e-4)
-    assert sizes == [5, 2, 3, 1, 2]
+    assert sizes[0] == 5
+    assert max(sizes[-2:]) <= 2
+
+
+def test_what_did_not_fit_once_is_not_tried_again_and_told_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """64 texts of one length; the device has room for a third of a batch of 16."""
+    texts = [f"Puzzle set {letter}" for letter in "abcdefgh" * 8]
+    extractor = Extractor(section(folder), "cpu")
+    expected = extractor.embed(texts)
+    (length,) = {len(ids) for ids in tokenise(extractor.tokenizer, texts, extractor.section)}
+    extractor = Extractor(section(folder, tokens_per_batch=16 * length), "cpu")
+    forward, sizes = extractor.model.forward, []
+
+    def with_little_room(input_ids: torch.Tensor, **more: object) -> object:
+        sizes.append(len(input_ids))
+        if len(input_ids) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **more)
+
+    monkeypatch.setattr(extractor.model, "forward", with_little_room)
+    np.testing.assert_allclose(extractor.embed(texts), expected, atol=1e-4)
+    assert sizes == [16, 8, *[4] * 16]
+    assert caplog.text.count(f"Lower embed_items.tokens_per_batch ({16 * length})") == 1
+    extractor.embed(texts[:8])
+    assert sizes[18:] == [4, 4]
+
+
+def a_model_of_another_kind(folder: Path) -> Path:
+    """T5's decoder wants to be given its own tokens."""
+    model = CONFIG_MAPPING["t5"](vocab_size=300, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    AutoModel.from_config(model).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_embeds_no_text_is_refused_before_any_text_is(folder: Path, tmp_path: Path) -> None:
+    settings = section(a_model_of_another_kind(Path(shutil.copytree(folder, tmp_path / "t5"))))
+    with pytest.raises(ConfigError, match=r"'.*/t5', which embeds no text \(ValueError: .*decoder"):
+        EmbedItems(settings, extractor_id(settings)).setup()
+
+
+def test_a_model_that_answers_with_no_number_is_refused_before_any_text_is(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "overflows"))
+    weights = load_file(copy / "model.safetensors")
+    weights["model.norm.weight"][:] = torch.inf
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"NaN or infinity in float32\. Set embed_items\.dtype"):
+        EmbedItems(section(copy), extractor_id(section(copy))).setup()
+
+
+def test_a_worker_that_finds_another_model_than_the_job_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"On the machine \S+ embed_items\.model_path .* is another model"):
+        EmbedItems(section(folder), extractor_id(section(folder, pooling="last"))).setup()
+
+
+def test_a_model_that_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
+    unknown = Path(shutil.copytree(folder, tmp_path / "unknown"))
+    (unknown / "config.json").write_text('{"model_type": "unheard_of"}')
+    file = write_tiny_gguf(tmp_path / "cut.gguf", write_tiny_llama(tmp_path / "whole", words=["QQ"]), merge=("Q", "Q"))
+    file.write_bytes(file.read_bytes()[:-1000])
+    for path in (unknown, file):
+        with pytest.raises(ConfigError, match=rf"names '{path}', which cannot be loaded \(\w+: .*It is damaged, or of a kind"):
+            Extractor(section(path), "cpu")
 
 
 def test_a_text_that_does_not_fit_alone_and_other_errors_are_not_swallowed(
@@ -280,7 +343,8 @@ def test_a_text_that_does_not_fit_alone_and_other_errors_are_not_swallowed(
     monkeypatch.setattr(extractor.model, "forward", fails(RuntimeError("shapes do not match")))
     with pytest.raises(RuntimeError, match="shapes do not match"):
         extractor.embed(TEXTS)
-    assert sizes == [5, 2, 1, 5]
+    # The room that there was is remembered.
+    assert sizes == [5, 2, 1, 1]
 
 
 def test_texts_are_cut_at_max_tokens(folder: Path) -> None:
@@ -329,7 +393,7 @@ def test_padding_stands_on_the_right() -> None:
 
 def test_vectors_that_are_no_numbers_are_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As half precision may give; what raises is found by halving, and its text laid aside."""
-    worker = EmbedItems(section(folder), "e")
+    worker = EmbedItems(section(folder), extractor_id(section(folder)))
     worker.setup()
     shard = pa.table({"text_hash": ["a", "b"], "item_text": TEXTS[:2]})
     assert worker.process(shard).num_rows == 2

@@ -46,6 +46,29 @@ def test_an_incomplete_model_folder(pattern: str, message: str, tmp_path: Path) 
         locate_model(str(tmp_path), None, SETTING)
 
 
+@pytest.mark.parametrize("text", ["", "{", "{'a': 1}"])
+def test_a_configuration_that_cannot_be_read(text: str, tmp_path: Path) -> None:
+    (write_tiny_llama(tmp_path) / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"holds no configuration that can be read \(config\.json\)"):
+        check_model_folder(tmp_path, SETTING)
+
+
+@pytest.mark.parametrize(
+    "kept", [0, 4, 100, -1, None], ids=["nothing", "half a length", "half a header", "most", "other bytes"]
+)
+def test_weights_of_which_a_part_is_there(kept: int | None, tmp_path: Path) -> None:
+    file = write_tiny_llama(tmp_path) / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(b"<html>Not found</html>" * 9 if kept is None else content[:kept])
+    with pytest.raises(ConfigError, match=r"holds no whole model\.safetensors: it is damaged, or a part of the file"):
+        check_model_folder(tmp_path, SETTING)
+
+
+def test_a_model_that_is_not_set() -> None:
+    with pytest.raises(ConfigError, match=rf"{SETTING} is not set\. Give a model folder"):
+        locate_model("", None, SETTING)
+
+
 INDEX = "model.safetensors.index.json"
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 

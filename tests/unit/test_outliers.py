@@ -8,7 +8,15 @@ import torch
 
 from cesrec_core.config import MaskOutliersSection
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.outliers import ITEMS_PER_BLOCK, MIN_DEVIATION, OutlierRule, _middle_and_deviation, explain, find_outliers
+from cesrec_core.outliers import (
+    ITEMS_PER_BLOCK,
+    MIN_DEVIATION,
+    OutlierRule,
+    WhyKept,
+    _middle_and_deviation,
+    explain,
+    find_outliers,
+)
 
 EAST, NORTH, WEST, NOTHING, UNKNOWN = 1, 2, 3, 0, 4
 NAN = float("nan")
@@ -274,6 +282,28 @@ def test_an_explanation_by_hand() -> None:
     assert [(near.position, near.similarity) for near in reason.nearest] == [(1, 0.0), (0, -1.0), (2, -1.0)]
     other = explain(user, ALIGNED, rule(), 1, num_nearest=1)
     assert (other.is_masked, other.rank, len(other.nearest)) == (False, 2, 1)
+
+
+def test_why_an_item_is_kept() -> None:
+    coherent = (0, 8, -9, 5, -4, 12, 0, 3)
+    pair, strays = around(*coherent, 90, 95), around(*coherent, 90, -100)
+    short = OutlierRule(2, 9, 100)
+
+    def told(vectors: torch.Tensor, by: OutlierRule, place: int) -> WhyKept | None:
+        return explain(np.arange(len(vectors)), vectors, by, place).why_kept
+
+    assert told(strays, rule(), 9) is None
+    assert told(strays, rule(), 8) == WhyKept.OTHERS_FARTHER
+    assert told(strays, short, 9) == WhyKept.SHORT_HISTORY
+    assert told(strays, OutlierRule(0, 2, 100), 9) == WhyKept.NONE_ASKED_FOR
+    assert told(strays, ADAPTIVE, 8) is None
+    assert told(strays, dataclasses.replace(ADAPTIVE, num_masked=1), 8) == WhyKept.OTHERS_FARTHER
+    assert told(strays, ADAPTIVE, 0) == WhyKept.WITHIN_SPREAD
+    assert told(pair, ADAPTIVE, 8) == WhyKept.HAS_COMPANY
+    assert told(strays, dataclasses.replace(ADAPTIVE, min_kept_items=10), 9) == WhyKept.SHORT_HISTORY
+    by_chance = dataclasses.replace(rule(), random_seed=1)
+    reasons = [told(strays, by_chance, place) for place in range(10)]
+    assert (reasons.count(None), reasons.count(WhyKept.CHANCE)) == (1, 9)
 
 
 @pytest.mark.parametrize("position", [-1, 0, 3, 5])

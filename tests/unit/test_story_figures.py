@@ -22,7 +22,7 @@ from cesrec_core.report.story_figures import (
     said_table,
 )
 
-STRAY = Explanation(1, True, 0.1, 1, 3, 4.26, [Neighbour(0, 0.31)])
+STRAY = Explanation(1, True, None, 0.1, 1, 3, 4.26, [Neighbour(0, 0.31)])
 HISTORY = (
     HistoryPlace(0, "b", "Babe", ("Comedy",), False, 0.8),
     HistoryPlace(1, "h", "Heat $x^{", ("Crime",), True, 0.1, STRAY, "Clueless"),

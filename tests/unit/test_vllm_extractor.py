@@ -85,7 +85,8 @@ def test_vectors_are_those_of_the_other_engine(folder: Path, pooling: str) -> No
 
 @pytest.mark.usefixtures("vllm")
 def test_an_actor_takes_its_share_of_the_gpu(folder: Path) -> None:
-    worker = EmbedItems(section(folder, dtype="bfloat16"), "e", gpu_share=0.5)
+    settings = section(folder, dtype="bfloat16")
+    worker = EmbedItems(settings, extractor_id(settings), gpu_share=0.5)
     worker.setup()
     assert isinstance(worker.extractor, VllmExtractor)
     asked = LLM.made[-1]
