@@ -112,7 +112,7 @@ def date_an_arrival(dag) -> None:
     from airflow.sdk.execution_time.comms import AssetEventDagRunReferenceResult
     from airflow.sdk.execution_time.context import TriggeringAssetEventsAccessor
 
-    (asset,) = (asset for _, asset in dag.timetable.asset_condition.iter_assets())
+    (asset,) = dag.timetable.asset_condition.objects
     arrived = {"timestamp": "2026-03-06T01:00:00Z", "asset": {"name": asset.name, "uri": asset.uri, "extra": {}}}
     origin = {
         "source_task_id": None,
