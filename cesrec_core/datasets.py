@@ -164,12 +164,12 @@ def _moments(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
     is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     if not is_number:
         raise InputDataError(f"{path}: `timestamp` is {column.type}; give a timestamp, a date, a number, or ISO 8601 text.")
-    num_unusable = column.null_count
-    if pa.types.is_floating(column.type):
-        num_unusable = len(column) - (pc.sum(pc.is_finite(column)).as_py() or 0)
-    if num_unusable:
+    if num_unusable := _num_without_value(column):
         raise InputDataError(f"{path}: {num_unusable} of {len(column)} rows have no usable `timestamp`. Give every row one.")
-    return column
+    try:
+        return column.cast(pa.int64()) if pa.types.is_integer(column.type) else column
+    except pa.ArrowInvalid as error:
+        raise InputDataError(f"{path}: a `timestamp` is no moment ({error}). Mend it.") from None
 
 
 def _positions(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
@@ -181,8 +181,8 @@ def _positions(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
             raise InputDataError(f"{path}: `{POSITION}` is text, and not of whole numbers ({error}). Give numbers.") from None
     if not _is_number(column.type):
         raise InputDataError(f"{path}: `{POSITION}` is {column.type}; give a number.")
-    if column.null_count:
-        raise InputDataError(f"{path}: {column.null_count} of {len(column)} rows have no `{POSITION}`. Give every row one.")
+    if num_unusable := _num_without_value(column):
+        raise InputDataError(f"{path}: {num_unusable} of {len(column)} rows have no `{POSITION}`. Give every row one.")
     return column
 
 
@@ -209,8 +209,8 @@ def _read(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> p
     if table.num_rows == 0:
         raise InputDataError(f"{path} has no rows. Put at least one there.")
     for name in required:
-        if name != c.TITLE and table[name].null_count:
-            raise InputDataError(f"{path}: {table[name].null_count} rows have no {name}. Remove them, or fill it in.")
+        if name != c.TITLE and (num_without := _num_without_value(table[name])):
+            raise InputDataError(f"{path}: {num_without} rows have no {name}. Remove them, or fill it in.")
     return table
 
 
@@ -234,6 +234,13 @@ def _plain(table: pa.Table, path: Path) -> pa.Table:
         if kind != field.type:
             table = table.set_column(place, field.name, table.column(place).cast(kind))
     return table
+
+
+def _num_without_value(column: pa.ChunkedArray) -> int:
+    """Rows that are null or, among floats, NaN or infinite."""
+    if not pa.types.is_floating(column.type):
+        return int(column.null_count)
+    return len(column) - int(pc.sum(pc.is_finite(column)).as_py() or 0)
 
 
 def _is_number(kind: pa.DataType) -> bool:

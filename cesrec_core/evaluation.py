@@ -384,12 +384,12 @@ class Parts:
         """
         scorer = self.evaluator.scorer
         config = self.evaluator.config
-        never_shown = np.flatnonzero(~scorer.allowed.numpy())
         no_negatives = [
-            np.concatenate([seen, never_shown, [target]])
+            np.append(seen, target)
             for seen, target in zip(scorer.read(self.cases.histories).idx, self.cases.target_idx, strict=True)
         ]
-        negatives = sample_negatives(len(scorer.vocabulary), no_negatives, config.evaluate.num_negatives, config.run.seed)
+        num_negatives, seed = config.evaluate.num_negatives, config.run.seed
+        negatives = sample_negatives(len(scorer.vocabulary), no_negatives, num_negatives, seed, scorer.allowed.numpy())
         return sampled_ranks(full, self.scores(variant, weights), self.cases.target_idx, negatives)
 
 

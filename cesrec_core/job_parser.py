@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any, NoReturn
 from cesrec_core.errors import CesrecError, Stopped, is_disk_full, is_spark_gone, run_of
 
 DEFAULT_CONFIG = "conf/local.yaml"
+# Exit code after Ctrl-C.
+INTERRUPTED = 128 + signal.SIGINT
 
 log = logging.getLogger("cesrec")
 
@@ -37,8 +40,10 @@ def end_in_json(job: str, work: Callable[[], dict[str, Any]], is_heard: bool = T
     """
     try:
         summary, code = work(), 0
-    except (Exception, Stopped) as error:
+    except (Exception, Stopped, KeyboardInterrupt) as error:
         code = error.exit_code if isinstance(error, CesrecError | Stopped) else 1
+        if isinstance(error, KeyboardInterrupt):
+            code = INTERRUPTED
         summary = {"status": "refused" if code == 4 else "failed", "error": _tell(error), **run_of(error)}
     if is_heard:
         _print_last(json.dumps(_without_nan({"job": job, **summary}), default=str))
@@ -57,6 +62,9 @@ def _tell(error: BaseException) -> str:
     """Log an error, and return what the summary may say of it."""
     if isinstance(error, CesrecError | Stopped):
         reason = str(error)
+        log.error("%s", reason)
+    elif isinstance(error, KeyboardInterrupt):
+        reason = "Interrupted. Start again as before: what is done is kept."
         log.error("%s", reason)
     elif is_spark_gone(error):
         reason = "Spark has ended under this job: its process was stopped, or killed. Start again: what is done is kept."

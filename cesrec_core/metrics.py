@@ -134,7 +134,11 @@ def _count_by_row(is_counted: Tensor) -> NDArray[np.int64]:
 
 
 def sample_negatives(
-    num_items: int, interacted: Sequence[NDArray[np.int64]], num_negatives: int, seed: int
+    num_items: int,
+    interacted: Sequence[NDArray[np.int64]],
+    num_negatives: int,
+    seed: int,
+    is_candidate: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
     """Uniform negatives, without repetition, among the items that the user has never interacted with.
 
@@ -143,14 +147,16 @@ def sample_negatives(
     Args:
         num_items: V, of a vocabulary or a catalogue; numbered from 1 here.
         interacted: B arrays of such numbers, the targets included.
+        is_candidate: bool [V + 1], what may be drawn for anybody; all but 0 where it is None.
 
     Returns:
         int64 [B, min(num_negatives, V)] of such numbers, ascending; 0 fills up where a user has fewer left.
     """
     negatives = np.zeros((len(interacted), min(num_negatives, num_items)), np.int64)
+    is_there = np.ones(num_items + 1, np.bool_) if is_candidate is None else is_candidate.copy()
+    is_there[0] = False
     for row, items in enumerate(interacted):
-        is_left = np.ones(num_items + 1, np.bool_)
-        is_left[0] = False
+        is_left = is_there.copy()
         is_left[items] = False
         left = np.flatnonzero(is_left)
         size = min(num_negatives, len(left))

@@ -2,7 +2,8 @@
 
 Scores are made in float32; what decides the order are dot products of the best few in float64. So from the same vectors a user
 gets the same list, whatever the size of a block and the order in which a processor adds numbers up: alone or among a million,
-on a CPU or on a GPU. (Vectors that two devices make of the same history differ by rounding.) Equal products go by item_idx.
+on a CPU or on a GPU. Equal products go by item_idx. (Vectors that two devices make of the same history differ by rounding; and
+where only float64's rounding tells two products apart, another make of processor may tell them apart otherwise.)
 
 Dimensions: B users, D embedding_dim, V items, C items that may be chosen, k length of a list.
 """

@@ -179,11 +179,11 @@ def measure(
     model: Recommender, users: HeldOutUsers, num_negatives: int, seed: int, advance: Advance = lambda _: None
 ) -> Measured:
     """Rank every target, and list the top 10 of every user; block by block."""
-    item_vectors = model.item_vectors()
+    # As lists are made: of two vectors whose products differ by less than float32 can tell, the better one comes first.
+    item_vectors = model.item_vectors().double()
     # Of the dataset, so that recommenders that know other items are asked the same. Nobody is shown what is not known.
-    nobodys = np.flatnonzero(~users.is_drawn)
-    no_negatives = [np.concatenate([codes, nobodys]) + 1 for codes in users.had]
-    drawn = sample_negatives(len(users.idx_of_code), no_negatives, num_negatives, seed)
+    had = [codes + 1 for codes in users.had]
+    drawn = sample_negatives(len(users.idx_of_code), had, num_negatives, seed, np.append(False, users.is_drawn))
     negatives = np.where(drawn > 0, users.idx_of_code[drawn - 1], 0)
     rows = max(1, SCORES_PER_BLOCK // len(item_vectors))
     full, sampled, lists = [], [], []
@@ -191,7 +191,7 @@ def measure(
         seen = users.inputs.rows(start, start + rows)
         targets = users.target_idx[start : start + rows]
         vectors = encode_histories(model, list(seen))
-        scores = (vectors @ item_vectors.T).cpu().numpy()
+        scores = (vectors.double() @ item_vectors.T).cpu().numpy()
         full.append(full_ranks(scores, targets, list(seen)))
         sampled.append(sampled_ranks(full[-1], scores, targets, negatives[start : start + rows]))
         scores[:, 0] = -np.inf
@@ -268,8 +268,9 @@ def as_text(
     of_lists: Mapping[str, float],
     groups: Mapping[str, Sequence[Group | None]],
     tests: Mapping[str, PairedTest],
+    other: str = "",
 ) -> str:
-    """All figures as Markdown."""
+    """All figures as Markdown; `tests` are against the artifact `other`."""
     lines = [f"### {title}", "", "| measure | mean [95 % interval] |", "|---|---|"]
     lines += [f"| {name} | {_interval(interval)} |" for name, interval in figures.items()]
     lines += [f"| {name} | {value:.4f} |" for name, value in of_lists.items()]
@@ -278,7 +279,7 @@ def as_text(
         lines.append(f"| {name} | " + " | ".join(map(_cell, of_groups)) + " |")
     for name, test in tests.items():
         d = test.difference
-        lines += ["", f"{name} minus the other's: {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}"]
+        lines += ["", f"{name} minus that of {other}: {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], p = {test.p_value:.4f}"]
     return "\n".join(lines)
 
 

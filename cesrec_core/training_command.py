@@ -3,16 +3,20 @@
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cesrec_core.artifacts import check_replaceable
 from cesrec_core.config import Config, load_config
-from cesrec_core.errors import ConfigError
+from cesrec_core.errors import ConfigError, Stopped
 from cesrec_core.job_parser import DEFAULT_CONFIG, JobParser, end_in_json
 
 
@@ -60,6 +64,25 @@ def _parents_of(pairs: Sequence[str]) -> dict[str, str]:
     return parents
 
 
+@contextmanager
+def _stopping_in_order() -> Iterator[None]:
+    """Turn SIGTERM into `Stopped` for a training in one process. Of several, torchrun ends each: they may be waiting for one
+    another, and hear nothing."""
+    if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Stopped("Give the same command again: it goes on from its last checkpoint.")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_training_command(job: str, options: argparse.Namespace, train: Callable[[Config], Trained]) -> int:
     """Train, print the summary as the last line, and return the exit code; of several processes the first alone prints.
 
@@ -76,7 +99,8 @@ def run_training_command(job: str, options: argparse.Namespace, train: Callable[
         if "parents" in options:
             options.parents = _parents_of(options.parents)
         check_replaceable(options.out)
-        trained = train(config)
+        with _stopping_in_order():
+            trained = train(config)
         return {
             "status": "done",
             "artifact_id": trained.artifact_id,

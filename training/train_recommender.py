@@ -43,6 +43,7 @@ from cesrec_core.locks import checkpoint_folder, release_training_lock, take_tra
 from cesrec_core.metrics import Ranks, hits, ndcg
 from cesrec_core.processes import ProcessGroup, join_processes, leave_processes, restart_under_torchrun
 from cesrec_core.recommenders import (
+    COUNTING,
     PADDING_IDX,
     CountingRecommender,
     TrainableRecommender,
@@ -138,14 +139,12 @@ def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
     dataset = read_dataset(arguments.dataset)
     cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split), config.dataset.has_real_timestamps)
     held_out = prepare(dataset, cuts)
-    if not held_out.num_reachable_targets:
-        if isinstance(build_recommender(held_out.item_ids, config.train_recommender, config.run.seed), CountingRecommender):
-            return Inputs(dataset, split, cuts, held_out)
+    if not held_out.num_reachable_targets and config.train_recommender.model not in COUNTING:
+        wanted = "people with interactions on both sides of a cut" if cuts.name == "global_timeline" else "longer histories"
         raise InputDataError(
             f"No user of {arguments.dataset} has a validation item under split {cuts.name!r} that could be recommended: of "
             f"{len(held_out.validation_targets)}, none is new to its user and stands in somebody's training part. Without one "
-            "there is no telling when to stop. Bring longer histories, or set train_recommender.model to markov, which only "
-            "counts."
+            f"there is no telling when to stop. Bring {wanted}, or set train_recommender.model to markov, which only counts."
         )
     return Inputs(dataset, split, cuts, held_out)
 
@@ -166,7 +165,8 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
 
     twin = fit(held_out, config, processes, Progress(made_from), checkpoint_file(checkpoint, held_out_cuts))
     metrics = validation_metrics(twin, held_out)
-    logger.info("best epoch %d: %s", twin.progress.best_epoch, metrics)
+    if processes.is_first:
+        logger.info("best epoch %d: %s", twin.progress.best_epoch, metrics)
     final, final_cuts, final_data = twin, held_out_cuts, held_out
     if split in SPLIT_OF_TWIN:
         final_cuts = cut_histories(dataset.histories, split, config.dataset.has_real_timestamps)
@@ -221,7 +221,8 @@ def fit(
     best = copy_weights(average)
     if (resumed := load_checkpoint(checkpoint, progress.made_from, model, averaged, optimizer)) is not None:
         progress, best = resumed
-        logger.info("going on after epoch %d", len(progress.losses))
+        if processes.is_first:
+            logger.info("going on after epoch %d", len(progress.losses))
 
     last_epoch = settings.max_epochs if num_epochs is None else num_epochs
     for epoch in epochs_left(progress, last_epoch, processes):
@@ -246,13 +247,14 @@ def fit(
             averaged.update_parameters(model)
             batch_losses.append(loss.detach())
         progress.losses.append(mean_over(processes, torch.stack(batch_losses).mean().item()))
-        if not math.isfinite(progress.losses[-1]):
+        # The loss is that before a step, so that the last step's harm shows in the weights alone.
+        if not (math.isfinite(progress.losses[-1]) and all(bool(weight.isfinite().all()) for weight in average.parameters())):
             if num_epochs is None and progress.best_epoch:
-                logger.warning("the loss of epoch %d is not finite: training ends, and its best weights are kept", epoch)
+                logger.warning("after epoch %d loss or weights are not finite: training ends, with the best of before", epoch)
                 break
             raise StageError(
-                f"Training diverged: the loss of epoch {epoch} is not finite. Lower train_recommender.learning_rate, or set "
-                "train_recommender.precision to float32 where it is bfloat16."
+                f"Training diverged: after epoch {epoch} loss or weights are not finite. Lower "
+                "train_recommender.learning_rate, or set train_recommender.precision to float32 where it is bfloat16."
             )
         if num_epochs is not None:
             progress.best_epoch = epoch

@@ -5,9 +5,10 @@ contract tests run over the registry.
 """
 
 from cesrec_core.recommenders.protocol import PADDING_IDX, CountingRecommender, Recommender, TrainableRecommender, Vocabulary
-from cesrec_core.recommenders.registry import RECOMMENDERS, build_recommender, unread_settings
+from cesrec_core.recommenders.registry import COUNTING, RECOMMENDERS, build_recommender, unread_settings
 
 __all__ = [
+    "COUNTING",
     "PADDING_IDX",
     "RECOMMENDERS",
     "CountingRecommender",

@@ -89,6 +89,9 @@ def rank_targets(model: Recommender, inputs: list[NDArray[np.int64]], targets: N
 
     Returns:
         int64 [users].
+
+    Raises:
+        ArtifactError: a score is NaN.
     """
     item_vectors = model.item_vectors()
     rows = max(1, SCORES_PER_BLOCK // len(item_vectors))

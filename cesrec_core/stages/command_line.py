@@ -23,6 +23,7 @@ exit status:
   3  input data refused; where ingest refused it, no table was changed
   4  a quality gate refused to publish; consumers go on reading the run before
   1  anything else: another run holds the warehouse, a training failed, a disk is full
+  130  stopped by Ctrl-C
   143  stopped by SIGTERM; trainings and workers were ended first
   What ended with 1 or 143 is worth another try with the same run date: it resumes. 2, 3 and 4 come back until somebody has
   looked.

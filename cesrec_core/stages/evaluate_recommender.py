@@ -122,7 +122,7 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
     }
     groups = by_group(of_artifact, users, section.num_bootstrap_samples, seed)
     title = f"{artifact.name}: {moment} items of {len(users.user_ids)} users ({split}), full ranking, seen items filtered"
-    print(as_text(title, figures, of_lists, groups, tests) + "\n", flush=True)
+    print(as_text(title, figures, of_lists, groups, tests, against.name if against is not None else "") + "\n", flush=True)
     if ENTROPY not in groups:
         log.warning("%s: items have no attributes, so that nobody's entropy of taste is known", options.dataset)
     return {

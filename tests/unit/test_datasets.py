@@ -153,6 +153,9 @@ def test_moments_in_every_form(tmp_path: Path, moments: list[object]) -> None:
         ({"position": ["first", "2"]}, "`position` is text, and not of whole numbers"),
         ({"position": [[1], [2]]}, "`position` is list"),
         ({"position": [None, 1]}, "1 of 2 rows have no `position`"),
+        ({"position": [np.nan, 1.0]}, "1 of 2 rows have no `position`"),
+        ({"user_id": [np.nan, 1.0], "position": [1, 2]}, "1 rows have no user_id"),
+        ({"timestamp": pa.array([2**63, 1], pa.uint64())}, "a `timestamp` is no moment"),
     ],
 )
 def test_unusable_values_are_named(tmp_path: Path, columns: dict[str, list[object]], message: str) -> None:

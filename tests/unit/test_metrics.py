@@ -94,6 +94,13 @@ def test_negatives_are_distinct_and_never_interacted() -> None:
     assert not np.array_equal(negatives, sample_negatives(200, interacted, 100, seed=4))
 
 
+def test_negatives_are_candidates() -> None:
+    is_candidate = np.arange(201) % 2 == 0
+    negatives = sample_negatives(200, [np.arange(1, 50)], 100, 3, is_candidate)
+    assert negatives[negatives > 0].tolist() == list(range(50, 201, 2))
+    assert is_candidate[0]  # what was given is left as it was
+
+
 def test_negatives_are_uniform() -> None:
     """4,000 users draw 5 of 20 items: each is expected 1,000 times, standard deviation 27."""
     counts = np.bincount(sample_negatives(20, [np.array([], np.int64)] * 4000, 5, seed=0).ravel(), minlength=21)

@@ -22,6 +22,7 @@ from cesrec_core.datasets import Catalogue, read_dataset
 from cesrec_core.errors import ConfigError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import UNREACHABLE, full_ranks, hits, ndcg, reciprocal_ranks
+from cesrec_core.product_search import top_products
 from cesrec_core.recommender_evaluation import (
     Group,
     HeldOutUsers,
@@ -382,6 +383,38 @@ def test_metrics_are_those_of_trec_eval() -> None:
     assert of_few.sampled.tolist() == ranks.tolist()
     of_seen = dataclasses.replace(users, target_idx=np.array([items[0] for items in inputs]))
     assert (measure(FixedScores(scores), of_seen, num_negatives=20, seed=0).sampled == UNREACHABLE).all()
+
+
+class AlmostAlike(FixedScores):
+    """Items whose products float32 does not tell apart."""
+
+    def __init__(self, num_items: int, width: int) -> None:
+        rng = np.random.default_rng(0)
+        super().__init__(rng.normal(size=(num_items, width)).astype(np.float32))
+        self.item_ids = [f"i{item:03d}" for item in range(num_items)]
+        vectors = rng.normal(size=width) + rng.normal(scale=1e-6, size=(num_items + 1, width))
+        self.vectors = torch.from_numpy(vectors.astype(np.float32))
+
+    def item_vectors(self) -> torch.Tensor:
+        return self.vectors
+
+
+def test_a_rank_is_the_place_in_the_list_that_is_made_where_float32_is_too_coarse() -> None:
+    num_items = 60
+    model = AlmostAlike(num_items, 16)
+    inputs = ItemLists.of([np.array([user + 1]) for user in range(num_items)])
+    told = top_products(
+        model.states(torch.from_numpy(inputs.idx)), model.vectors, inputs, torch.arange(num_items + 1) > 0, num_items - 1
+    )
+    targets = told.item_idx[:, 4].numpy()
+    had = ItemLists.of([np.array([user, target - 1]) for user, target in enumerate(targets)])
+    drawn = np.ones(num_items, np.bool_)
+    users = HeldOutUsers(
+        [], [], inputs, had, np.arange(1, num_items + 1), targets, {}, np.ones(num_items + 1, np.int64), num_items, drawn
+    )
+    measured = measure(model, users, num_negatives=20, seed=0)
+    assert measured.full.tolist() == [5] * num_items
+    assert measured.lists.tolist() == told.item_idx[:, :10].tolist()
 
 
 def test_lists_by_hand() -> None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,8 +23,10 @@ import torch
 from matplotlib.figure import Figure
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel
 
 import cesrec_core.recommenders.losses
+import cesrec_core.recommenders.training_data
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.processes import ProcessGroup
 from cesrec_core.recommenders import RECOMMENDERS, checkpoint
@@ -185,11 +188,10 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(checkpoint, "save_checkpoint", save_and_fail)
     for _ in range(3):
-        try:
-            assert train(dataset, tmp_path / "parts", *overrides) == 0
+        if (code := train(dataset, tmp_path / "parts", *overrides)) == 0:
             break
-        except KeyboardInterrupt:
-            assert not (tmp_path / "parts").exists()
+        assert code == 130
+        assert not (tmp_path / "parts").exists()
     assert (num_saved > 4) == (model not in ("markov", "popularity"))
     assert ("going on after epoch 2" in caplog.text) == (num_saved > 4)
     for folder in ("", "held_out_twin"):
@@ -273,8 +275,7 @@ def stop_after_an_epoch(monkeypatch: pytest.MonkeyPatch, dataset: Path, out: Pat
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_checkpoint", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(dataset, out, *more)
+        assert train(dataset, out, *more) == 130
 
 
 def test_a_checkpoint_of_something_else_is_not_continued(
@@ -477,6 +478,85 @@ def test_a_training_that_diverges_is_not_published(
         assert all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values())
     else:
         assert "Training diverged" in caplog.text
+
+
+@pytest.mark.parametrize(("split", "max_epochs", "is_kept"), [("leave_one_out", 2, True), ("leave_last_out", 1, False)])
+def test_a_last_step_that_spoils_the_weights_is_noticed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, max_epochs: int, is_kept: bool
+) -> None:
+    """The loss is that before the step, and a refit is never validated. An epoch is one step here, and the first is sound."""
+    step, number = torch.optim.Adam.step, itertools.count(1)
+
+    def spoiling(self: torch.optim.Adam) -> None:
+        if next(number) > 1:
+            for group in self.param_groups:
+                for weight in group["params"]:
+                    weight.grad = torch.full_like(weight, torch.nan)
+        step(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spoiling)
+    out = tmp_path / "out"
+    few = [f"train_recommender.{value}" for value in (f"max_epochs={max_epochs}", "batch_size=100000")]
+    overrides = [word for value in few for word in ("--set", value)]
+    assert train(dataset, out, "--split", split, *overrides) == (0 if is_kept else 1)
+    assert out.exists() == is_kept
+    if is_kept:
+        model, manifest = load_recommender(out)
+        assert manifest.metrics["best_epoch"] == 1
+        assert all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values())
+
+
+def test_averaged_weights_are_what_is_validated_and_published(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside averages that are made here, of every step's weights."""
+    made, ranked = [], []
+    update, rank = AveragedModel.update_parameters, cesrec_core.recommenders.training_data.rank_targets
+    expected: dict[str, torch.Tensor] = {}
+    num_steps = 0
+
+    def updating(self: AveragedModel, model: torch.nn.Module) -> None:
+        nonlocal num_steps
+        update(self, model)
+        num_steps += 1
+        for name, weight in model.named_parameters():
+            now = weight.detach().clone()
+            expected[name] = now if num_steps == 1 else expected[name] + (now - expected[name]) / per_average
+        made.append(dict(expected))
+
+    def ranking(model: Any, *targets: Any) -> Any:
+        ranked.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
+        return rank(model, *targets)
+
+    monkeypatch.setattr(AveragedModel, "update_parameters", updating)
+    monkeypatch.setattr("cesrec_core.recommenders.training_data.rank_targets", ranking)
+    per_average = 3.0
+    few = [f"train_recommender.{value}" for value in ("max_epochs=3", "batch_size=100000", "averaged_epochs=3")]
+    overrides = [word for value in few for word in ("--set", value)]
+    assert train(dataset, tmp_path / "out", "--split", "leave_one_out", *overrides) == 0
+    model, manifest = load_recommender(tmp_path / "out")
+    assert num_steps == 3
+    best = int(manifest.metrics["best_epoch"])
+    for name, weight in model.named_parameters():
+        assert torch.allclose(weight, made[best - 1][name], atol=1e-6), name
+        for epoch in range(3):
+            assert torch.allclose(ranked[epoch][name], made[epoch][name], atol=1e-6), (epoch, name)
+
+
+def test_sigterm_ends_a_training_with_its_code_and_a_summary(dataset: Path, tmp_path: Path) -> None:
+    """Once its first epoch is kept."""
+    many = ["--set", "train_recommender.max_epochs=100000", "--set", "train_recommender.patience_epochs=100000"]
+    command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "out", *many)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        while not list((tmp_path / "out.checkpoint").glob("*.safetensors")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        told = json.loads(process.communicate(timeout=120)[0].splitlines()[-1])
+    assert process.returncode == 143
+    assert (told["job"], told["status"]) == ("train_recommender", "failed")
+    assert told["error"] == "Stopped by SIGTERM. Give the same command again: it goes on from its last checkpoint."
+    assert list((tmp_path / "out.checkpoint").glob("*.safetensors"))
 
 
 def test_more_processes_than_gpus_are_refused(
