@@ -10,9 +10,10 @@ WAYS_IN := .ways-in
 STAMP := $(VENV)/.set-up
 # Ray, Spark and DeepSpeed look for their tools on the path; transformers shall not try to reach a hub.
 RUN := PATH="$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+PYTEST := $(RUN) python -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evaluate test lint check format wheel stages browser-check notebooks standalone newcomer airflow ways-in \
+.PHONY: help setup demo evaluate test test-slow lint check format wheel stages browser-check notebooks standalone newcomer airflow ways-in \
   bundle-schema clean
 
 help: ## list the targets
@@ -35,8 +36,11 @@ demo: $(STAMP) ## the nightly job on MovieLens-100K: minutes the first time, sec
 evaluate: $(STAMP) ## quality of the demo's models on held-out items, with intervals
 	@$(RUN) spark-submit jobs/evaluate.py
 
-test: $(STAMP) ## the test suite
-	@$(RUN) python -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+test: $(STAMP) ## the test suite, but for what takes long
+	@$(PYTEST) -m "not slow"
+
+test-slow: $(STAMP) ## the rest of the test suite: more nights, trainings, what kills processes
+	@$(PYTEST) -m slow
 
 lint: $(STAMP) ## formatting, lint, types and architecture
 	@$(RUN) ruff format --check .
@@ -44,7 +48,7 @@ lint: $(STAMP) ## formatting, lint, types and architecture
 	@$(RUN) mypy
 	@$(RUN) lint-imports
 
-check: lint test ## everything that must pass before a commit
+check: lint test test-slow ## everything that must pass before a commit
 
 format: $(STAMP) ## put the code into the project's format
 	@$(RUN) ruff format .

@@ -29,6 +29,18 @@ GROUPS = {
 }
 
 
+# `make test` leaves these to `make test-slow`: files, and whatever asks for a fixture. Single tests say so themselves.
+SLOW = {
+    "test_bad_input.py",
+    "test_constructor_finetune.py",
+    "test_drift_of_nights.py",
+    "test_embedding_cache.py",
+    "test_evaluate.py",
+    "test_report.py",
+    "second_night",
+}
+
+
 # First, since the plugin that deals the groups out reads them in a hook of the same name.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = (item.path.name, item.path.parent.name)
         group = next((GROUPS[name] for name in names if name in GROUPS), item.path.name)
         item.add_marker(pytest.mark.xdist_group(group))
+        if not SLOW.isdisjoint([item.path.name, *getattr(item, "fixturenames", ())]):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -310,6 +310,7 @@ def test_opposite_words_change_the_rewrite_and_the_list(first_night: tuple[World
     assert [row["item_id"] for row in in_company] == racing_list
 
 
+@pytest.mark.slow
 def test_what_histories_have_no_room_for_is_not_recommended_again(copied_world: World) -> None:
     """Histories of the newest four items: what was before is closed all the same, and the audit would notice."""
     context = copied_world.open()
@@ -406,6 +407,7 @@ def test_an_artifact_that_was_removed_is_trained_again(copied_world: World) -> N
     assert not decisions["train_recommender"].is_needed
 
 
+@pytest.mark.slow
 def test_an_earlier_date_reads_nothing_that_came_after_it(copied_world: World) -> None:
     """Though the later rows were ingested by a run of a later date, and are far more than a wrong file may hold."""
     context = copied_world.open("run.run_date='2026-01-06'")
@@ -427,6 +429,7 @@ def test_simulated_words_are_not_acted_on_where_nobody_is_simulated(copied_world
     assert feedback_of_run(for_real).count() == 0
 
 
+@pytest.mark.slow
 def test_words_that_were_edited_are_read_again(copied_world: World) -> None:
     """Under the same feedback_id, as a file that was corrected brings them."""
     understanding = [stage for stage in NIGHTLY if stage.name == "understand_feedback"]
@@ -439,6 +442,7 @@ def test_words_that_were_edited_are_read_again(copied_world: World) -> None:
     assert [(row["wanted_attributes"], row["unwanted_attributes"]) for row in signals] == [(["Plush"], ["Craft"])]
 
 
+@pytest.mark.slow
 def test_maintenance_drops_old_runs_and_keeps_the_published_one(copied_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # Few of the tables: each takes seconds, and all are treated alike. One is of a version that this warehouse never saw.
     tables = {name: TABLES[name] for name in ("recommendations", "aligned_embeddings", "metrics", "runs")}
@@ -651,6 +655,7 @@ def test_what_was_turned_down_is_not_recommended(second_night: tuple[World, dict
     assert "they turned it down, and it stays away until 2026-06-01" in sentence(standing)
 
 
+@pytest.mark.slow
 def test_every_place_of_a_list_is_explained_by_its_parts(first_night: tuple[World, dict[str, Any]]) -> None:
     world, summary = first_night
     context = world.open()
@@ -674,6 +679,7 @@ def test_every_place_of_a_list_is_explained_by_its_parts(first_night: tuple[Worl
         explain(context, spoke["user_id"], "unheard of")
 
 
+@pytest.mark.slow
 def test_an_explanation_reads_the_histories_that_its_run_read(copied_world: World) -> None:
     """A later run, which is not published, has put what is recommended and one item more behind every history."""
     context, warehouse = copied_world.open(), copied_world.warehouse
@@ -718,6 +724,7 @@ def test_who_has_spoken_is_not_spoken_for(second_night: tuple[World, dict[str, A
     assert not {row["user_id"] for row in simulated.collect()} & speakers
 
 
+@pytest.mark.slow
 def test_a_stage_run_alone_neither_unpublishes_a_run_nor_leaves_one_running(
     second_night: tuple[World, dict[str, Any]],
 ) -> None:
@@ -734,6 +741,7 @@ def test_a_stage_run_alone_neither_unpublishes_a_run_nor_leaves_one_running(
     assert latest_published(world.warehouse) == published
 
 
+@pytest.mark.slow
 def test_a_user_whom_rules_leave_nothing_does_not_stop_the_others(
     second_night: tuple[World, dict[str, Any]], tmp_path: Path
 ) -> None:

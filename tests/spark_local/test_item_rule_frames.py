@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from pyspark.sql import SparkSession
 
 from cesrec_core.frames.item_rules import (
@@ -21,6 +22,7 @@ IDX_OF = {item_id: idx for idx, item_id in enumerate(ITEM_IDS, start=1)}
 SEGMENTS = ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_what_is_against_rules_is_what_workers_do_not_allow(spark: SparkSession) -> None:
     """Every item is shown to a user of every set of segments, under ten random sets of rules."""
     rng = np.random.default_rng(0)

@@ -24,7 +24,7 @@ NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 DATABASE = "cesrec_test"
 
 
-@pytest.fixture(scope="module", params=["path", "schema_name"])
+@pytest.fixture(scope="module", params=["path", pytest.param("schema_name", marks=pytest.mark.slow)])
 def warehouse(
     request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Warehouse]:
