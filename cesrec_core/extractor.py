@@ -107,7 +107,7 @@ class Extractor:
         self.device = device
         # Falls where the device turns out to have no room for it.
         self.tokens_per_batch = section.tokens_per_batch
-        with _naming_the_model(section):
+        with naming_the_model(section):
             self.tokenizer = load_tokenizer(source)
             model, found = AutoModel.from_pretrained(
                 source.folder, dtype=getattr(torch, section.dtype), output_loading_info=True, **source.loading
@@ -179,7 +179,7 @@ class Extractor:
 
 
 @contextmanager
-def _naming_the_model(section: EmbedItemsSection) -> Iterator[None]:
+def naming_the_model(section: EmbedItemsSection) -> Iterator[None]:
     """What libraries say of a file that they cannot read names neither file nor setting."""
     try:
         yield

@@ -8,6 +8,7 @@ Dimensions: B users, N items of the catalogue, D width of a vector, L longest hi
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -150,7 +151,12 @@ class Explanation:
 
 
 def _why_kept(
-    items: NDArray[np.int64], similarities: NDArray[np.float64], vectors: Tensor, rule: OutlierRule, here: int
+    items: NDArray[np.int64],
+    similarities: NDArray[np.float64],
+    vectors: Tensor,
+    rule: OutlierRule,
+    here: int,
+    num_masked: int,
 ) -> WhyKept:
     """Of one history's items that were compared."""
     num_spare = len(items) - rule.min_kept_items
@@ -159,7 +165,7 @@ def _why_kept(
     if num_spare < (rule.num_masked if rule.min_deviations is None else 1):
         return WhyKept.SHORT_HISTORY
     if rule.random_seed is not None:
-        return WhyKept.CHANCE
+        return WhyKept.CHANCE if num_masked else WhyKept.WITHIN_SPREAD
     if rule.min_deviations is not None:
         deviates, is_stray = _strays(similarities[None], ItemLists.of([items]), vectors, rule.min_deviations)
         if not deviates[0, here]:
@@ -206,7 +212,8 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
     if not 0 <= position < len(history) or np.isnan(found.similarities[position]):
         raise ValueError(f"position {position} of a history of {len(history)} was not read, or its item has no vector")
     read = np.flatnonzero(~np.isnan(found.similarities))
-    similarities = found.similarities[read].astype(np.float64)
+    # As they were when they were compared.
+    similarities = found.similarities[read].astype(np.float64).round(SIMILARITY_DECIMALS)
     here = int(np.flatnonzero(read == position)[0])
     order = similarities.argsort(kind="stable")
     of_history = torch.nn.functional.normalize(vectors[torch.from_numpy(history[read])].double(), dim=1)
@@ -218,7 +225,7 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
     return Explanation(
         position=position,
         is_masked=is_masked,
-        why_kept=None if is_masked else _why_kept(history[read], similarities, vectors, rule, here),
+        why_kept=None if is_masked else _why_kept(history[read], similarities, vectors, rule, here, len(found.positions)),
         similarity=float(similarities[here]),
         rank=1 + int(np.flatnonzero(order == here)[0]),
         num_ranked=len(read),
@@ -313,6 +320,13 @@ def _middle_and_deviation(similarities: NDArray[np.float64]) -> tuple[NDArray[np
     return middle[:, None], np.maximum(_spread(in_order, count), MIN_DEVIATION)[:, None]
 
 
+@lru_cache(64)
+def _pairs_of(number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All pairs of so many places, the smaller place first."""
+    lower, upper = np.triu_indices(number, 1)
+    return lower, upper
+
+
 def _spread(in_order: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
     """Q_n (Rousseeuw & Croux 1993) of each row's first `count` numbers, [B]: the first quartile of all pairs' differences.
 
@@ -322,7 +336,7 @@ def _spread(in_order: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[
     result = np.zeros(len(in_order))
     for number in np.unique(count[count > 1]).tolist():
         rows = np.flatnonzero(count == number)
-        lower, upper = np.triu_indices(number, 1)
+        lower, upper = _pairs_of(number)
         half = number // 2 + 1
         nearest = half * (half - 1) // 2 - 1
         differences = np.partition(in_order[rows[:, None], upper] - in_order[rows[:, None], lower], nearest, axis=1)

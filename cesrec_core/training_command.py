@@ -73,14 +73,23 @@ def _stopping_in_order() -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise Stopped("Give the same command again: it goes on from its last checkpoint.")
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def end(lost: "sys.UnraisableHookArgs") -> None:
+        """Python ignores what is raised while an object is done away with: then as if nobody had listened."""
+        if isinstance(lost.exc_value, Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
+        hook(lost)
+
+    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = end
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+        # None is a handler that Python did not put there and cannot put back.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def run_training_command(job: str, options: argparse.Namespace, train: Callable[[Config], Trained]) -> int:

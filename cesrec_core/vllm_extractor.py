@@ -7,7 +7,7 @@ import numpy as np
 
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
-from cesrec_core.extractor import load_tokenizer, refuse_long_instruction, tokenise
+from cesrec_core.extractor import load_tokenizer, naming_the_model, refuse_long_instruction, tokenise
 from cesrec_core.extractor_id import locate_extractor
 from cesrec_core.token_counts import count_tokens
 
@@ -42,7 +42,8 @@ class VllmExtractor:
             ) from None
         source = locate_extractor(section)
         self.section = section
-        self.tokenizer = load_tokenizer(source)
+        with naming_the_model(section):
+            self.tokenizer = load_tokenizer(source)
         refuse_long_instruction(self.tokenizer, section)
         model = source.folder if source.gguf_file is None else source.folder / source.gguf_file
         self.model: Any = vllm.LLM(

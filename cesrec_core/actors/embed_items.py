@@ -58,9 +58,10 @@ class EmbedItems:
                 "Give an encoder or a decoder with its own tokenizer."
             ) from error
         if not np.isfinite(vectors).all():
+            is_coarse = self.section.dtype == "float16"
             raise ConfigError(
-                f"The model {self.section.model_path!r} answers with NaN or infinity in {self.section.dtype}. Set "
-                "embed_items.dtype to bfloat16 or float32."
+                f"The model {self.section.model_path!r} answers with NaN or infinity in {self.section.dtype}. "
+                + ("Set embed_items.dtype to bfloat16." if is_coarse else "Its weights are damaged: fetch or copy it again.")
             )
 
     def process(self, shard: pa.Table) -> pa.Table:

@@ -138,13 +138,18 @@ def map_shards(
     for file in (*target.glob("*.parquet"), *target.glob(f"{HALVES}/*.parquet")):
         _drop_if_damaged(file)
     parts = [part for shard in shards for part in _parts(shard, target)]
-    open_parts = [part for part in parts if not (_is_answered(part, target) or _refused(part, target).exists())]
+    halving = _Halving(target, max_refused_rows, max(rows.values(), default=0))
+    open_parts = [part for part in parts if not _is_answered(part, target)]
+    if all(_refused(part, target).exists() for part in open_parts):
+        open_parts = []
+    else:
+        # An attempt that did not come to its end cannot tell a bad row from a bad machine.
+        halving.forget_refused()
     pending, is_open = deque(open_parts), set(open_parts)
     num_reused = sum(is_open.isdisjoint(_parts(shard, target)) for shard in shards)
     for part in parts:
         if part not in is_open:
             on_progress(pq.read_metadata(part).num_rows)
-    halving = _Halving(target, max_refused_rows, max(rows.values(), default=0))
     pool = _Pool(worker, section, target, halving)
     num_restarts = pool.run(pending, lambda part: on_progress(pq.read_metadata(part).num_rows)) if pending else 0
     answers = [target / part.name for shard in shards for part in _parts(shard, target)]
@@ -354,24 +359,23 @@ class _Pool:
 
     def _tell_of_missing_places(self) -> None:
         """Actors wait for a place without a word; on a cluster that grows, one may come."""
+        cores, gpus = self.section.num_cpus_per_actor, self.section.num_gpus_per_actor
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        cores = max((float(node["Resources"].get("CPU", 0.0)) for node in nodes if node["Alive"]), default=0.0)
-        if self.section.num_cpus_per_actor > cores:
-            log.warning(
-                "ray.num_cpus_per_actor is %g, and no machine of Ray has more than %g: workers wait until one has",
-                self.section.num_cpus_per_actor,
-                cores,
-            )
-        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        wanted, present = self.section.num_gpus_per_actor, float(resources.get("GPU", 0.0))
-        if wanted <= present:
+        machines = [node["Resources"] for node in nodes if node["Alive"]]
+        if any(machine.get("CPU", 0.0) >= cores and machine.get("GPU", 0.0) >= gpus for machine in machines):
             return
-        if not self.section.address:
+        present = max((machine.get("GPU", 0.0) for machine in machines), default=0.0)
+        if gpus > present and not self.section.address:
             raise ConfigError(
-                f"ray.num_gpus_per_actor is {wanted:g}, and this machine has {present:g} GPUs. Set it to 0, or ray.address to "
+                f"ray.num_gpus_per_actor is {gpus:g}, and this machine has {present:g} GPUs. Set it to 0, or ray.address to "
                 "a cluster that has them."
             )
-        log.warning("ray.num_gpus_per_actor is %g, and Ray has %g GPUs: workers wait until it has more", wanted, present)
+        log.warning(
+            "No machine of Ray has %g CPUs and %g GPUs, as ray.num_cpus_per_actor and ray.num_gpus_per_actor ask for: workers "
+            "wait until one has",
+            cores,
+            gpus,
+        )
 
     def _new_actor(self) -> _Member:
         handle: Any = self.actor_class.remote(self.worker, self.num_threads, self.mark)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from cesrec_core.actors.pool import MapReport, map_shards, refused_rows
+from cesrec_core.actors.pool import MapReport, _Halving, _Pool, map_shards, refused_rows
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection
 from cesrec_core.errors import ArtifactError, ConfigError, StageError, type_and_words
@@ -263,6 +263,30 @@ def test_halves_that_were_answered_stay_answered_and_rows_that_failed_with_many_
     report = map_shards(source, target, Double(), section(num_actors=1), max_refused_rows=1)
     assert report.num_refused == 0
     assert answered < set(numbers(target)) == set(DOUBLED)
+
+
+def test_rows_laid_aside_by_an_attempt_that_did_not_end_are_tried_again(source: Path, target: Path) -> None:
+    """As where its driver was killed before it could see that all rows failed."""
+    map_shards(source, target, FailsOnSeven(), section(num_actors=1), max_refused_rows=1)
+    settled = map_shards(source, target, Double(), section(num_actors=1), max_refused_rows=1)
+    assert settled.num_refused == 1
+    next(target.glob("*.parquet")).unlink()
+    report = map_shards(source, target, Double(), section(num_actors=1), max_refused_rows=1)
+    assert report.num_refused == 0
+    assert numbers(target) == DOUBLED
+
+
+def test_a_place_that_no_machine_has_is_told_of(
+    target: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Four GPUs in all are no machine with two."""
+    machines = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}}] * 4
+    monkeypatch.setattr(ray, "nodes", lambda: machines)
+    for asked, is_told in (({"num_gpus_per_actor": 2.0}, True), ({"num_cpus_per_actor": 9.0}, True), ({}, False)):
+        caplog.clear()
+        wanted = section(num_actors=1, address="ray://cluster", **asked)
+        _Pool(Double(), wanted, target, _Halving(target, 0, 0))._tell_of_missing_places()
+        assert ("wait until one has" in caplog.text) == is_told
 
 
 def test_halving_ends_where_more_than_a_few_rows_fail(tmp_path: Path, target: Path) -> None:

@@ -305,7 +305,7 @@ def test_a_model_that_answers_with_no_number_is_refused_before_any_text_is(folde
     weights = load_file(copy / "model.safetensors")
     weights["model.norm.weight"][:] = torch.inf
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ConfigError, match=r"NaN or infinity in float32\. Set embed_items\.dtype"):
+    with pytest.raises(ConfigError, match=r"NaN or infinity in float32\. Its weights are damaged"):
         EmbedItems(section(copy), extractor_id(section(copy))).setup()
 
 

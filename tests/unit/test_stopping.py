@@ -165,3 +165,20 @@ def test_a_thread_leaves_it_as_it_is() -> None:
     thread.start()
     thread.join()
     assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_sigterm_ends_a_training_where_python_loses_what_it_raises() -> None:
+    """While an object is done away with nothing that is raised gets out: the process ends as if nobody had listened."""
+    program = """
+import os, signal, time
+from cesrec_core.training_command import _stopping_in_order
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+with _stopping_in_order():
+    Dying()
+    time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=50, check=False, stderr=subprocess.DEVNULL)
+    assert done.returncode == -signal.SIGTERM
