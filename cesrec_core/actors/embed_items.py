@@ -65,7 +65,7 @@ class EmbedItems:
             )
 
     def process(self, shard: pa.Table) -> pa.Table:
-        """See above.
+        """Embed the texts of one shard.
 
         Raises:
             ArithmeticError: the model answers a text with NaN or infinity.

@@ -253,7 +253,7 @@ class _Halving:
         return len(list((self.target / REFUSED).glob("*.parquet")))
 
     def forget_refused(self) -> int:
-        """How many rows were laid aside, and are so no more: where too many fail, it was not for what they hold."""
+        """How many rows were laid aside, and are so no more: only a map that comes to its end knows that they are at fault."""
         number = self.num_refused()
         shutil.rmtree(self.target / REFUSED, ignore_errors=True)
         return number
