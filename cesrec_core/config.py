@@ -28,6 +28,8 @@ DropoutShare = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 WholeNumber = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0.0)]
+# AdamW moves every weight by about so much a step; above one it only blows them up, in the end out of float32.
+LearningRate = Annotated[float, Field(gt=0.0, le=1.0)]
 # A date so many days before another has to be one that calendars know.
 Days = Annotated[int, Field(ge=1, le=36_500)]
 # Seeds of parts are multiples of it, and have to fit into 64 bits.
@@ -186,7 +188,7 @@ class TrainRecommenderSection(Section):
     max_history_items: Count = 200
     shift_windows: bool = False
     batch_size: Count = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: LearningRate = 1e-3
     averaged_epochs: Annotated[float, Field(ge=0)] = 0.0
     max_epochs: Count = 200
     patience_epochs: Count = 10
@@ -225,7 +227,7 @@ class TrainAdapterSection(Section):
     max_epochs: Count = 200
     patience_epochs: Count = 20
     batch_size: Count = 256
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: LearningRate = 1e-3
     validation_share: Share = 0.1
     held_out_share: Share = 0.1
     check_after_epochs: Count = 50
@@ -282,8 +284,8 @@ class FinetuneConstructorSection(Section):
     num_steps: Count = 2000
     checkpoint_every_steps: Count = 200
     batch_size: Count = 24
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
-    projection_learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: LearningRate = 5e-4
+    projection_learning_rate: LearningRate = 2e-3
     warmup_share: Share = 0.05
     next_place_share: Share = 0.5
     vague_share: Share = 0.05

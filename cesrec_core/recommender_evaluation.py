@@ -31,7 +31,7 @@ from cesrec_core.recommenders.protocol import Recommender
 from cesrec_core.recommenders.training_data import SCORES_PER_BLOCK, prepare
 from cesrec_core.sequences import Moment
 from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
-from cesrec_core.splits import NOWHERE, Cuts, cut_histories
+from cesrec_core.splits import NOWHERE, SPLIT_NAMES, Cuts, cut_histories
 
 TOP_K = 10
 ENTROPY = "entropy of taste"
@@ -139,6 +139,11 @@ def _cuts_of(dataset: Dataset, manifest: Manifest, moment: Moment) -> Cuts:
     if manifest.split == "all":
         raise ArtifactError(
             f"{name} was trained on everything, the items to be predicted included. Evaluate its held_out_twin instead."
+        )
+    if manifest.split not in SPLIT_NAMES:
+        raise ArtifactError(
+            f"{name} was trained by split {manifest.split!r}, says its manifest; here there are {', '.join(SPLIT_NAMES)}. "
+            "Train it again, or evaluate it with the version of the code that trained it."
         )
     # The training had a look at the timestamps, and the data below has to be what it saw.
     cuts = cut_histories(dataset.histories, manifest.split, has_real_timestamps=True)

@@ -102,6 +102,7 @@ def test_set_overrides_with_yaml_values(tmp_path: Path) -> None:
         ("train_recommender.num_heads=3", r"train_recommender: embedding_dim is 64, which 3 heads .* make it a multiple of 3"),
         ("train_recommender.dropout=1.0", r"train_recommender\.dropout is 1\.0"),
         ("train_recommender.learning_rate=.inf", "finite"),
+        ("train_recommender.learning_rate=1e300", "less than or equal to 1"),
         ("recommend.attribute_weight=.nan", "finite"),
         ("run.seed=100000000000000000000000", "run.seed"),
         ("ray.num_gpus_per_actor=1.5", r"a share of one GPU, or whole ones"),

@@ -19,7 +19,7 @@ import torch
 from cesrec_core.artifacts import MANIFEST, Manifest, read_manifest
 from cesrec_core.config import load_config
 from cesrec_core.datasets import Catalogue, read_dataset
-from cesrec_core.errors import ConfigError
+from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.metrics import UNREACHABLE, full_ranks, hits, ndcg, reciprocal_ranks
 from cesrec_core.product_search import top_products
@@ -122,6 +122,12 @@ def test_test_inputs_hold_the_validation_item(dataset: Path) -> None:
         assert users.had[0].tolist() == list(range(8))
     assert users.num_users_of.sum() == NUM_USERS * 6
     assert users.num_training_users == NUM_USERS
+
+
+def test_a_split_of_another_version_is_told_with_the_artifact(dataset: Path) -> None:
+    whole = read_dataset(dataset)
+    with pytest.raises(ArtifactError, match=r"Artifact r was trained by split 'by_week'.* leave_one_out, "):
+        held_out_users(whole, Manifest("recommender", "r", "by_week"), whole.catalogue.item_ids, "test")
 
 
 def test_global_timeline_tests_the_newest_moments(dataset: Path, tmp_path: Path) -> None:
