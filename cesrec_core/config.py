@@ -639,9 +639,9 @@ def _refuse_unknown_keys(
     for key, value in values.items():
         if key not in model.model_fields:
             where = ".".join((*at, str(key)))
-            near = difflib.get_close_matches(str(key), model.model_fields, n=1, cutoff=0.0)[0]
-            known = ".".join((*at, near))
-            raise ConfigError(f"{_source_of(where, source, overridden)}: unknown key {where}. Did you mean {known}?")
+            near = difflib.get_close_matches(str(key), model.model_fields, n=1)
+            hint = f"Did you mean {'.'.join((*at, near[0]))}?" if near else f"Known there: {', '.join(model.model_fields)}."
+            raise ConfigError(f"{_source_of(where, source, overridden)}: unknown key {where}. {hint}")
         nested = model.model_fields[key].annotation
         if isinstance(nested, type) and not isinstance(nested, types.GenericAlias) and issubclass(nested, BaseModel):
             _refuse_unknown_keys(value if value is not None else {}, nested, (*at, str(key)), source, overridden)

@@ -34,6 +34,10 @@ class ItemRules:
                 items.append(idx_of[item_id])
         return cls(items_of)
 
+    def named(self, segments: Iterable[str]) -> tuple[str, ...]:
+        """Those of these segments that any list is for: users who share them are allowed the same."""
+        return tuple(name for name in segments if (ALLOW, name) in self.items_of or (BLOCK, name) in self.items_of)
+
     def allowed(self, segments: Iterable[str], num_items: int) -> NDArray[np.bool_]:
         """bool [num_items + 1] for a user of these segments."""
         own: list[str | None] = list(segments)

@@ -21,10 +21,13 @@ def read_rules(file: Path | None, idx_of: dict[str, int]) -> ItemRules:
 
 
 def by_segments(shard: pa.Table, rules: ItemRules, num_items: int) -> Iterator[tuple[pa.Table, Tensor]]:
-    """Users of each combination of segments, and what the rules allow them: bool [num_items + 1]."""
+    """Users of each combination of segments that rules name, and what these allow them: bool [num_items + 1].
+
+    Each combination is a search of its own, so that segments without rules must not tell users apart.
+    """
     rows_of: dict[tuple[str, ...], list[int]] = {}
     for row, segments in enumerate(shard[c.SEGMENTS].to_pylist()):
-        rows_of.setdefault(tuple(segments or ()), []).append(row)
+        rows_of.setdefault(rules.named(segments or ()), []).append(row)
     for key, rows in rows_of.items():
         yield shard.take(rows), torch.from_numpy(rules.allowed(key, num_items))
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.sparse import coo_array, csr_array, diags_array
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -124,11 +124,24 @@ def factorise(pairs: csr_array, width: int) -> tuple[NDArray[np.float32], NDArra
         roots = np.sqrt(np.where(of_rows > 0, of_rows, 1.0))
         damped = np.where(of_columns > 0, of_columns, 1.0) ** DAMPING
         matrix = diags_array(1 / roots) @ pairs @ diags_array(1 / damped)
-        if rank == num_items:  # which the iteration below cannot give
+        if rank == num_items:  # which the iteration cannot give
             left, values, right = np.linalg.svd(matrix.toarray())
         else:
-            # It starts, and starts again where it is stuck, from random vectors: seeded, to be always the same.
-            left, values, right = svds(csr_array(matrix), k=rank, rng=np.random.default_rng(0))
+            left, values, right = _truncated_svd(csr_array(matrix), rank)
         halves = np.sqrt(np.maximum(values, 0.0))
         factors[0, :, :rank], factors[1, :, :rank] = left * halves / roots[:, None], right.T * halves
     return factors[0], factors[1]
+
+
+def _truncated_svd(matrix: csr_array, rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Left vectors [V, rank], the greatest singular values [rank], right vectors [rank, V]; every time the same.
+
+    As SciPy's `svds` goes about it, which seeds the first vector alone: where the iteration is stuck (many equal values), it
+    starts again from a random one, and those are seeded here, too.
+    """
+    random = np.random.default_rng(0)
+    gram = LinearOperator(matrix.shape, matvec=lambda vector: matrix.T @ (matrix @ vector), dtype=np.float64)
+    _, basis = eigsh(gram, k=rank, v0=random.standard_normal(matrix.shape[1]), rng=random)
+    basis, _ = np.linalg.qr(basis)  # nearly orthogonal is not enough where values are close to one another
+    left, values, turned = np.linalg.svd(matrix @ basis, full_matrices=False)
+    return left, values, turned @ basis.T

@@ -87,6 +87,7 @@ def test_set_overrides_with_yaml_values(tmp_path: Path) -> None:
     [
         ("recommend.topk=3", r"Did you mean recommend\.top_k\?"),
         ("recomend.top_k=3", r"Did you mean recommend\?"),
+        ("train_recommender.lr=1", r"Known there: .*, learning_rate,"),
         ("recommend.top_k=many", r"recommend\.top_k is 'many'"),
         ("recommend.top_k=0", r"recommend\.top_k is 0"),
         ("recommend.top_k=3.0", r"recommend\.top_k is 3\.0"),

@@ -1,7 +1,10 @@
 """Allow- and block-lists by hand; six items a to f are item_idx 1 to 6."""
 
+import pyarrow as pa
 import pytest
 
+from cesrec_core import columns as c
+from cesrec_core.actors.open_items import by_segments
 from cesrec_core.item_rules import ItemRules
 
 IDX_OF = {item_id: idx for idx, item_id in enumerate("abcdef", start=1)}
@@ -42,3 +45,16 @@ def test_a_segment_gets_no_more_than_everybody() -> None:
 
 def test_without_rules_all_is_allowed() -> None:
     assert ItemRules().allowed(["any"], 6).all()
+
+
+def test_only_segments_that_rules_name_tell_users_apart() -> None:
+    segments = [["children", "x"], ["y"], None, ["press", "trial"], ["x", "y"], ["children"], ["nothing left", "z"]]
+    shard = pa.table({c.USER_ID: list("abcdefg"), c.SEGMENTS: pa.array(segments, pa.list_(pa.string()))})
+    rules = ItemRules.from_rows(ROWS, IDX_OF)
+    groups = [(users[c.USER_ID].to_pylist(), allowed) for users, allowed in by_segments(shard, rules, len(IDX_OF))]
+    assert [users for users, _ in groups] == [["a", "f"], ["b", "c", "e"], ["d"], ["g"]]
+    for users, allowed in groups:
+        for user in users:
+            assert allowed.tolist() == rules.allowed(segments["abcdefg".index(user)] or [], len(IDX_OF)).tolist()
+    ((everybody, allowed),) = by_segments(shard, ItemRules(), len(IDX_OF))
+    assert (everybody.num_rows, allowed.all()) == (7, True)

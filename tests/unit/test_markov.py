@@ -44,6 +44,18 @@ def test_factors_are_the_best_of_their_rank() -> None:
     assert roots * (before @ after.T) == pytest.approx(left[:, :3] * values[:3] @ right[:3], abs=1e-5)
 
 
+@pytest.mark.parametrize("num_items", [100, 300])
+def test_factors_are_always_the_same_where_the_iteration_has_to_start_again(num_items: int) -> None:
+    """All singular values of a ring are equal: no start finds more than one of their vectors."""
+    ring = count_pairs([np.array([item, item % num_items + 1]) for item in range(1, num_items + 1)], num_items, 0.0)
+    first, again = factorise(ring, 16), factorise(ring, 16)
+    assert np.array_equal(first[0], again[0])
+    assert np.array_equal(first[1], again[1])
+    product = first[0] @ first[1].T
+    assert np.linalg.matrix_rank(product, tol=1e-3) == 16
+    assert np.linalg.svd(product, compute_uv=False)[:16] == pytest.approx(1.0, abs=1e-4)
+
+
 def test_scores_are_as_far_apart_as_makes_the_newest_items_likeliest() -> None:
     random = np.random.default_rng(0)
     histories = [(start + random.choice([0, 1, 2, 4], 6).cumsum()) % 20 + 1 for start in range(200)]
