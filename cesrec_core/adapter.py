@@ -126,9 +126,10 @@ class AdapterFit:
         model: the Adapter.
         metrics: `best_epoch`, `hidden_width`, `learning_rate`; `num_training_items`, `num_held_out_items`; `held_out_mse`,
             on the scale of the collaborative vectors; `held_out_normalised_mse`, divided by the variance of the held-out
-            collaborative vectors, so that 1 is what their mean would score; the two again over validation items;
-            `all_normalised_mse` over all; `held_out_median_rank_share` and `held_out_neighbour_rank_share`, see
-            `alignment_metrics`; `is_alignment_weak`, 1 where the validation error is above one of the limits of the settings.
+            collaborative vectors around the mean of all, so that 1 is what that mean would score; the two again over
+            validation items; `all_normalised_mse` over all; `held_out_median_rank_share` and
+            `held_out_neighbour_rank_share`, see `alignment_metrics`; `is_alignment_weak`, 1 where the validation error is
+            above one of the limits of the settings, or the training ended at `check_after_epochs`.
         losses: training loss per epoch, divided by the variance.
         validation_losses: the same of the items that early stopping watches.
     """
@@ -230,6 +231,7 @@ def fit_adapter(
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
 
     best_loss, best_epoch, best_weights = float("inf"), 0, model.state_dict()
+    has_failed = False
     losses: list[float] = []
     validation_losses: list[float] = []
     for epoch in range(1, settings.max_epochs + 1):
@@ -250,6 +252,7 @@ def fit_adapter(
         elif epoch - best_epoch >= settings.patience_epochs:
             break
         if epoch == settings.check_after_epochs and is_weak(best_loss * scales.collaborative_std**2, best_loss, settings):
+            has_failed = True
             break
     model.load_state_dict(best_weights)
     scales.fold_into(model)
@@ -262,7 +265,9 @@ def fit_adapter(
         "num_held_out_items": float(len(parts.held_out)),
         **_measure(model, semantic, collaborative, parts),
     }
-    metrics["is_alignment_weak"] = float(is_weak(metrics["validation_mse"], metrics["validation_normalised_mse"], settings))
+    is_above = is_weak(metrics["validation_mse"], metrics["validation_normalised_mse"], settings)
+    # Of the items that were watched, which may be more than those of the figures.
+    metrics["is_alignment_weak"] = float(has_failed or is_above)
     return AdapterFit(model, metrics, losses, validation_losses)
 
 

@@ -15,6 +15,7 @@ import pyarrow.dataset as pads
 
 from cesrec_core import columns as c
 from cesrec_core.errors import InputDataError, SchemaError
+from cesrec_core.web_text import lists_with_characters, with_characters
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +85,12 @@ def read_catalogue_file(path: Path) -> Catalogue:
     item_ids = table[c.ITEM_ID].cast(pa.string()).to_pylist()
     if len(set(item_ids)) < len(item_ids):
         raise InputDataError(f"{path} holds an item_id twice. Keep one row per item.")
-    titles = [title or "" for title in table[c.TITLE].cast(pa.string()).to_pylist()]
+    titles = [with_characters(title or "") for title in table[c.TITLE].cast(pa.string()).to_pylist()]
     if c.ATTRIBUTES in table.column_names:
         if not (pa.types.is_null(kind := table.schema.field(c.ATTRIBUTES).type) or _is_list_of_text(kind)):
             raise SchemaError(f"{path}: `{c.ATTRIBUTES}` is {kind}; give a list of strings for each item.")
-        attributes = [tuple(value for value in values or () if value) for values in table[c.ATTRIBUTES].to_pylist()]
+        lists = (lists_with_characters(values) for values in table[c.ATTRIBUTES].to_pylist())
+        attributes = [tuple(value for value in values or () if value) for values in lists]
     else:
         attributes = [()] * len(item_ids)
     return Catalogue(item_ids, titles, attributes)

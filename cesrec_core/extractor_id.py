@@ -18,6 +18,20 @@ def locate_extractor(section: EmbedItemsSection) -> ModelSource:
     return locate_model(section.model_path, section.revision, "embed_items.model_path")
 
 
+def trained_pooling(source: ModelSource) -> str | None:
+    """The pooling that a model was trained with, where sentence-transformers has written it beside it: `embed_items.pooling`,
+    or its own name of one that there is not here (`cls_token`)."""
+    try:
+        modes = json.loads((source.folder / "1_Pooling" / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    of_config = {"mean_tokens": "mean", "lasttoken": "last", "weightedmean_tokens": "weighted"}
+    chosen = [
+        mode.removeprefix("pooling_mode_") for mode, is_on in modes.items() if is_on is True and mode.startswith("pooling_")
+    ]
+    return of_config.get(chosen[0], chosen[0]) if len(chosen) == 1 else None
+
+
 def extractor_id(section: EmbedItemsSection) -> str:
     """Name of everything that an embedding depends on besides the text.
 

@@ -57,6 +57,10 @@ class EmbedItems:
                 f"embed_items.model_path names {self.section.model_path!r}, which embeds no text ({type_and_words(error)}). "
                 "Give an encoder or a decoder with its own tokenizer."
             ) from error
+        if not vectors[0].any():  # the vector of no vector
+            raise ConfigError(
+                f"The model {self.section.model_path!r} answers with zeros. Its weights are damaged: fetch or copy it again."
+            )
         if not np.isfinite(vectors).all():
             is_coarse = self.section.dtype == "float16"
             raise ConfigError(

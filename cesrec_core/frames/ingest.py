@@ -14,6 +14,7 @@ from cesrec_core.config import IngestSection
 from cesrec_core.frames.derived_attributes import derive_attributes
 from cesrec_core.frames.raw import IS_MALFORMED, TIMESTAMP
 from cesrec_core.schemas import FEEDBACK, FEEDBACK_SOURCES, INTERACTIONS, ITEMS
+from cesrec_core.web_text import lists_with_characters, with_characters
 
 MALFORMED_RECORD = "malformed_record"
 MISSING_USER_ID = "missing_user_id"
@@ -39,6 +40,8 @@ _CONTROL_CHARACTERS = r"\p{Cc}|\p{Cf}|\p{Co}|\p{Cs}"
 _WITHOUT_MEANING = r"[\p{Cc}\p{Cf}\p{Co}\p{Cs}&&[^\u200C\u200D]]"
 # With (?U) of all scripts: the no-break space, the ideographic one, separators of lines and paragraphs.
 _SPACE = r"(?U)\s+"
+# Of prose from web pages: tags and comments. "<3" and "a < b" are none.
+_TAG = r"(?s)</?[A-Za-z][^<>]*>|<!--.*?-->"
 _VISIBLE = r"[\p{L}\p{N}\p{P}\p{S}]"
 _NUMBER_OF_ITEM = "number_of_item"
 
@@ -69,7 +72,7 @@ def judge_interactions(raw: DataFrame, items: DataFrame, run_end: dt.datetime) -
         .when(F.col(c.INTERACTED_AT) >= F.lit(run_end), FUTURE_TIMESTAMP)
         .when(F.col("is_known").isNull(), UNKNOWN_ITEM)
     )
-    judged = prepared.withColumn(c.REASON, reason).withColumn(c.REVIEW, _cleaned(F.col(c.REVIEW)))
+    judged = prepared.withColumn(c.REASON, reason).withColumn(c.REVIEW, _cleaned(_without_tags(F.col(c.REVIEW))))
     columns = (*INTERACTIONS.column_names, c.REVIEW, c.REASON, c.RECORD)
     repeated = F.when(F.col(_NUMBER_OF_ITEM) > 1, DUPLICATE_INTERACTION)
     numbered = _numbered(judged, list(INTERACTIONS.key)).withColumn(c.REASON, repeated)
@@ -90,7 +93,15 @@ def clean_items(raw: DataFrame, section: IngestSection) -> tuple[DataFrame, Data
     Of rows with the same item_id the first in the source stays. Where no item of the catalogue has an attribute, all get
     theirs from the titles.
     """
-    prepared = raw.withColumns(
+    # Apart from what follows, which looks into lists: Spark allows no Python there.
+    written = raw.withColumns(
+        {
+            c.TITLE: _unescaped(c.TITLE),
+            c.DESCRIPTION: _unescaped(_without_tags(F.col(c.DESCRIPTION))),
+            c.ATTRIBUTES: _list_unescaped(c.ATTRIBUTES),
+        }
+    )
+    prepared = written.withColumns(
         {
             c.ITEM_ID: external_key(c.ITEM_ID),
             c.TITLE: _cleaned(F.col(c.TITLE)),
@@ -191,8 +202,19 @@ def _trimmed(name: str) -> Column:
 
 def _cleaned(text: Column) -> Column:
     """One line without control characters; NULL where nothing is left that can be seen."""
-    spaced = F.trim(F.regexp_replace(F.regexp_replace(text, _SPACE, " "), _WITHOUT_MEANING, ""))
+    # Line breaks are control characters, and what is without meaning may stand between two spaces.
+    without = F.regexp_replace(F.regexp_replace(text, _SPACE, " "), _WITHOUT_MEANING, "")
+    spaced = F.trim(F.regexp_replace(without, " +", " "))
     return F.when(F.regexp_like(spaced, F.lit(_VISIBLE)), spaced)
+
+
+def _without_tags(text: Column) -> Column:
+    return F.regexp_replace(text, _TAG, " ")
+
+
+# Spark has no function of its own for this.
+_unescaped = F.udf(with_characters, t.StringType(), useArrow=False)
+_list_unescaped = F.udf(lists_with_characters, t.ArrayType(t.StringType()), useArrow=False)
 
 
 def _cleaned_attributes() -> Column:

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from cesrec_core.schemas import USER_SEQUENCES
 
 # What trained artifacts are made by, and what they are called in manifests and in `Stage.reads` and `writes`.
 ARTIFACT_STAGES = {"recommender": "train_recommender", "adapter": "train_adapter", "constructor": "finetune_constructor"}
+# The stage whose answers are good for every run.
+OF_NO_RUN = "embed_items"
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,26 @@ class RunContext:
         folder = self.artifact_path(kind, self.artifact_id(kind))
         return folder, read_manifest(folder, kind)
 
+    def begin_anew(self) -> None:
+        """Drop what this run has done so far, but for embeddings: they belong to texts and an extractor, and to no run.
+
+        Where the stage was interrupted they are laid aside, in a folder of which the stage takes them over.
+        """
+        if not self.work_path.exists():
+            return
+        embeddings = self.stage_path(OF_NO_RUN)
+        if embeddings.is_dir() and not (embeddings / "done.json").exists():
+            aside = self.work_path.with_name(f"{self.work_path.name}-{uuid.uuid4().hex[:8]}")
+            aside.mkdir()
+            embeddings.rename(aside / OF_NO_RUN)
+        shutil.rmtree(self.work_path)
+
     def forget(self) -> None:
         """Drop all records of earlier work but those of artifacts that are there, since tables that it filled are gone.
 
         Versions count from 0 again in a table that is made anew, so a record of the old one could seem to be up to date.
         """
-        shutil.rmtree(self.work_path, ignore_errors=True)
+        self.begin_anew()
         self.listener_ids.clear()
         for record in (self.warehouse.path / "state").glob("*.json"):
             if not self.is_kept_when_forgetting(record.stem):

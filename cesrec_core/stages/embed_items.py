@@ -2,20 +2,21 @@
 
 import logging
 import shutil
+from contextlib import suppress
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.delta_io.shards import import_shards
-from cesrec_core.extractor_id import extractor_id, locate_extractor
+from cesrec_core.extractor_id import extractor_id, locate_extractor, trained_pooling
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS, QUARANTINE
-from cesrec_core.stages.context import RunContext, Stage, StageResult, read_state
+from cesrec_core.stages.context import OF_NO_RUN, RunContext, Stage, StageResult, read_state
 from cesrec_core.stages.map_table import map_frame, refused_by
 
 log = logging.getLogger(__name__)
 
-NAME = "embed_items"
+NAME = OF_NO_RUN
 TEXT_FAILS = "text_fails_extractor"
 REFUSED = "refused"
 # Of English text, and of the vocabularies that models come with.
@@ -32,7 +33,15 @@ def fingerprint(context: RunContext) -> dict[str, str]:
 
 
 def check(context: RunContext) -> None:
-    locate_extractor(context.config.embed_items)
+    trained = trained_pooling(locate_extractor(context.config.embed_items))
+    if trained not in (None, context.config.embed_items.pooling):
+        log.warning(
+            "embed_items.pooling is %s, and the model in %s was trained with %s: its vectors say less of the text so. Set the "
+            "same, or take a model that was trained with mean, last or weighted",
+            context.config.embed_items.pooling,
+            context.config.embed_items.model_path,
+            trained,
+        )
     num_characters, num_tokens = context.config.ingest.max_text_characters, context.config.embed_items.max_tokens
     if num_characters < num_tokens * CHARACTERS_PER_TOKEN:
         log.warning(
@@ -82,6 +91,8 @@ def _take_over(context: RunContext) -> None:
             num_kept = context.warehouse.merge(ITEM_EMBEDDINGS, answers, update_matched=False)
             log.info("%d embeddings of a run that was stopped are kept", num_kept)
         shutil.rmtree(folder)
+        with suppress(OSError):  # unless its run left more than this
+            folder.parent.rmdir()
 
 
 def refused_texts(context: RunContext) -> set[str]:

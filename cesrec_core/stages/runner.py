@@ -4,7 +4,6 @@ import dataclasses
 import datetime as dt
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -301,7 +300,7 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
                 "data of both. Begin it again: run jobs/ingest.py with the same date and configuration, then the others."
             )
         log.warning("Another run has written to this warehouse since run %s was interrupted. It begins anew.", context.run_id)
-        shutil.rmtree(context.work_path)
+        context.begin_anew()
     _recall_earlier(earlier, stages, context)
     seconds: dict[str, float] = {}
     skipped: dict[str, str] = {}

@@ -17,6 +17,7 @@ from cesrec_core.feedback.listening import check_sentence_model, open_listener
 from cesrec_core.feedback.understanding import Signals
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.progress import progress
+from cesrec_core.web_text import with_characters
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def _line(row: str, place: str, vocabulary: CatalogueVocabulary) -> Line:
         raise InputDataError(f"{place} has no text in `{c.UTTERANCE}`. Give each line an object with what was said.")
     shown = _texts(fields, c.RECOMMENDED_ITEM_IDS, place)
     titles: dict[str, str] = {}
-    for title in _texts(fields, RECOMMENDED_TITLES, place) if not shown else ():
+    for title in map(with_characters, _texts(fields, RECOMMENDED_TITLES, place) if not shown else ()):
         items = vocabulary.items_titled(title)
         item_id = items[0] if items else f"{_FOREIGN}{len(titles)}"
         if not items:

@@ -2,13 +2,13 @@
 
     python tests/benchmarks/masks.py [--users 10000 100000 1000000] [--length 50] [--items 20000] [--width 64] [--rounds 3]
         [--threads 1]
-    python tests/benchmarks/masks.py --tastes
+    python tests/benchmarks/masks.py --tastes [ITEMSxWIDTH]
 
 Histories and vectors are random; all of a history is read and 3 items of it are masked, on one thread, as one actor has.
 The loop runs over the smallest number of users. The rounds of every contender are taken in turn, and the best counts.
-With --tastes the adaptive rule is tried on 5,000 people whose tastes are known: 20 items around one direction or two of
-length 1, in 32 dimensions, with noise of a given length; how many people lose an item, and of how many a stray item of a third
-direction is found that is put in place of one.
+With --tastes the adaptive rule is tried on 5,000 people whose tastes are known: so many items (20) around one direction or
+two of length 1, in so many dimensions (32), with noise of a given length; how many people lose an item, and of how many a stray
+item of a third direction is found that is put in place of one.
 Prints a table, and one JSON object on the last line.
 """
 
@@ -35,11 +35,11 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tastes", action="store_true")
+    parser.add_argument("--tastes", nargs="?", const="20x32", metavar="ITEMSxWIDTH")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.tastes:
-        return of_known_tastes()
+        return of_known_tastes(*(int(number) for number in options.tastes.split("x")))
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(options.items, options.width)).astype(np.float32)
     rule = OutlierRule(NUM_MASKED, 3, options.length)
@@ -84,7 +84,7 @@ def masked_in_numpy(items: NDArray[np.int64], vectors: NDArray[np.float32]) -> N
     return np.sort(np.argsort(cosines.round(SIMILARITY_DECIMALS), kind="stable")[:NUM_MASKED])
 
 
-def of_known_tastes(num_users: int = 5000, length: int = 20, width: int = 32) -> int:
+def of_known_tastes(length: int, width: int, num_users: int = 5000) -> int:
     rng = np.random.default_rng(0)
     tastes = rng.normal(size=(num_users, 3, width))
     tastes /= np.linalg.norm(tastes, axis=2, keepdims=True)
@@ -102,7 +102,7 @@ def of_known_tastes(num_users: int = 5000, length: int = 20, width: int = 32) ->
     print("| noise | items of the second taste | lose an item | stray found |\n|---|---|---|---|")
     for noise in (0.1, 0.3, 0.6, 1.0):
         noises = rng.normal(scale=noise / width**0.5, size=(num_users, length, width))
-        for num_second in (0, 2, 4, 6, 8, 10):
+        for num_second in range(0, length // 2 + 1, 2):
             of_item = (np.arange(length) < num_second).astype(np.int64)
             losing = float(masked(of_item, noises).any(axis=1).mean())
             of_item[-1] = 2

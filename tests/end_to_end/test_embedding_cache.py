@@ -140,6 +140,31 @@ def test_what_a_run_that_was_stopped_had_embedded_is_not_embedded_again_by_anoth
     assert not left.exists()
 
 
+def test_what_a_run_had_embedded_is_kept_when_it_begins_anew_after_another(
+    copied_world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_items(copied_world.folder, [item_row(40)])
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(map_table, "import_shards", stop)
+        copied_world.run(*night(3, dataset), stages=INGESTING)
+    (left,) = [
+        folder for folder in copied_world.warehouse_path.glob("work/*/embed_items") if not (folder / "done.json").exists()
+    ]
+    others = Path(shutil.copytree(dataset, copied_world.folder / "others"))
+    change_title(others, "toy-03", "Craft set with glue")
+    copied_world.run(*night(4, others), stages=INGESTING[:1])
+    assert list(left.glob("out/*"))
+    summary = copied_world.run(*night(3, dataset), stages=INGESTING)
+    assert summary["run_id"] == left.parent.name
+    assert summary["counts"]["embed_items"] == {"items": NUM_ITEMS + 1, "embedded": 0, "refused": 0}
+    assert copied_world.table("item_embeddings").count() == NUM_ITEMS + 1
+    assert not list(copied_world.warehouse_path.glob("work/*-*"))
+
+
 def test_two_runs_at_once(copied_world: World, dataset: Path) -> None:
     versions = copied_world.versions()
     with writing_to(copied_world.warehouse_path), pytest.raises(BusyError, match=r"is being written to by process \d+ on \S+"):

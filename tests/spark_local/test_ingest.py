@@ -146,6 +146,13 @@ def test_items_are_cleaned_and_described(spark: SparkSession) -> None:
     assert clean.count() + refused.count() == raw.count()
 
 
+def test_what_web_pages_make_of_text_is_undone(spark: SparkSession) -> None:
+    prose = "<p class='x'>Long&nbsp;text<br/>of one &lt;tag&gt;</p><!-- not\nseen --> I <3 it, a < b > c"
+    clean, _ = clean_items(items_with(spark, [("1", "One", ["Film &amp; TV", None], prose)]), IngestSection())
+    item = clean.first()
+    assert (item["attributes"], item["description"]) == (["Film & TV"], "Long text of one <tag> I <3 it, a < b > c")
+
+
 @pytest.mark.parametrize(
     ("title", "cleaned"),
     [
@@ -155,6 +162,10 @@ def test_items_are_cleaned_and_described(spark: SparkSession) -> None:
         ("\u202eright to left\u202c", "right to left"),
         *((nothing, None) for nothing in ("\u00a0", "\u3000", "\u2028", "\ufe0f", "\u200d", "\u200b \u200c")),
         ("?!", "?!"),
+        ("one \u200b two", "one two"),
+        ("Et Dieu&#8230;cr&eacute;a &quot;la femme&#x22;&nbsp;", 'Et Dieu…créa "la femme"'),
+        ("AT&T, R&D; Fire&regal, &amp;lt; &#0;", "AT&T, R&D; Fire&regal, &lt; \ufffd"),
+        ("I <3 <b>", "I <3 <b>"),
         ("千と千尋の神隠し", "千と千尋の神隠し"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cesrec_core import adapter
 from cesrec_core.actors.project_items import ProjectItems
 from cesrec_core.adapter import (
     Adapter,
@@ -66,6 +67,15 @@ def test_unrelated_vectors_are_flagged_and_overfitting_is_taken_back() -> None:
     assert fitted.validation_losses[-1] > 1.05 * min(fitted.validation_losses)
     # Of what has been overfitted the mean of the vectors would be better by far.
     assert fitted.metrics["held_out_normalised_mse"] < 1.08
+
+
+def test_a_training_that_was_ended_as_failed_is_weak_whatever_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Early stopping may watch other items than those of the figures."""
+    answers = iter([True, False])
+    monkeypatch.setattr(adapter, "is_weak", lambda *_: next(answers))
+    fitted = fit_adapter(*related_vectors(), SETTINGS.model_copy(update={"check_after_epochs": 3}), seed=1)
+    assert len(fitted.losses) == 3
+    assert fitted.metrics["is_alignment_weak"] == 1.0
 
 
 def test_scale_of_the_recommender_does_not_matter() -> None:

@@ -48,12 +48,12 @@ def test_order_without_timestamps(tmp_path: Path) -> None:
 
 
 def test_catalogue_is_sorted_and_codes_are_places(tmp_path: Path) -> None:
-    write(tmp_path, "items", item_id=["b", "a"], title=["B", None], attributes=[["x", "y"], None])
+    write(tmp_path, "items", item_id=["b", "a"], title=["B &amp; C", None], attributes=[["x", "&eacute;"], None])
     write(tmp_path, "interactions", user_id=["u"], item_id=["b"], position=[0])
     catalogue = read_dataset(tmp_path).catalogue
     assert catalogue.item_ids == ["a", "b"]
-    assert catalogue.titles == ["", "B"]
-    assert catalogue.attributes == [(), ("x", "y")]
+    assert catalogue.titles == ["", "B & C"]
+    assert catalogue.attributes == [(), ("x", "é")]
     assert catalogue.code_of == {"a": 0, "b": 1}
 
 

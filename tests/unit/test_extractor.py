@@ -26,7 +26,8 @@ from cesrec_core.extractor import (
     token_batches,
     tokenise,
 )
-from cesrec_core.extractor_id import extractor_id
+from cesrec_core.extractor_id import extractor_id, trained_pooling
+from cesrec_core.language_models import ModelSource
 from cesrec_core.pooling import pool
 from cesrec_core.token_counts import counted_tokens
 
@@ -309,6 +310,15 @@ def test_a_model_that_answers_with_no_number_is_refused_before_any_text_is(folde
         EmbedItems(section(copy), extractor_id(section(copy))).setup()
 
 
+def test_a_model_that_answers_with_zeros_is_refused_before_any_text_is(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "silent"))
+    weights = load_file(copy / "model.safetensors")
+    weights["model.norm.weight"][:] = 0.0
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"/silent' answers with zeros"):
+        EmbedItems(section(copy), extractor_id(section(copy))).setup()
+
+
 def test_a_worker_that_finds_another_model_than_the_job_named(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"On the machine \S+ embed_items\.model_path .* is another model"):
         EmbedItems(section(folder), extractor_id(section(folder, pooling="last"))).setup()
@@ -365,6 +375,23 @@ def test_the_id_changes_with_everything_that_changes_an_embedding(folder: Path, 
     assert ids[0].startswith(f"{folder.name}-mean-float32-")
     assert extractor_id(section(folder)) == ids[0]
     assert extractor_id(section(folder, tokens_per_batch=1)) == ids[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "pooling"),
+    [
+        ('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false, "include_prompt": true}', "cls_token"),
+        ('{"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}', "mean"),
+        ('{"pooling_mode_lasttoken": true}', "last"),
+        ('{"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true}', None),
+        ("{", None),
+    ],
+)
+def test_the_pooling_that_a_model_was_trained_with_is_read(tmp_path: Path, written: str, pooling: str | None) -> None:
+    assert trained_pooling(ModelSource("a", tmp_path)) is None
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(written)
+    assert trained_pooling(ModelSource("a", tmp_path)) == pooling
 
 
 def test_one_changed_weight_changes_the_id(tmp_path: Path) -> None:

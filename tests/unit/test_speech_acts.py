@@ -307,7 +307,7 @@ def test_a_file_is_understood_without_spark(files: Path) -> None:
         json.dumps(
             {
                 "turn": 1,
-                "recommended_titles": ["Heat  (1995)", "Unheard Of (2020)"],
+                "recommended_titles": ["Heat &#40;1995)", "Unheard Of (2020)"],
                 "utterance": "I hated Unheard Of, liked Heat",
             }
         ),
