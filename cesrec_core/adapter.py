@@ -142,7 +142,7 @@ class AdapterFit:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One training of `fit_until_aligned`, and what was tried with it."""
+    """One training of `fit_until_aligned`, and what was tried with it. Of several the least by `order` is the best."""
 
     remedy: str
     settings: TrainAdapterSection
@@ -150,9 +150,14 @@ class Attempt:
 
     @property
     def error(self) -> float:
-        """By which attempts are compared."""
+        """Over the validation items that no attempt learned from."""
         error = self.fitted.metrics["validation_normalised_mse"]
         return error if math.isfinite(error) else math.inf
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        """Those first whose alignment is not weak, then by error."""
+        return bool(self.fitted.metrics["is_alignment_weak"]), self.error
 
 
 def fit_until_aligned(
@@ -171,7 +176,7 @@ def fit_until_aligned(
         on_attempt: told of each attempt as it ends.
 
     Returns:
-        All attempts in the order in which they were made; the best is that of least `error`.
+        All attempts in the order in which they were made; the best is the least by `order`.
     """
     attempts: list[Attempt] = []
 
@@ -181,7 +186,7 @@ def fit_until_aligned(
 
     for width in widths_to_try(settings, semantic.shape[1]):
         attempt("width", settings.model_copy(update={"hidden_width": width}), with_spare=False)
-    best = min(attempts, key=lambda made: made.error)
+    best = min(attempts, key=lambda made: made.order)
     if not best.fitted.metrics["is_alignment_weak"]:
         return attempts
     smaller = {"hidden_width": max(1, int(best.fitted.metrics["hidden_width"]) // WIDTH_DIVISOR)}

@@ -25,10 +25,13 @@ def trained_pooling(source: ModelSource) -> str | None:
         modes = json.loads((source.folder / "1_Pooling" / "config.json").read_bytes())
     except (OSError, ValueError):
         return None
-    of_config = {"mean_tokens": "mean", "lasttoken": "last", "weightedmean_tokens": "weighted"}
+    if not isinstance(modes, dict):
+        return None
     chosen = [
         mode.removeprefix("pooling_mode_") for mode, is_on in modes.items() if is_on is True and mode.startswith("pooling_")
     ]
+    # Vectors are normalised, so that what a sum is divided by makes no difference.
+    of_config = {"mean_tokens": "mean", "mean_sqrt_len_tokens": "mean", "lasttoken": "last", "weightedmean_tokens": "weighted"}
     return of_config.get(chosen[0], chosen[0]) if len(chosen) == 1 else None
 
 

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace, config: Config) -> Trained:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vectors = semantic.to(device), collaborative.to(device)
     attempts = fit_until_aligned(*vectors, config.train_adapter, config.run.seed, tell)
-    best = min(range(len(attempts)), key=lambda number: attempts[number].error)
+    best = min(range(len(attempts)), key=lambda number: attempts[number].order)
     settings, fitted = attempts[best].settings, attempts[best].fitted
     if not math.isfinite(attempts[best].error):
         raise ArtifactError(

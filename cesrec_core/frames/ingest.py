@@ -12,9 +12,9 @@ from pyspark.sql import types as t
 from cesrec_core import columns as c
 from cesrec_core.config import IngestSection
 from cesrec_core.frames.derived_attributes import derive_attributes
-from cesrec_core.frames.raw import IS_MALFORMED, TIMESTAMP
+from cesrec_core.frames.raw import IS_MALFORMED, TIMESTAMP, unescaped
 from cesrec_core.schemas import FEEDBACK, FEEDBACK_SOURCES, INTERACTIONS, ITEMS
-from cesrec_core.web_text import lists_with_characters, with_characters
+from cesrec_core.web_text import lists_with_characters
 
 MALFORMED_RECORD = "malformed_record"
 MISSING_USER_ID = "missing_user_id"
@@ -32,6 +32,8 @@ EMPTY_UTTERANCE = "empty_utterance"
 UNKNOWN_SOURCE = "unknown_source"
 DUPLICATE_FEEDBACK = "duplicate_feedback"
 
+# Raised when the same sources come to other rows: every warehouse ingests once more then.
+CLEANING_VERSION = 2
 # Epoch numbers from here on are milliseconds: as seconds this is the year 5138, as milliseconds March 1973.
 _FIRST_MILLISECONDS = 1e11
 _END_OF_MILLISECONDS = 2.5e14
@@ -40,8 +42,11 @@ _CONTROL_CHARACTERS = r"\p{Cc}|\p{Cf}|\p{Co}|\p{Cs}"
 _WITHOUT_MEANING = r"[\p{Cc}\p{Cf}\p{Co}\p{Cs}&&[^\u200C\u200D]]"
 # With (?U) of all scripts: the no-break space, the ideographic one, separators of lines and paragraphs.
 _SPACE = r"(?U)\s+"
-# Of prose from web pages: tags and comments. "<3" and "a < b" are none.
-_TAG = r"(?s)</?[A-Za-z][^<>]*>|<!--.*?-->"
+# Tags of prose on web pages, by name, and with attributes only where these have values: "a <b and c> d" is none. What ends a
+# line or a cell stands between words, the others may stand within one.
+_TAG = r"(?i)</?(?:%s)(?:\s(?=[^<>=]*+=)[^<>]*+|\s*+/?)>"
+_BLOCK_TAG = _TAG % "br|p|div|li|[uod]l|d[td]|h[1-6]|hr|table|t(?:head|body|foot|[rdh])|blockquote|pre|center|img"
+_INLINE_TAG = _TAG % "[abisu]|em|strong|span|font|big|small|su[bp]|tt|code|strike"
 _VISIBLE = r"[\p{L}\p{N}\p{P}\p{S}]"
 _NUMBER_OF_ITEM = "number_of_item"
 
@@ -72,7 +77,7 @@ def judge_interactions(raw: DataFrame, items: DataFrame, run_end: dt.datetime) -
         .when(F.col(c.INTERACTED_AT) >= F.lit(run_end), FUTURE_TIMESTAMP)
         .when(F.col("is_known").isNull(), UNKNOWN_ITEM)
     )
-    judged = prepared.withColumn(c.REASON, reason).withColumn(c.REVIEW, _cleaned(_without_tags(F.col(c.REVIEW))))
+    judged = prepared.withColumn(c.REASON, reason).withColumn(c.REVIEW, _cleaned(F.col(c.REVIEW)))
     columns = (*INTERACTIONS.column_names, c.REVIEW, c.REASON, c.RECORD)
     repeated = F.when(F.col(_NUMBER_OF_ITEM) > 1, DUPLICATE_INTERACTION)
     numbered = _numbered(judged, list(INTERACTIONS.key)).withColumn(c.REASON, repeated)
@@ -96,8 +101,8 @@ def clean_items(raw: DataFrame, section: IngestSection) -> tuple[DataFrame, Data
     # Apart from what follows, which looks into lists: Spark allows no Python there.
     written = raw.withColumns(
         {
-            c.TITLE: _unescaped(c.TITLE),
-            c.DESCRIPTION: _unescaped(_without_tags(F.col(c.DESCRIPTION))),
+            c.TITLE: unescaped(F.col(c.TITLE)),
+            c.DESCRIPTION: unescaped(_without_tags(F.col(c.DESCRIPTION))),
             c.ATTRIBUTES: _list_unescaped(c.ATTRIBUTES),
         }
     )
@@ -209,11 +214,9 @@ def _cleaned(text: Column) -> Column:
 
 
 def _without_tags(text: Column) -> Column:
-    return F.regexp_replace(text, _TAG, " ")
+    return F.regexp_replace(F.regexp_replace(text, _BLOCK_TAG, " "), _INLINE_TAG, "")
 
 
-# Spark has no function of its own for this.
-_unescaped = F.udf(with_characters, t.StringType(), useArrow=False)
 _list_unescaped = F.udf(lists_with_characters, t.ArrayType(t.StringType()), useArrow=False)
 
 

@@ -12,6 +12,7 @@ from pyspark.sql import types as t
 
 from cesrec_core import columns as c
 from cesrec_core.errors import SchemaError
+from cesrec_core.web_text import with_characters
 
 TIMESTAMP = "timestamp"
 POSITION = "position"
@@ -22,6 +23,7 @@ IS_MALFORMED = "is_malformed"
 _IDS = "a string or a whole number"
 _TEXT = "a string"
 _LIST = "a string or an array of strings"
+_LIST_OF_IDS = "a string of ids or an array of strings"
 _PROSE = "text or an array of strings"
 _NUMBER = "a number"
 _WHOLE = "a whole number"
@@ -61,7 +63,7 @@ RAW_COLUMNS: dict[str, tuple[RawColumn, ...]] = {
         RawColumn(c.USER_ID, _IDS, is_required=True),
         RawColumn(c.CREATED_AT, _MOMENT, is_required=True),
         RawColumn(c.UTTERANCE, _TEXT, is_required=True),
-        RawColumn(c.RECOMMENDED_ITEM_IDS, _LIST),
+        RawColumn(c.RECOMMENDED_ITEM_IDS, _LIST_OF_IDS),
         RawColumn(c.SOURCE, _TEXT),
         RawColumn(POSITION, _WHOLE),
     ),
@@ -114,6 +116,10 @@ def conform(frame: DataFrame, kind: str, where: str, is_ordered: bool = True) ->
     return _complete_items(conformed) if kind == "items" else conformed
 
 
+# Spark has no function of its own for this.
+unescaped = F.udf(with_characters, t.StringType(), useArrow=False)
+
+
 def _record(frame: DataFrame) -> Column:
     return F.to_json(F.struct(*(F.col(_quoted(name)) for name in frame.columns if name != IS_MALFORMED)))
 
@@ -129,7 +135,9 @@ def _typed(frame: DataFrame, sources: list[str], column: RawColumn, where: str) 
     first are left aside.
     """
     if not sources:
-        return F.lit(None).cast({_LIST: "array<string>", _NUMBER: "double"}.get(column.wanted, "string"))
+        return F.lit(None).cast(
+            {_LIST: "array<string>", _LIST_OF_IDS: "array<string>", _NUMBER: "double"}.get(column.wanted, "string")
+        )
     kinds = {source: frame.schema[source].dataType for source in sources}
     for source, found in kinds.items():
         if not isinstance(found, t.NullType) and not _fits(found, column.wanted):
@@ -148,8 +156,8 @@ def _converted(value: Column, found: t.DataType, wanted: str) -> Column:
     if wanted == _NUMBER:
         number = value.try_cast("double")
         return F.when(~F.isnan(number), number)
-    if wanted == _LIST:
-        return _as_list(value, found)
+    if wanted in (_LIST, _LIST_OF_IDS):
+        return _as_list(value, found, is_text=wanted == _LIST)
     return _as_prose(value, found) if wanted == _PROSE else value.cast("string")
 
 
@@ -161,7 +169,7 @@ def _fits(found: t.DataType, wanted: str) -> bool:
         return is_text or isinstance(found, t.IntegralType)
     if wanted == _NUMBER:
         return is_text or isinstance(found, t.NumericType)
-    if wanted in (_LIST, _PROSE):
+    if wanted in (_LIST, _LIST_OF_IDS, _PROSE):
         element: t.DataType = found
         while isinstance(element, t.ArrayType):
             element = element.elementType
@@ -169,8 +177,12 @@ def _fits(found: t.DataType, wanted: str) -> bool:
     return is_text or isinstance(found, t.NumericType | t.TimestampType | t.TimestampNTZType | t.DateType)
 
 
-def _as_list(value: Column, found: t.DataType) -> Column:
-    """An array of strings from an array, an array of arrays, JSON text of either, or text with separators."""
+def _as_list(value: Column, found: t.DataType, is_text: bool = True) -> Column:
+    """An array of strings from an array, an array of arrays, JSON text of either, or text with separators.
+
+    Args:
+        is_text: whether "&amp;" is a character, whose end is no separator; of ids it would be a part.
+    """
     if isinstance(found, t.ArrayType):
         if isinstance(found.elementType, t.ArrayType):
             value = F.flatten(F.filter(value, lambda inner: inner.isNotNull()))
@@ -180,7 +192,8 @@ def _as_list(value: Column, found: t.DataType) -> Column:
     return (
         F.when(text.rlike(r"^\[\s*\["), nested)
         .when(text.startswith("["), F.from_json(text, "array<string>"))
-        .when(text != "", F.split(text, r"\s*[|;,]\s*"))
+        # Not before JSON is read: what "&quot;" stands for would end the text that it is in.
+        .when(text != "", F.split(unescaped(text) if is_text else text, r"\s*[|;,]\s*"))
     )
 
 

@@ -104,18 +104,25 @@ class RunContext:
         return folder, read_manifest(folder, kind)
 
     def begin_anew(self) -> None:
-        """Drop what this run has done so far, but for embeddings: they belong to texts and an extractor, and to no run.
+        """Drop what this run has done so far, but for embeddings that no table holds yet.
 
-        Where the stage was interrupted they are laid aside, in a folder of which the stage takes them over.
+        They belong to texts and an extractor, and to no run: they stay in a folder of another name, from which the stage takes
+        them over.
         """
         if not self.work_path.exists():
             return
-        embeddings = self.stage_path(OF_NO_RUN)
-        if embeddings.is_dir() and not (embeddings / "done.json").exists():
-            aside = self.work_path.with_name(f"{self.work_path.name}-{uuid.uuid4().hex[:8]}")
-            aside.mkdir()
-            embeddings.rename(aside / OF_NO_RUN)
-        shutil.rmtree(self.work_path)
+        # First of all, so that nothing of it is gone on with, wherever this ends.
+        aside = self.work_path.with_name(f"{self.work_path.name}-{uuid.uuid4().hex[:8]}")
+        self.work_path.rename(aside)
+        embeddings = aside / OF_NO_RUN
+        is_kept = embeddings.is_dir() and not (embeddings / "done.json").exists()
+        for entry in aside.iterdir() if is_kept else ():
+            if entry.is_dir() and entry != embeddings:
+                shutil.rmtree(entry)
+            elif entry.is_file():
+                entry.unlink()
+        if not is_kept:
+            shutil.rmtree(aside)
 
     def forget(self) -> None:
         """Drop all records of earlier work but those of artifacts that are there, since tables that it filled are gone.

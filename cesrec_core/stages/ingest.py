@@ -17,6 +17,7 @@ from cesrec_core.delta_io.warehouse import spark_schema
 from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.frames.derived_feedback import derived_rows, feedback_of_interactions
 from cesrec_core.frames.ingest import (
+    CLEANING_VERSION,
     FUTURE_TIMESTAMP,
     clean_feedback,
     clean_items,
@@ -73,6 +74,7 @@ def fingerprint(context: RunContext) -> dict[str, str]:
     return {
         **{name: pin for name, pin in context.inputs.items() if name in TABLE_OF},
         "ingest settings": context.section_hash("ingest"),
+        "cleaning": str(CLEANING_VERSION),
         "rows after the run date": short_hash(context.run_date.isoformat()) if _date_decides(context) else "none",
     }
 

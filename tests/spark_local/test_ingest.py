@@ -147,10 +147,42 @@ def test_items_are_cleaned_and_described(spark: SparkSession) -> None:
 
 
 def test_what_web_pages_make_of_text_is_undone(spark: SparkSession) -> None:
-    prose = "<p class='x'>Long&nbsp;text<br/>of one &lt;tag&gt;</p><!-- not\nseen --> I <3 it, a < b > c"
-    clean, _ = clean_items(items_with(spark, [("1", "One", ["Film &amp; TV", None], prose)]), IngestSection())
+    prose = (
+        "<P class='x'>Long&nbsp;text<br/>of <b>H<sub>2</sub>O</b> and &lt;tag&gt;</p><li>fits a waist <Medium. if x <b and c> 3"
+    )
+    clean, _ = clean_items(items_with(spark, [("1", "One", ["Film &amp; TV", None], prose + ", I <3 it <")]), IngestSection())
     item = clean.first()
-    assert (item["attributes"], item["description"]) == (["Film & TV"], "Long text of one <tag> I <3 it, a < b > c")
+    assert item["attributes"] == ["Film & TV"]
+    assert item["description"] == "Long text of H2O and <tag> fits a waist <Medium. if x <b and c> 3, I <3 it <"
+
+
+def test_prose_made_to_be_slow_to_clean_is_not(spark: SparkSession) -> None:
+    bombs = ["<p " + "=" * 100_000, "<p =" * 25_000, "</b " * 25_000, "&" * 100_000, "&amp" * 25_000]
+    rows = [(str(number), "One", [], bomb) for number, bomb in enumerate(bombs)]
+    clean, _ = clean_items(items_with(spark, rows), IngestSection())
+    found = {row["item_id"]: row["description"] for row in clean.collect()}
+    assert [found[str(number)] for number in range(len(bombs))] == [bomb.strip() for bomb in bombs]
+
+
+def test_attributes_that_are_text_are_split_where_no_character_ends(spark: SparkSession) -> None:
+    schema = "item_id string, title string, attributes string"
+    rows = [
+        ("1", "One", "Film &amp; TV|Drama"),
+        ("2", "Two", "Arts&Crafts;Sci-Fi &amp; Fantasy"),
+        ("3", "Three", '["a &quot;b&quot;"]'),
+    ]
+    clean, _ = clean_items(conform(spark.createDataFrame(rows, schema), "items", "rows"), IngestSection())
+    found = [row["attributes"] for row in clean.orderBy("item_id").collect()]
+    assert found == [["Drama", "Film & TV"], ["Arts&Crafts", "Sci-Fi & Fantasy"], ['a "b"']]
+    said = [("f", "u", "2026-01-01", "no", "a&amp;b;c")]
+    feedback = conform(
+        spark.createDataFrame(
+            said, "feedback_id string, user_id string, created_at string, utterance string, recommended_item_ids string"
+        ),
+        "feedback",
+        "rows",
+    )
+    assert feedback.first()["recommended_item_ids"] == ["a&amp", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +196,7 @@ def test_what_web_pages_make_of_text_is_undone(spark: SparkSession) -> None:
         ("?!", "?!"),
         ("one \u200b two", "one two"),
         ("Et Dieu&#8230;cr&eacute;a &quot;la femme&#x22;&nbsp;", 'Et Dieu…créa "la femme"'),
-        ("AT&T, R&D; Fire&regal, &amp;lt; &#0;", "AT&T, R&D; Fire&regal, &lt; \ufffd"),
+        ("AT&T, R&D; Fire&regal; &timestamp; &amp;lt; &#0; &#146;", "AT&T, R&D; Fire&regal; &timestamp; < \ufffd ’"),
         ("I <3 <b>", "I <3 <b>"),
         ("千と千尋の神隠し", "千と千尋の神隠し"),
     ],

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from pathlib import Path
 
@@ -168,6 +169,17 @@ def test_a_width_is_chosen_by_validation_where_none_is_given() -> None:
     assert all(attempt.error == attempt.fitted.metrics["validation_normalised_mse"] for attempt in attempts)
     [single] = fit_until_aligned(*related_vectors(), settings.model_copy(update={"hidden_width": 9}), seed=1)
     assert single.fitted.metrics["hidden_width"] == 9
+
+
+def test_an_attempt_that_failed_is_never_the_best_of_those_that_did_not() -> None:
+    fitted = fit_adapter(*related_vectors(), SETTINGS.model_copy(update={"max_epochs": 2}), seed=1)
+
+    def attempt(is_weak: float, error: float) -> Attempt:
+        figures = {**fitted.metrics, "is_alignment_weak": is_weak, "validation_normalised_mse": error}
+        return Attempt("width", SETTINGS, dataclasses.replace(fitted, metrics=figures))
+
+    attempts = [attempt(1.0, 0.2), attempt(0.0, 0.4), attempt(0.0, 0.3), attempt(1.0, math.nan)]
+    assert sorted(range(4), key=lambda number: attempts[number].order) == [2, 1, 0, 3]
 
 
 def test_what_does_not_align_is_given_up_after_50_epochs_and_every_remedy_is_tried() -> None:

@@ -1,3 +1,4 @@
+import json
 import shutil
 import threading
 import weakref
@@ -16,7 +17,7 @@ from transformers import CONFIG_MAPPING, AutoModel
 
 import cesrec_core.extractor as extractor_module
 from cesrec_core.actors.embed_items import EmbedItems
-from cesrec_core.config import EmbedItemsSection
+from cesrec_core.config import Config, EmbedItemsSection
 from cesrec_core.errors import ConfigError
 from cesrec_core.extractor import (
     Extractor,
@@ -29,6 +30,7 @@ from cesrec_core.extractor import (
 from cesrec_core.extractor_id import extractor_id, trained_pooling
 from cesrec_core.language_models import ModelSource
 from cesrec_core.pooling import pool
+from cesrec_core.stages import embed_items
 from cesrec_core.token_counts import counted_tokens
 
 HIDDEN = torch.tensor([[[1.0, 10.0], [3.0, 30.0], [100.0, 1000.0]], [[5.0, 50.0], [7.0, 70.0], [9.0, 90.0]]])
@@ -383,8 +385,10 @@ def test_the_id_changes_with_everything_that_changes_an_embedding(folder: Path, 
         ('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false, "include_prompt": true}', "cls_token"),
         ('{"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}', "mean"),
         ('{"pooling_mode_lasttoken": true}', "last"),
+        ('{"pooling_mode_mean_sqrt_len_tokens": true}', "mean"),
         ('{"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true}', None),
         ("{", None),
+        ("[]", None),
     ],
 )
 def test_the_pooling_that_a_model_was_trained_with_is_read(tmp_path: Path, written: str, pooling: str | None) -> None:
@@ -392,6 +396,17 @@ def test_the_pooling_that_a_model_was_trained_with_is_read(tmp_path: Path, writt
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text(written)
     assert trained_pooling(ModelSource("a", tmp_path)) == pooling
+
+
+@pytest.mark.parametrize(("trained", "is_told"), [("cls_token", True), ("mean_tokens", False)])
+def test_another_pooling_than_the_model_was_trained_with_is_told(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, trained: str, is_told: bool
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "encoder"))
+    (copy / "1_Pooling").mkdir()
+    (copy / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{trained}": True}))
+    embed_items.check(SimpleNamespace(config=Config(embed_items=section(copy))))  # type: ignore[arg-type]
+    assert ("embed_items.pooling is mean" in caplog.text and "trained with cls_token" in caplog.text) == is_told
 
 
 def test_one_changed_weight_changes_the_id(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,39 @@ def test_a_run_is_overtaken_by_what_another_one_wrote_for_all_to_read(tmp_path: 
     assert not was_overtaken(second)
     for stage in (INGEST, MASK):
         assert decide(stage, first, is_resuming=False).is_needed
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_a_run_that_begins_anew_keeps_embeddings_that_no_table_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_interrupted: bool
+) -> None:
+    context = context_of(tmp_path, "a")
+    context.begin_anew()
+    for stage in ("ingest", "embed_items", "recommend"):
+        (context.stage_path(stage) / "out").mkdir(parents=True)
+    (context.work_path / "journal.json").write_text("{}")
+    if is_interrupted:
+
+        def stop(folder: Path) -> None:
+            raise OSError("the disk has gone")
+
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="gone"):
+            patched.setattr(shutil, "rmtree", stop)
+            context.begin_anew()
+    else:
+        context.begin_anew()
+    assert not context.work_path.exists()
+    (aside,) = (tmp_path / "work").iterdir()
+    assert (aside / "embed_items" / "out").is_dir()
+    assert is_interrupted or [entry.name for entry in aside.iterdir()] == ["embed_items"]
+
+
+def test_a_run_that_begins_anew_leaves_nothing_of_embeddings_that_a_table_holds(tmp_path: Path) -> None:
+    context = context_of(tmp_path, "a")
+    context.stage_path("embed_items").mkdir(parents=True)
+    (context.stage_path("embed_items") / "done.json").write_text("{}")
+    context.begin_anew()
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_a_stage_alone_does_not_go_on_with_a_run_that_was_overtaken(tmp_path: Path) -> None:
