@@ -7,7 +7,6 @@ catalogue needs no training. A `Listener` has a model of sentences as well. It t
 in the utterance, which is cut first, and does not depend on the catalogue.
 """
 
-import html
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +22,9 @@ from cesrec_core.feedback.mentions import Mention, find_mentions
 from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
 from cesrec_core.feedback.synonyms import Synonyms, unknown_terms
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary, Word, without_contractions, words_of
+from cesrec_core.web_text import with_characters
 
-PARSER_VERSION = "rules-7"
+PARSER_VERSION = "rules-8"
 
 _EXPLICIT = 0.9
 _IMPLIED = 0.6
@@ -260,7 +260,7 @@ def _read(utterance: str, recommended: Sequence[str], vocabulary: CatalogueVocab
 
 def plain_text(utterance: str) -> str:
     """What was said without control characters and tags, in one line, with signs that say yes, no or a number in words."""
-    unescaped = html.unescape(utterance)
+    unescaped = with_characters(utterance)
     visible = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in unescaped)
     drawn = _THUMBS_UP.sub(" yes, ", _THUMBS_DOWN.sub(" no, ", _OF_TEN.sub(_as_verdict, _TAG.sub(" ", visible))))
     spelled = _NUMBER_SIGN.sub(r"number \1", _LESS.sub(" below ", _GREATER.sub(" over ", drawn)))

@@ -115,22 +115,25 @@ def test_a_text_that_the_model_fails_on_is_quarantined_and_its_item_has_no_vecto
     assert "embed_items" not in summary["counts"] or not summary["counts"]["embed_items"]["embedded"]
 
 
-def test_what_a_run_that_was_stopped_had_embedded_is_not_embedded_again_by_another(
-    copied_world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append_items(copied_world.folder, [item_row(40)])
+def stopped_after_embedding(world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the third night leaves of embed_items when it is stopped before its embeddings are in the table."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(map_table, "import_shards", stop)
-        copied_world.run(*night(3, dataset), stages=INGESTING)
+        world.run(*night(3, dataset), stages=INGESTING)
     # Runs that went well have such a folder too, with a record that they did.
-    stopped = [
-        folder for folder in copied_world.warehouse_path.glob("work/*/embed_items") if not (folder / "done.json").exists()
-    ]
-    left = stopped[0] / "out"
+    (left,) = [folder for folder in world.warehouse_path.glob("work/*/embed_items") if not (folder / "done.json").exists()]
+    return left
+
+
+def test_what_a_run_that_was_stopped_had_embedded_is_not_embedded_again_by_another(
+    copied_world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_items(copied_world.folder, [item_row(40)])
+    left = stopped_after_embedding(copied_world, dataset, monkeypatch) / "out"
     (left / "part-damaged.parquet").write_bytes(b"PAR1")
     append_items(copied_world.folder, [item_row(41)])
     summary = copied_world.run(*night(4, dataset), stages=INGESTING)
@@ -144,16 +147,7 @@ def test_what_a_run_had_embedded_is_kept_when_it_begins_anew_after_another(
     copied_world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append_items(copied_world.folder, [item_row(40)])
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(map_table, "import_shards", stop)
-        copied_world.run(*night(3, dataset), stages=INGESTING)
-    (left,) = [
-        folder for folder in copied_world.warehouse_path.glob("work/*/embed_items") if not (folder / "done.json").exists()
-    ]
+    left = stopped_after_embedding(copied_world, dataset, monkeypatch)
     others = Path(shutil.copytree(dataset, copied_world.folder / "others"))
     change_title(others, "toy-03", "Craft set with glue")
     copied_world.run(*night(4, others), stages=INGESTING[:1])

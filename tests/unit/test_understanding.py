@@ -720,5 +720,5 @@ def test_a_hundred_kilobytes_are_read_to_the_end(piece: str) -> None:
 
 def test_model_id_names_parser_and_catalogue() -> None:
     other = CatalogueVocabulary.from_items(["1"], ["A"], [["x"]])
-    assert model_id(VOCABULARY) == f"rules-7-{VOCABULARY.fingerprint}"
+    assert model_id(VOCABULARY) == f"rules-8-{VOCABULARY.fingerprint}"
     assert model_id(other) != model_id(VOCABULARY)
