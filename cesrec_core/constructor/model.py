@@ -210,7 +210,10 @@ class ItemConstructor(nn.Module):
     def recompute_activations(self, use_reentrant: bool) -> None:
         """Gradient checkpointing: keep one activation per layer, and compute the others again on the way back."""
         trunk: Any = self.trunk.get_base_model()
-        trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
+        # The name of before, which later versions warn of, is the only one that earlier versions have.
+        name = "activation_checkpointing_enable"
+        enable = getattr(trunk, name if hasattr(trunk, name) else "gradient_checkpointing_enable")
+        enable({"use_reentrant": use_reentrant})
 
     @property
     def num_items(self) -> int:

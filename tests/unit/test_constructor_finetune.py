@@ -207,6 +207,7 @@ def test_checkpointed_activations_change_memory_and_not_the_weights(world: Path,
     for folder, is_checkpointed in (("without", "false"), ("with", "true")):
         result = finetune(world, gradient_checkpointing=is_checkpointed, **values)
         assert result.returncode == 0, result.stderr
+        assert "deprecated" not in result.stderr
         (world / "out").rename(world / folder)
     without = saved_tensors(world / "without")
     for name, tensor in saved_tensors(world / "with").items():
