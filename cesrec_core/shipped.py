@@ -36,10 +36,16 @@ def find_file(path: Path) -> Path:
     return found if found.is_file() else path
 
 
-@functools.cache
-def _unpacked(archive: Path) -> Path:
+def scratch_folder() -> Path:
+    """An empty folder on this machine, which is gone when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="cesrec-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def _unpacked(archive: Path) -> Path:
+    folder = scratch_folder()
     with zipfile.ZipFile(archive) as wheel:
         wheel.extractall(folder)
     return folder

@@ -1,15 +1,20 @@
 """The Spark session of a job."""
 
 import os
+import shutil
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from cesrec_core.config import SparkSection
 from cesrec_core.logs import has_bars
+from cesrec_core.shipped import enclosing_archive, scratch_folder
 
 # What spark-submit fills in where nobody named a master.
 DEFAULT_MASTER = "local[*]"
+# Names that PySpark puts on an executor's path; `.whl` is none of them.
+ON_THE_PATH = (".zip", ".egg", ".jar")
+SENT_AS = "cesrec.zip"
 
 
 def spark_session(section: SparkSection, app_name: str) -> SparkSession:
@@ -36,7 +41,19 @@ def spark_session(section: SparkSection, app_name: str) -> SparkSession:
     spark = builder.getOrCreate()
     # Spark's own log repeats every error that the job reports anyway, with rows of data in it.
     spark.sparkContext.setLogLevel("OFF")
+    _send_library(spark.sparkContext)
     return spark
+
+
+def _send_library(context: SparkContext) -> None:
+    """To executors, where the driver runs it from a wheel in `--py-files`: Spark hands that out and does not import from it."""
+    archive = enclosing_archive()
+    if archive is None or archive.suffix in ON_THE_PATH or any(file.endswith(f"/{SENT_AS}") for file in context.listFiles):
+        return
+    # Executors fetch the file as long as the job lasts.
+    copy = scratch_folder() / SENT_AS
+    shutil.copyfile(archive, copy)
+    context.addPyFile(str(copy))
 
 
 def _master_of_spark_submit() -> str:

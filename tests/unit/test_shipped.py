@@ -65,6 +65,29 @@ print((shipped_folder("training") / "train_recommender.py").is_file(), find_file
     assert done.stdout.splitlines() == [str(wheel), expected, "True True"]
 
 
+def test_executors_import_the_wheel_that_the_driver_runs(wheel: Path, tmp_path: Path) -> None:
+    """And not what else their Python finds, such as this checkout."""
+    script = """
+from cesrec_core.config import SparkSection
+from cesrec_core.delta_io.session import spark_session
+for _ in range(2):
+    spark = spark_session(SparkSection(master="local[1]"), "where")
+(place,) = spark.sparkContext.parallelize([0], 1).map(lambda _: __import__("cesrec_core.frames.raw").__file__).collect()
+print(place)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert done.stdout.splitlines()[-1].endswith("/cesrec.zip/cesrec_core/__init__.py")
+
+
 def test_in_a_checkout_everything_lies_beside_the_library() -> None:
     assert enclosing_archive() is None
     assert library_root() == ROOT
