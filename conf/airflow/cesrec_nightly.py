@@ -7,7 +7,8 @@ cesrec_on_arrival          whenever new interactions have arrived, a spark-submi
 Connections: `spark_default` names the master, `databricks_default` the workspace. The spark-submits are in client mode: the
 driver runs where Airflow's worker does, and reads the configuration there.
 Variables, with their defaults:
-  cesrec_config          (must be set)   your configuration, for the spark-submit ways; conf/local.yaml simulates users
+  cesrec_config          (must be set)   your configuration, for the spark-submit ways; conf/local.yaml simulates users. A whole
+                                         path, and whole paths in it: others begin where Airflow's worker happens to run
   cesrec_home            /opt/cesrec     a checkout of this project, or a folder with its jobs/ and conf/
   cesrec_py_files        (none)          the wheel, where the machines do not have it installed
   cesrec_databricks_job  cesrec nightly  name of the Databricks job
@@ -17,8 +18,9 @@ what belongs to the DAG run. One run at a time writes to a warehouse, hence max_
 DAG for a warehouse. Nights are made up for oldest first: one by one, where they and the scheduled night wait for each other,
   airflow dags trigger cesrec_nightly --conf '{"run_date": "2026-03-01"}'
 or all at once, where the DAG is not paused; a backfill counts its runs by itself, so start one that ends before the next night:
-  airflow backfill create --dag-id cesrec_nightly --from-date 2026-03-01 --to-date 2026-03-05 --max-active-runs 1 \\
-    --reprocess-behavior failed
+  airflow backfill create --dag-id cesrec_nightly --from-date 2026-03-01 --to-date 2026-03-05T23:59 \\
+    --max-active-runs 1 --reprocess-behavior failed
+Nights begin at 2 a.m., after the midnight that a bare date means: without its time the last one is left out.
 Nights before the published one are computed and kept, but not published. Of two runs that did meet, the one that began first
 is stopped by its next stage, and has to begin again with ingest: clear its tasks from there.
 
@@ -102,6 +104,8 @@ DEFAULTS = {
     "owner": "cesrec",
     "retries": 2,
     "retry_delay": dt.timedelta(minutes=10),
+    # A task that hangs would hold back all later nights, and nobody would be told. Trainings have limits of their own.
+    "execution_timeout": dt.timedelta(hours=24),
     "on_failure_callback": tell_failure,
 }
 FOR_ALL = {

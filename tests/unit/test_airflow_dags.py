@@ -4,6 +4,7 @@ import ast
 import datetime as dt
 import hashlib
 import itertools
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,6 +47,72 @@ def test_parsing_the_file_starts_neither_spark_nor_the_library() -> None:
     imported = {node.module for node in ast.walk(TREE) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(TREE) if isinstance(node, ast.Import) for alias in node.names}
     assert {name.split(".")[0] for name in imported if name} == {"airflow", "datetime", "hashlib", "logging", "typing"}
+
+
+class Given:
+    """In the stead of one of Airflow's classes: keeps what it was given."""
+
+    def __init__(self, *arguments: Any, **values: Any) -> None:
+        self.arguments, self.values = arguments, values
+        self.tasks: list[Given] = []
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[str, Given]:
+    """The DAGs of the file by their ids, each with its tasks."""
+    made: list[Given] = []
+
+    class Dag(Given):
+        def __enter__(self) -> None:
+            made.append(self)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    class Task(Given):
+        def __init__(self, **values: Any) -> None:
+            super().__init__(**values)
+            made[-1].tasks.append(self)
+
+    airflow = {"SparkSubmitOperator": Task, "DatabricksRunNowOperator": Task, "DAG": Dag, "Asset": Given, "Param": Given}
+    names = {**airflow, "chain": lambda *tasks: None, "dt": dt, "hashlib": hashlib, "logging": logging, "Any": Any}
+    body = [node for node in TREE.body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(body, []), str(FILE), "exec"), names)
+    return {dag.arguments[0]: dag for dag in made}
+
+
+def test_each_dag_begins_when_it_should_one_run_at_a_time(dags: dict[str, Given]) -> None:
+    (asset,) = dags["cesrec_on_arrival"].values["schedule"]
+    assert asset.values["name"] == "cesrec_raw_interactions"
+    assert {dags[name].values["schedule"] for name in ("cesrec_nightly", "cesrec_nightly_databricks")} == {"0 2 * * *"}
+    assert len(dags) == 3
+    for dag in dags.values():
+        assert (dag.values["max_active_runs"], dag.values["catchup"]) == (1, False)
+
+
+def test_a_task_is_tried_again_and_somebody_is_told_when_that_does_not_help(dags: dict[str, Given]) -> None:
+    for dag in dags.values():
+        defaults = dag.values["default_args"]
+        assert defaults["on_failure_callback"].__name__ == "tell_failure"
+        assert defaults["execution_timeout"] <= dt.timedelta(days=1)
+        assert all(task.values.get("retries", defaults["retries"]) >= 1 for task in dag.tasks)
+
+
+def test_consumers_are_told_when_a_run_was_published_and_not_before(dags: dict[str, Given]) -> None:
+    outputs = {f"cesrec_{name}" for name in literal("PUBLISHED_TABLES")}
+    for dag in dags.values():
+        told = [{asset.values["name"] for asset in task.values["outlets"]} for task in dag.tasks]
+        assert told == [set()] * (len(told) - 1) + [outputs]
+
+
+def test_every_stage_is_given_the_date_of_the_dag_run(dags: dict[str, Given]) -> None:
+    for name in ("cesrec_nightly", "cesrec_on_arrival"):
+        asked = [task.values["application_args"] for task in dags[name].tasks]
+        assert len(asked) == len(NIGHTLY)
+        assert {arguments[arguments.index("--run-date") + 1] for arguments in asked} == {literal("RUN_DATE")}
+    (task,) = dags["cesrec_nightly_databricks"].tasks
+    assert task.values["job_parameters"] == {"run_date": literal("RUN_DATE")}
+    assert "token_of" in task.values["idempotency_token"]
 
 
 TWO = dt.datetime(2026, 3, 2, 2, tzinfo=dt.UTC)

@@ -212,6 +212,13 @@ def test_what_runs_at_night_lies_where_only_its_deployer_writes(bundle: dict[str
     assert bundle["variables"]["operators"]["default"] not in ("users", "account users")
 
 
+def test_who_starts_the_job_may_say_its_date_and_its_configuration(job: dict[str, Any]) -> None:
+    defaults = {parameter["name"]: parameter["default"] for parameter in job["parameters"]}
+    assert defaults.keys() == {"run_date", "config"}
+    # A repaired run was started when it was started: it goes on with the same night.
+    assert defaults["run_date"] == "{{job.start_time.iso_date}}"
+
+
 def test_no_jars_are_brought_along(job: dict[str, Any]) -> None:
     """The runtime has its own Spark and Delta."""
     libraries = {key for task in job["tasks"] for library in task["libraries"] for key in library}
