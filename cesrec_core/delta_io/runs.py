@@ -69,13 +69,15 @@ def latest_published(warehouse: Warehouse) -> str | None:
     return None if row is None else str(row[0])
 
 
-def latest_begun(warehouse: Warehouse, run_date: dt.date, config_hash: str, code_version: str) -> Run | None:
-    """Of the unfinished runs of this date, configuration and code, the one that began last."""
+def latest_begun(
+    warehouse: Warehouse, run_date: dt.date, config_hash: str, code_version: str, or_ended: bool = False
+) -> Run | None:
+    """Of the unfinished runs of this date, configuration and code (`or_ended`: of all of them), the one that began last."""
     same = (
         (F.col(c.RUN_DATE) == F.lit(run_date)) & (F.col(c.CONFIG_HASH) == config_hash) & (F.col(c.CODE_VERSION) == code_version)
     )
-    unfinished = warehouse.read(RUNS).where(same & ~F.col(c.STATUS).isin(*DONE))
-    row = unfinished.orderBy(F.col(c.STARTED_AT).desc(), F.col(c.RUN_ID)).first()
+    runs = warehouse.read(RUNS).where(same if or_ended else same & ~F.col(c.STATUS).isin(*DONE))
+    row = runs.orderBy(F.col(c.STARTED_AT).desc(), F.col(c.RUN_ID)).first()
     return None if row is None else _run_of(row)
 
 

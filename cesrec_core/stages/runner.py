@@ -58,13 +58,19 @@ class Decision:
 
 
 def open_run(
-    config: Config, spark: SparkSession, ray: RaySession, today: dt.date, goes_on_with_begun: bool = False
+    config: Config,
+    spark: SparkSession,
+    ray: RaySession,
+    today: dt.date,
+    goes_on_with_begun: bool = False,
+    or_ended: bool = False,
 ) -> RunContext:
     """Pin the inputs and name the run. Nothing is written. What is logged from here on names the run, too.
 
     Args:
         goes_on_with_begun: for the jobs of later stages. Where inputs have changed since an unfinished run of this date,
             configuration and code began, go on with that one and its pins.
+        or_ended: or with one that has ended, if none has begun since: for who publishes, and may have been lost right after it.
 
     Raises:
         ConfigError, InputDataError: a source is not configured, missing, or cannot be pinned; or the warehouse's folder cannot
@@ -82,7 +88,7 @@ def open_run(
         ) from None
     inputs["feedback_table"] = str(warehouse.version_by_others(FEEDBACK) if warehouse.exists(FEEDBACK) else 0)
     run_id = short_hash([run_date.isoformat(), inputs, config.result_hash(), __version__])
-    if goes_on_with_begun and (begun := _begun_before(warehouse, config, run_id, run_date)) is not None:
+    if goes_on_with_begun and (begun := _begun_before(warehouse, config, run_id, run_date, or_ended)) is not None:
         moved = sorted(
             name for name in begun.input_versions.keys() | inputs if begun.input_versions.get(name) != inputs.get(name)
         )
@@ -92,11 +98,11 @@ def open_run(
     return RunContext(config, spark, warehouse, ray, run_id, run_date, sources, inputs)
 
 
-def _begun_before(warehouse: Warehouse, config: Config, run_id: str, run_date: dt.date) -> Run | None:
-    """The unfinished run that began last, unless the run `run_id` has begun itself."""
+def _begun_before(warehouse: Warehouse, config: Config, run_id: str, run_date: dt.date, or_ended: bool) -> Run | None:
+    """The run that began last, unfinished unless `or_ended`; None where the run `run_id` has begun itself."""
     if not warehouse.exists(RUNS) or find_run(warehouse, run_id) is not None:
         return None
-    return latest_begun(warehouse, run_date, config.result_hash(), __version__)
+    return latest_begun(warehouse, run_date, config.result_hash(), __version__, or_ended)
 
 
 def check_warehouse_folder(path: Path) -> None:
@@ -382,7 +388,8 @@ def run_job(
     """
     spark = spark_session(config.spark, app_name)
     with RaySession(config.ray) as ray:
-        context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date(), goes_on_with_begun=bool(earlier))
+        publishes_alone = bool(earlier) and stages[0].name == "publish"
+        context = open_run(config, spark, ray, dt.datetime.now(dt.UTC).date(), bool(earlier), or_ended=publishes_alone)
         if not is_dry_run:
             return _execute_and_tell(stages, context, earlier)
         check_all(stages, context)

@@ -27,7 +27,7 @@ def run_alone(world: World, name: str, *overrides: str, **replaced: Any) -> dict
     """What jobs/<name>.py does, in the session that is there."""
     place = NAMES.index(name)
     config = load_config(world.config_path, [NEXT_DAY, *overrides])
-    context = open_run(config, world.spark, world.ray, dt.date.fromisoformat(RUN_DATE), goes_on_with_begun=place > 0)
+    context = open_run(config, world.spark, world.ray, dt.date.fromisoformat(RUN_DATE), place > 0, or_ended=name == "publish")
     return execute([dataclasses.replace(NIGHTLY[place], **replaced)], context, NIGHTLY[:place])
 
 
@@ -64,6 +64,10 @@ def test_a_night_of_single_stages_is_one_run_whatever_is_said_meanwhile(
     assert run_alone(world, "recommend")["skipped"] == {"recommend": "done already in this run"}
     assert run_alone(world, "publish")["status"] == "published"
     assert (latest_published(world.warehouse), status()) == (run_id, "published")
+    # A try that was lost after its commit is followed by another, and somebody has spoken since.
+    say_in_the_table(world, "said-in-the-morning")
+    again = run_alone(world, "publish")
+    assert (again["run_id"], again["status"]) == (run_id, "nothing_to_do")
 
     measured = world.table("metrics", run_id).select("stage").distinct().collect()
     of_one_job = first_night[0].table("metrics", night_before).select("stage").distinct().collect()

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from cesrec_core.config import WarehouseSection
 from cesrec_core.delta_io import warehouse as warehouse_module
-from cesrec_core.delta_io.runs import Run, find_run, latest_published, read_published, write_run
+from cesrec_core.delta_io.runs import Run, find_run, latest_begun, latest_published, read_published, write_run
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError, InputDataError, SchemaError
 from cesrec_core.schemas import FEEDBACK, INTERACTIONS, PSEUDO_SEQUENCES, RECOMMENDATIONS, RUNS, TABLES, Column, Table
@@ -340,6 +340,30 @@ def test_equal_times_of_publication_go_to_the_lower_run_id(warehouse: Warehouse)
     for run_id in ("b", "a"):
         write_run(warehouse, a_run(run_id, late))
     assert latest_published(warehouse) == "a"
+
+
+def test_the_run_that_began_last_is_the_one_to_go_on_with(warehouse: Warehouse) -> None:
+    """One that has ended only where that is asked for, and never one of another date, configuration or code."""
+    day = dt.date(2026, 3, 7)
+    mine = dataclasses.replace(a_run("ended", NOON), run_date=day)
+    for run in (
+        dataclasses.replace(mine, run_id="begun", status="partial", started_at=NOON - dt.timedelta(hours=1)),
+        dataclasses.replace(
+            mine, run_id="other-day", run_date=day + dt.timedelta(days=1), started_at=NOON + dt.timedelta(days=1)
+        ),
+        dataclasses.replace(mine, run_id="other-settings", config_hash="d", started_at=NOON + dt.timedelta(days=1)),
+        dataclasses.replace(mine, run_id="other-code", code_version="2", started_at=NOON + dt.timedelta(days=1)),
+        mine,
+    ):
+        write_run(warehouse, run)
+
+    def begun(or_ended: bool) -> str | None:
+        found = latest_begun(warehouse, day, "c", "1", or_ended)
+        return found and found.run_id
+
+    assert (begun(or_ended=False), begun(or_ended=True)) == ("begun", "ended")
+    write_run(warehouse, dataclasses.replace(mine, run_id="anew", status="partial", started_at=NOON + dt.timedelta(hours=1)))
+    assert (begun(or_ended=False), begun(or_ended=True)) == ("anew", "anew")
 
 
 def test_a_map_that_did_not_change_is_no_update_and_one_that_did_is(warehouse: Warehouse) -> None:

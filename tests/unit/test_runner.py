@@ -319,3 +319,25 @@ def test_later_stages_go_on_with_the_run_that_was_begun(
     is_begun = context.run_id == "begun"
     assert is_begun == (expected == "begun")
     assert context.inputs["feedback_table"] == ("3" if is_begun else "4")
+
+
+@pytest.mark.parametrize(
+    ("names", "goes_on", "or_ended"),
+    [(["publish"], True, True), (["recommend"], True, False), (["ingest", "publish"], False, False)],
+)
+def test_only_a_job_that_publishes_alone_goes_on_with_a_run_that_has_ended(
+    names: list[str], goes_on: bool, or_ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first try may have been lost after its commit; every other job would have to make rows of a run anew."""
+    asked: list[tuple[bool, bool]] = []
+
+    def opened(*_: Any, or_ended: bool) -> RunContext:
+        asked.append((_[-1], or_ended))
+        raise InputDataError("far enough")
+
+    monkeypatch.setattr(runner, "spark_session", lambda *_: None)
+    monkeypatch.setattr(runner, "open_run", opened)
+    stages = [dataclasses.replace(MASK, name=name) for name in names]
+    with pytest.raises(InputDataError, match="far enough"):
+        runner.run_job(Config(), stages, False, "a job", [MASK] if goes_on else [])
+    assert asked == [(goes_on, or_ended)]
