@@ -11,8 +11,7 @@ EXAMPLES = [
     " # the demo",
     "--run-date 2026-03-02  # what a scheduler says, in every try",
     "--dry-run  # what would run, and why",
-    "--config conf/databricks.yaml --run-date 2026-03-02",
-    "--set dataset.path=FOLDER --set warehouse.path=FOLDER/warehouse  # your own data",
+    "--set dataset.path=FOLDER --set dataset.split=all --set simulate_feedback.num_users=0",
     "spark-submit --master spark://HOST:7077 --py-files WHEEL jobs/nightly_refresh.py --config FILE",
 ]
 

@@ -13,6 +13,9 @@
 # MAGIC 2. **Choose on validation, report on test, once.** Weights and sweeps below look at validation items only.
 # MAGIC 3. **No mean without its interval.** Two hundred users leave NDCG@10 uncertain by several hundredths.
 # MAGIC
+# MAGIC So the models must not have learned the items that are held back: it takes models that were trained with
+# MAGIC `dataset.split=leave_one_out`, as the demo's are and those of a `config` for every night (`all`) are not.
+# MAGIC
 # MAGIC **Parameters**: `config`, `run_date` and `set` as in notebook 1, and `max_users`, a seeded sample: more users,
 # MAGIC narrower intervals, more minutes.
 

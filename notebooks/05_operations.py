@@ -3,7 +3,8 @@
 # MAGIC # 5 · Operations
 # MAGIC
 # MAGIC What happened in the last nights, whether anything drifts, what was refused, and how to let consumers read an
-# MAGIC older run again. Everything here is read from the tables `runs`, `metrics` and `quarantine`; no stage is run.
+# MAGIC older run again. Everything here is read from what the nights have written: their tables (`runs`, `metrics`,
+# MAGIC `quarantine`, ...) and the records of their stages. No stage is run.
 # MAGIC
 # MAGIC **Parameters**: `config` and `set` as in notebook 1, `run_id` of the run to look at (without it: the one that
 # MAGIC began last), and `roll_back_to`, the id of a run to publish again. **As long as that is empty, this notebook

@@ -170,6 +170,8 @@ def describe_stage(stage: Stage, place: int) -> str:
         if stage.fingerprint is not None
         else "once in every run"
     )
+    if stage.good_enough is not None:
+        when += ", by more than its limits for keeping what it made then"
     paragraphs = {
         "": f"Stage {place + 1} of {len(NIGHTLY)} of the nightly job, alone. {purpose}",
         "reads: ": ", ".join(stage.reads) or "the sources of the dataset",

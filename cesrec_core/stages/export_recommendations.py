@@ -279,6 +279,8 @@ def _read_manifest(out: Path) -> ExportManifest | None:
     """
     if ":/" in str(out):
         raise ConfigError(f"--out {out} is a URI, but exports are ordinary files. Name a folder, such as a mounted volume.")
+    if found := set(str(out)) & set("[]{}*?"):
+        raise ConfigError(f"--out {out}: Spark would read {' '.join(sorted(found))} as a pattern. Name another folder.")
     if file := next((place for place in (out, *out.parents) if place.is_file()), None):
         raise ConfigError(f"--out {out}: {file} is a file. Name a folder.")
     if out == Path(out.anchor):

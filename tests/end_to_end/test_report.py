@@ -387,6 +387,8 @@ def test_an_export_is_not_made_twice_and_replaces_nothing_else(two_runs: tuple[W
     (tmp_path / "out.replaced" / "backup.txt").touch()
     with pytest.raises(ConfigError, match=r"out\.replaced is in the way"):
         export_recommendations(world.warehouse, first, ["jsonl"], out)
+    with pytest.raises(ConfigError, match="as a pattern"):
+        export_recommendations(world.warehouse, first, ["jsonl"], tmp_path / "night [1]")
     with pytest.raises(ConfigError, match=r"2025\.txt is a file"):
         export_recommendations(world.warehouse, first, ["jsonl"], tmp_path / "taxes" / "2025.txt" / "below")
 
