@@ -317,8 +317,8 @@ def test_workers_that_cannot_be_set_up_are_not_started_for_every_shard(tmp_path:
         pq.write_table(pa.table({"number": [number]}), folder / f"part-{number:02d}.parquet")
     with pytest.raises(StageError, match="No worker could be set up, 4 times in a row"):
         map_shards(folder, target, CountsFailedSetups(tmp_path), section(num_actors=2))
-    # Two may be starting while the last failure is told.
-    assert 4 <= len(list(tmp_path.glob("setup-*"))) <= 6
+    # Each of two actors once when it starts, once for each of four failures, and once for a shard still in the other's hand.
+    assert 4 <= len(list(tmp_path.glob("setup-*"))) <= 7
 
 
 def test_a_full_disk_is_named_and_what_is_done_stays_done(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
