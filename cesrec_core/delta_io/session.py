@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from cesrec_core.config import SparkSection
+from cesrec_core.errors import ConfigError
 from cesrec_core.logs import has_bars
 from cesrec_core.shipped import enclosing_archive, scratch_folder
 
@@ -43,6 +45,16 @@ def spark_session(section: SparkSection, app_name: str) -> SparkSession:
     spark.sparkContext.setLogLevel("OFF")
     _send_library(spark.sparkContext)
     return spark
+
+
+def refuse_pattern(name: str, folder: Path) -> None:
+    """Of a folder that Spark is going to read.
+
+    Raises:
+        ConfigError: its path holds a character that Spark takes for a pattern of paths.
+    """
+    if found := sorted(set(str(folder)) & set("[]{}*?")):
+        raise ConfigError(f"{name} is {folder}; Spark would read {' '.join(found)} as a pattern. Name another folder.")
 
 
 def _send_library(context: SparkContext) -> None:

@@ -21,7 +21,7 @@ from cesrec_core import columns as c
 from cesrec_core.artifacts import aside_of, publishing, scratch_of
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import all_runs, latest_published
-from cesrec_core.delta_io.session import spark_session
+from cesrec_core.delta_io.session import refuse_pattern, spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.frames.recommendation_lists import CHANGES, changed_lists, lists_around, ranked_lists
@@ -279,8 +279,7 @@ def _read_manifest(out: Path) -> ExportManifest | None:
     """
     if ":/" in str(out):
         raise ConfigError(f"--out {out} is a URI, but exports are ordinary files. Name a folder, such as a mounted volume.")
-    if found := set(str(out)) & set("[]{}*?"):
-        raise ConfigError(f"--out {out}: Spark would read {' '.join(sorted(found))} as a pattern. Name another folder.")
+    refuse_pattern("--out", out)
     if file := next((place for place in (out, *out.parents) if place.is_file()), None):
         raise ConfigError(f"--out {out}: {file} is a file. Name a folder.")
     if out == Path(out.anchor):

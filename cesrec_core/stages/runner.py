@@ -16,7 +16,7 @@ from cesrec_core import __version__, logs
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import DONE, PUBLISHED, Run, find_run, latest_begun, latest_published, write_run
-from cesrec_core.delta_io.session import spark_session
+from cesrec_core.delta_io.session import refuse_pattern, spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import (
     BusyError,
@@ -114,8 +114,7 @@ def check_warehouse_folder(path: Path) -> None:
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise ConfigError(f"warehouse.path is {path}, but {existing} is a file. Name a folder.")
-    if found := set(str(path)) & set("[]{}*?"):
-        raise ConfigError(f"warehouse.path is {path}; Spark would read {' '.join(sorted(found))} as a pattern. Name another.")
+    refuse_pattern("warehouse.path", path)
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"warehouse.path is {path}, and this user may not write to {existing}. Name a folder that it may.")
 

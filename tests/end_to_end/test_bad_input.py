@@ -98,6 +98,12 @@ def test_a_warehouse_that_is_a_file(world: World, tmp_path: Path) -> None:
     assert f"{tmp_path / 'file'} is a file. Name a folder." in str(error)
 
 
+def test_a_warehouse_whose_name_spark_takes_for_a_pattern(world: World, tmp_path: Path) -> None:
+    error = refusal(world, f"warehouse.path={tmp_path / 'night [1]'}")
+    assert error.exit_code == 2
+    assert "Spark would read [ ] as a pattern" in str(error)
+
+
 @pytest.mark.parametrize("kind", ["items", "interactions"])
 def test_an_empty_table(world: World, dataset: Path, kind: str) -> None:
     spoil(dataset / f"{kind}.parquet", lambda table: table.slice(0, 0))
