@@ -17,7 +17,9 @@ from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, Moment
 SplitName = Literal["all", "leave_one_out", "leave_last_out", "global_timeline"]
 SPLIT_NAMES: tuple[str, ...] = get_args(SplitName)
 NOWHERE = -1
-UNLESS_REAL = "Use leave_one_out; if they are real all the same, give --set dataset.has_real_timestamps=true."
+UNLESS_REAL = (
+    "Use leave_one_out (--split, or dataset.split); if they are real all the same, give --set dataset.has_real_timestamps=true."
+)
 # Of all interactions, the newest that the global timeline tests on, and those before them that it validates on.
 TIMELINE_SHARE = 0.1
 # Days, weeks or so, that two moments can be told apart on.
@@ -88,7 +90,8 @@ def cut_histories(histories: Histories, split: str, has_real_timestamps: bool = 
 def _cut_at_moments(histories: Histories, has_real_timestamps: bool) -> Cuts:
     if histories.timestamps is None:
         raise InputDataError(
-            "A global timeline needs timestamps, and interactions.parquet has no column `timestamp`. Use leave_one_out."
+            "A global timeline needs timestamps, and interactions.parquet has no column `timestamp`. Use leave_one_out "
+            "(--split, or dataset.split)."
         )
     if not has_real_timestamps:
         _refuse_places(histories, histories.timestamps)

@@ -9,7 +9,7 @@ taste, its rank (1 = farthest), by how many robust standard deviations it lies b
 history that are most like it. No table is changed."""
 
 if __name__ == "__main__":
-    parser = parser_for(DESCRIPTION, ["--user-id 42", "--user-id 42 --set mask_outliers.is_adaptive=true"])
+    parser = parser_for(DESCRIPTION, ["--user-id 42", "--user-id 42 --set mask_outliers.is_adaptive=true"], has_date=False)
     parser.add_argument("--user-id", metavar="ID", required=True, help="a user of the table user_sequences")
     arguments = parser.parse_args()
     end_with(finish("explain_mask", lambda: run_explanation(configuration(arguments), arguments.user_id)))

@@ -9,7 +9,7 @@ their history makes likely, which words matched which attributes, what the rewri
 had it, they turned it down, a rule). No table is changed."""
 
 if __name__ == "__main__":
-    parser = parser_for(DESCRIPTION, ["--user-id 42 --item-id 127"])
+    parser = parser_for(DESCRIPTION, ["--user-id 42 --item-id 127"], has_date=False)
     parser.add_argument("--user-id", metavar="ID", required=True, help="a user of the table user_sequences")
     parser.add_argument("--item-id", metavar="ID", required=True, help="an item of the table items")
     arguments = parser.parse_args()

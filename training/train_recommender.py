@@ -21,7 +21,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -294,6 +294,28 @@ def windows_of_epoch(
     ]
 
 
+def compiled(states: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same by torch.compile, whose failures name the setting that asks for it.
+
+    Raises:
+        ConfigError: on the first call, where it cannot be compiled here.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # a second of imports, for who compiles
+
+    whole = torch.compile(states, dynamic=True)
+
+    def call(inputs: Tensor) -> Tensor:
+        try:
+            return whole(inputs)
+        except TorchDynamoException as error:
+            raise ConfigError(
+                f"train_recommender.is_compiled is true, and torch.compile failed ({type(error).__name__}). It needs a C++ "
+                "compiler, g++ or what CXX in the environment names. Install one, or set it to false."
+            ) from error
+
+    return call
+
+
 class TrainingStep(nn.Module):
     """From a batch to its loss in one forward pass, which is what DistributedDataParallel can wrap."""
 
@@ -301,7 +323,7 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.model = model
         self.loss = loss
-        self.states = torch.compile(model.states, dynamic=True) if settings.is_compiled else model.states
+        self.states = compiled(model.states) if settings.is_compiled else model.states
         self.has_bfloat16 = settings.precision == "bfloat16"
 
     def forward(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ MANIFEST = "manifest.json"
 CONTENTS = "published recommendations"
 LISTS, CHANGED = "recommendations", "changes"
 EXPORT_LOCK = "export.lock"
+# Files of a folder of lists, as `_write_files` names them.
+PART = re.compile(r"part-\d+\.(parquet|jsonl)")
 # People in one file; small enough to be loaded again alone.
 ROWS_PER_FILE = 500_000
 
@@ -324,8 +327,11 @@ def _check_place(out: Path) -> None:
 
 def _foreign_in(folder: Path) -> list[str]:
     """What a folder holds beside an export, or beside what a killed one left: all else is removed before the next one."""
-    ours = {f"{name}.{format_}{end}" for name in (LISTS, CHANGED) for format_ in FORMATS for end in ("", ".parts")}
-    return sorted({path.name for path in folder.iterdir()} - {*ours, MANIFEST})
+    lists = [f"{name}.{format_}" for name in (LISTS, CHANGED) for format_ in FORMATS]
+    ours = {*lists, *(f"{name}.parts" for name in lists), MANIFEST}
+    beside = {path.name for path in folder.iterdir()} - ours
+    within = {f"{name}/{path.name}" for name in lists for path in (folder / name).glob("*") if not PART.fullmatch(path.name)}
+    return sorted(beside | within)
 
 
 def _manifest_in(out: Path) -> ExportManifest | None:

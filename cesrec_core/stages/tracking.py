@@ -75,15 +75,15 @@ def _record(warehouse: Warehouse, config: Config, run: Run) -> str:
         name = f"{run.run_date.isoformat()} {run.run_id[:8]}"
         recorded = str(client.create_run(experiment_id, started, {RUN_TAG: run.run_id}, name).info.run_id)
     lineage = lineage_of(warehouse.path, run)
-    _send(client, recorded, tags_of(run, lineage), parameters_of(config), numbers_of(warehouse, run))
+    ended = int((run.finished_at or run.started_at).timestamp() * 1000)
+    _send(client, recorded, tags_of(run, lineage), parameters_of(config), numbers_of(warehouse, run), ended)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "lineage.json"
         file.write_text(json.dumps(lineage, indent=1, sort_keys=True), encoding="utf-8")
         client.log_artifact(recorded, str(file))
     for path, place in files_of(warehouse.path, config, run):
         client.log_artifact(recorded, str(path), place)
-    ended = None if run.finished_at is None else int(run.finished_at.timestamp() * 1000)
-    client.set_terminated(recorded, STATUSES.get(run.status, "FAILED"), ended)
+    client.set_terminated(recorded, STATUSES.get(run.status, "FAILED"), ended if run.finished_at is not None else None)
     return recorded
 
 
@@ -106,15 +106,21 @@ def _client(section: MlflowSection) -> "MlflowClient":
 
 
 def _send(
-    client: "MlflowClient", recorded: str, tags: Mapping[str, str], parameters: Mapping[str, str], numbers: Mapping[str, float]
+    client: "MlflowClient",
+    recorded: str,
+    tags: Mapping[str, str],
+    parameters: Mapping[str, str],
+    numbers: Mapping[str, float],
+    measured_at: int,
 ) -> None:
+    """In as few requests as MLflow takes; `measured_at` in milliseconds since 1970."""
     from mlflow.entities import Metric, Param, RunTag
 
     client.log_batch(recorded, tags=[RunTag(name, value) for name, value in tags.items()])
     entries = [Param(name, value) for name, value in parameters.items()]
     for start in range(0, len(entries), MAX_PER_REQUEST):
         client.log_batch(recorded, params=entries[start : start + MAX_PER_REQUEST])
-    metrics = [Metric(name, value, 0, 0) for name, value in numbers.items()]
+    metrics = [Metric(name, value, measured_at, 0) for name, value in numbers.items()]
     for start in range(0, len(metrics), MAX_PER_REQUEST):
         client.log_batch(recorded, metrics=metrics[start : start + MAX_PER_REQUEST])
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import select
 import shlex
 import shutil
 import subprocess
@@ -80,7 +81,8 @@ class Page:
     def _read(self) -> dict[str, Any]:
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while b"\0" not in self._rest:
-            if time.monotonic() > deadline:
+            is_there, _, _ = select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))
+            if not is_there:
                 raise TimeoutError(f"The browser has said nothing for {TIMEOUT_SECONDS} s.")
             block = os.read(self._from, 1 << 20)
             if not block:

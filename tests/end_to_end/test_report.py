@@ -154,6 +154,8 @@ def test_a_record_in_mlflow_holds_numbers_and_lineage_and_no_words(first_night: 
     assert recorded.data.params["mask_outliers.num_masked"] == "1"
     assert recorded.data.params["embed_items.model_path"] == str(world.folder / "models" / "encoder")
     assert recorded.data.metrics["audit/users"] == NUM_USERS
+    times = {metric.timestamp for metric in client.get_metric_history(recorded.info.run_id, "audit/users")}
+    assert times == {int(run.finished_at.timestamp() * 1000)}
     assert recorded.data.metrics["seconds/recommend"] == pytest.approx(summary["seconds"]["recommend"], abs=0.02)
 
     files = {entry.path for entry in client.list_artifacts(told["mlflow"])}
@@ -382,7 +384,10 @@ def test_an_export_is_not_made_twice_and_replaces_nothing_else(two_runs: tuple[W
     (out / "notes.txt").touch()
     with pytest.raises(ConfigError, match=r"out holds notes\.txt beside an export"):
         export_recommendations(world.warehouse, second, ["jsonl"], out)
-    (out / "notes.txt").unlink()
+    (out / "notes.txt").rename(out / "changes.jsonl" / "notes.txt")
+    with pytest.raises(ConfigError, match=r"out holds changes\.jsonl/notes\.txt beside an export"):
+        export_recommendations(world.warehouse, second, ["jsonl"], out)
+    (out / "changes.jsonl" / "notes.txt").unlink()
     (tmp_path / "out.replaced").mkdir()
     (tmp_path / "out.replaced" / "backup.txt").touch()
     with pytest.raises(ConfigError, match=r"out\.replaced is in the way"):

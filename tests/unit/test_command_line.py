@@ -196,12 +196,21 @@ def test_a_date_that_is_none_is_refused(date: str, tmp_path: Path) -> None:
         configuration(parser_for("x").parse_args(["--config", str(tmp_path / "c.yaml"), "--run-date", date]))
 
 
-@pytest.mark.parametrize("job", ["report", "export_recommendations", "roll_back", "maintain"])
+@pytest.mark.parametrize(
+    ("job", "needed"),
+    [
+        ("report", []),
+        ("export_recommendations", []),
+        ("roll_back", ["--run-id", "x"]),
+        ("maintain", []),
+        ("explain_mask", ["--user-id", "x"]),
+        ("explain_recommendation", ["--user-id", "x", "--item-id", "x"]),
+    ],
+)
 def test_a_job_that_takes_what_is_there_is_given_no_date(
-    job: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    job: str, needed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = Path(__file__).parents[2] / "jobs" / f"{job}.py"
-    needed = ["--run-id", "x"] if job == "roll_back" else []
     monkeypatch.setattr(sys, "argv", [str(file), *needed, "--run-date", "2026-03-02"])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(file), run_name="__main__")

@@ -252,6 +252,22 @@ def test_compiled_training_takes_the_same_steps(
     assert made_into_code == pytest.approx(eager, abs=1e-4)
 
 
+def test_a_missing_compiler_is_named(dataset: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "out")]
+    environment = {**os.environ, "CXX": str(tmp_path / "g++"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [*command, "--set", "train_recommender.is_compiled=true"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 2
+    assert "Install one, or set it to false." in json.loads(done.stdout.splitlines()[-1])["error"]
+    assert not (tmp_path / "out").exists()
+
+
 def test_moving_average_by_hand() -> None:
     """Over two steps, each step moves the average halfway to the weights; below one step it is the weights."""
     moving_average = runpy.run_path(str(COMMAND))["moving_average"]
