@@ -35,6 +35,8 @@ from cesrec_core.splits import NOWHERE, SPLIT_NAMES, Cuts, cut_histories
 
 TOP_K = 10
 ENTROPY = "entropy of taste"
+# Matrix products round equal vectors differently at different places: what is less than this apart is a tie, as in the lists.
+SCORE_DECIMALS = 9
 NUM_GROUPS = 4
 Advance = Callable[[int], None]
 
@@ -99,7 +101,7 @@ def held_out_users(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str]
         ArtifactError: the artifact saw its targets, or was trained on other data.
         InputDataError: nobody has a target.
     """
-    cuts = _cuts_of(dataset, manifest, moment)
+    cuts = _cuts_of(dataset, manifest, item_ids, moment)
     histories = dataset.histories
     users = np.flatnonzero(cuts.targets_at(moment) != NOWHERE).tolist()
     if not users:
@@ -134,7 +136,7 @@ def held_out_users(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str]
     )
 
 
-def _cuts_of(dataset: Dataset, manifest: Manifest, moment: Moment) -> Cuts:
+def _cuts_of(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], moment: Moment) -> Cuts:
     name = f"Artifact {manifest.artifact_id}"
     if manifest.split == "all":
         raise ArtifactError(
@@ -149,10 +151,11 @@ def _cuts_of(dataset: Dataset, manifest: Manifest, moment: Moment) -> Cuts:
     cuts = cut_histories(dataset.histories, manifest.split, has_real_timestamps=True)
     if (cuts.targets_at(moment) == NOWHERE).all() and manifest.split == "leave_last_out":
         raise ArtifactError(f"{name} was trained on the validation items ({manifest.split}). Evaluate it on test items.")
+    seen = prepare(dataset, cuts)
     here = {
         "num_interactions": int(cuts.training_end.sum()),
         **cuts.boundaries,
-        "content_hash": prepare(dataset, cuts).content_hash(),
+        "content_hash": seen.content_hash(),
     }
     known = {key: manifest.trained_on.get(key) for key in here}
     if known != here:
@@ -160,6 +163,8 @@ def _cuts_of(dataset: Dataset, manifest: Manifest, moment: Moment) -> Cuts:
             f"{name} was trained on other data: its manifest says {known}, this folder gives {here}. Give the folder "
             "that it was trained on (of a night: what its tables held then), or train one on this folder."
         )
+    if list(item_ids) != list(seen.item_ids):
+        raise ArtifactError(f"{name} names other items, or in another order, than the data it was trained on. Train it again.")
     return cuts
 
 
@@ -196,7 +201,7 @@ def measure(
         seen = users.inputs.rows(start, start + rows)
         targets = users.target_idx[start : start + rows]
         vectors = encode_histories(model, list(seen))
-        scores = (vectors.double() @ item_vectors.T).cpu().numpy()
+        scores = (vectors.double() @ item_vectors.T).round(decimals=SCORE_DECIMALS).cpu().numpy()
         full.append(full_ranks(scores, targets, list(seen)))
         sampled.append(sampled_ranks(full[-1], scores, targets, negatives[start : start + rows]))
         scores[:, 0] = -np.inf

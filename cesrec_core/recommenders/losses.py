@@ -205,7 +205,8 @@ def _scores(
     per_draw = min(per_draw, num_positions)  # a part of one draw
     missing = num_draws * per_draw - num_positions
     grouped = F.pad(states, (0, 0, 0, missing)).view(num_draws, per_draw, -1)  # [G, P / G, D]
-    scores = torch.bmm(grouped, item_vectors[negatives].transpose(1, 2)).flatten(0, 1)[:num_positions]
+    # Not by indexing, whose gradients several threads add up in whatever order they come.
+    scores = torch.bmm(grouped, F.embedding(negatives, item_vectors).transpose(1, 2)).flatten(0, 1)[:num_positions]
     of_positions = negatives.repeat_interleave(per_draw, dim=0)[:num_positions]
-    of_targets = (states * item_vectors[targets]).sum(dim=1)
+    of_targets = (states * F.embedding(targets, item_vectors)).sum(dim=1)
     return of_targets, scores, of_positions, of_positions == targets[:, None]

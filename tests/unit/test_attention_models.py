@@ -1,10 +1,10 @@
-"""HSTU, LiGR and rotary positions against loops over single places, written from the papers' formulas."""
+"""SASRec, HSTU, LiGR and rotary positions against loops over single places, written from the papers' formulas."""
 
 import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cesrec_core.config import TrainRecommenderSection
@@ -76,13 +76,9 @@ def test_hstu_is_its_formula(positions: str) -> None:
     assert torch.allclose(model.states(torch.tensor([HISTORY]))[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
-def test_a_ligr_block_is_its_formula(positions: str) -> None:
-    model = model_with_random_weights("esasrec", positions)
-    block = model.blocks[0]
-    hidden = embedded(model)
-    normed = block.attention_norm(hidden)
-    query, key, value = block.attention.query_key_value(normed).split(WIDTH, dim=1)
+def attended(block: nn.Module, hidden: Tensor, positions: str) -> Tensor:
+    """Softmax attention of every place over itself and the places before it."""
+    query, key, value = block.attention.query_key_value(block.attention_norm(hidden)).split(WIDTH, dim=1)
     mixed = torch.zeros(len(HISTORY), WIDTH)
     for channels in HEADS:
         for now in range(len(HISTORY)):
@@ -95,7 +91,27 @@ def test_a_ligr_block_is_its_formula(positions: str) -> None:
                 else:
                     scores[past] = asked @ offered / 2.0
             mixed[now, channels] = scores.softmax(dim=0) @ value[: now + 1, channels]
-    hidden = hidden + block.attention.out(mixed) * torch.sigmoid(block.attention_gate(hidden))
+    out: Tensor = block.attention.out(mixed)
+    return out
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_sasrec_block_is_its_formula(positions: str) -> None:
+    model = model_with_random_weights("sasrec", positions)
+    block = model.blocks[0]
+    hidden = embedded(model)
+    hidden = hidden + attended(block, hidden, positions)
+    wide, _, narrow = block.feed_forward
+    expected = model.norm(hidden + narrow(F.gelu(wide(block.feed_forward_norm(hidden)))))
+    assert torch.allclose(model.states(torch.tensor([HISTORY]))[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_ligr_block_is_its_formula(positions: str) -> None:
+    model = model_with_random_weights("esasrec", positions)
+    block = model.blocks[0]
+    hidden = embedded(model)
+    hidden = hidden + attended(block, hidden, positions) * torch.sigmoid(block.attention_gate(hidden))
     swish, linear = block.gate_and_value(block.feed_forward_norm(hidden)).split(4 * WIDTH, dim=1)
     grown = block.feed_forward_out(swish * torch.sigmoid(swish) * linear)
     expected = model.norm(hidden + grown * torch.sigmoid(block.feed_forward_gate(hidden)))

@@ -169,3 +169,23 @@ def test_logits_of_more_negatives_than_items_never_exist_at_once(loss: str, monk
         assert largest.numel <= limit + num_positions < num_positions * num_negatives
         for whole, cut in zip(*found, strict=True):
             torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce", "bce"])
+def test_threads_add_gradients_up_in_one_order(loss: str) -> None:
+    """A training that is done again, or resumed, comes to the same weights on any number of threads."""
+    generator = torch.Generator().manual_seed(0)
+    states, vectors = torch.randn(4000, 16, generator=generator), torch.randn(301, 16, generator=generator, requires_grad=True)
+    targets = torch.randint(1, 301, (4000,), generator=generator)
+    settings = TrainRecommenderSection.model_validate({"loss": loss, "num_negatives": 64})
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        of_loss = make_loss(settings, torch.ones(301))
+        gradients = [
+            torch.autograd.grad(of_loss(states, vectors, targets, torch.Generator().manual_seed(1)), vectors)[0]
+            for _ in range(20)
+        ]
+    finally:
+        torch.set_num_threads(num_threads)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)

@@ -38,6 +38,7 @@ from cesrec_core.recommender_evaluation import (
     unreachable,
 )
 from cesrec_core.recommenders import TrainableRecommender
+from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.recommenders.training_data import prepare
 from cesrec_core.significance import Interval
 from cesrec_core.splits import cut_histories
@@ -137,6 +138,12 @@ def test_global_timeline_tests_the_newest_moments(dataset: Path, tmp_path: Path)
     test_from = in_order[NUM_USERS * 8 * 9 // 10]
     assert result["split"] == "global_timeline"
     assert result["num_users"] == sum(moment(user, 0) < test_from <= moment(user, 7) for user in range(NUM_USERS)) > 3
+    model, manifest = load_recommender(out)
+    users = held_out_users(read_dataset(dataset), manifest, model.item_ids, "test")
+    # Who is tested and who is trained on are not the same people.
+    validation_from = in_order[NUM_USERS * 8 * 8 // 10]
+    trained_on = sum(moment(user, 0) < validation_from for user in range(NUM_USERS))
+    assert users.num_training_users == trained_on != len(users.user_ids)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +276,15 @@ def test_as_much_other_data_is_refused(dataset: Path, artifacts: dict[str, Path]
         pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
     with pytest.raises(ConfigError, match="trained on other data"):
         evaluate(tmp_path, artifacts["markov leave_one_out"])
+
+
+def test_another_order_of_items_is_refused(dataset: Path, artifacts: dict[str, Path], tmp_path: Path) -> None:
+    """As many names for as many vectors, and every figure would be of other items."""
+    shutil.copytree(artifacts["markov leave_one_out"], tmp_path / "markov")
+    names = tmp_path / "markov" / "vocabulary.json"
+    names.write_text(json.dumps(json.loads(names.read_text())[::-1]))
+    with pytest.raises(ConfigError, match=r"--artifact: .*names other items, or in another order"):
+        evaluate(dataset, tmp_path / "markov")
 
 
 def test_an_empty_quartile_keeps_its_place() -> None:
@@ -421,6 +437,25 @@ def test_a_rank_is_the_place_in_the_list_that_is_made_where_float32_is_too_coars
     measured = measure(model, users, num_negatives=20, seed=0)
     assert measured.full.tolist() == [5] * num_items
     assert measured.lists.tolist() == told.item_idx[:, :10].tolist()
+
+
+def test_items_with_one_vector_are_ranked_as_they_are_listed() -> None:
+    num_users, generator = 300, torch.Generator().manual_seed(0)
+    half = torch.randn(400, 64, generator=generator)
+    model = AlmostAlike(800, 64)
+    model.vectors = torch.cat([torch.randn(1, 64, generator=generator), half, half])
+    inputs = ItemLists.of([np.array([user + 1]) for user in range(num_users)])
+    is_item = torch.arange(801) > 0
+    states = torch.randn(801, 64, generator=generator)
+    model.states = lambda item_idx: states[item_idx]
+    told = top_products(states[1 : num_users + 1], model.vectors, inputs, is_item, 10)
+    targets = told.item_idx[:, 0].numpy()
+    had = ItemLists.of([np.array([user, target - 1]) for user, target in enumerate(targets)])
+    counts = np.ones(801, np.int64)
+    users = HeldOutUsers([], [], inputs, had, np.arange(1, 801), targets, {}, counts, num_users, np.ones(800, np.bool_))
+    measured = measure(model, users, num_negatives=20, seed=0)
+    assert measured.lists.tolist() == told.item_idx.tolist()
+    assert measured.full.tolist() == [1] * num_users
 
 
 def test_lists_by_hand() -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -6,6 +7,9 @@ import pytest
 import torch
 from tiny_features import tiny_features
 
+from cesrec_core.actors.recommend import Recommend, ScoreParts
+from cesrec_core.config import Config
+from cesrec_core.ranking import top_k
 from cesrec_core.recommenders import TrainableRecommender
 from cesrec_core.scoring import Scorer
 
@@ -127,3 +131,26 @@ def test_the_bonus_of_cold_items_makes_up_for_what_their_vectors_may_be_off() ->
     assert scores[1.0][3].exp().item() == pytest.approx((drawn @ user).exp().mean().item(), rel=0.01)
     assert scores[0.5][3].item() == pytest.approx((scores[0.0][3] + scores[1.0][3]).item() / 2, rel=1e-5)
     assert scores[1.0][:3].tolist() == scores[0.0][:3].tolist()
+
+
+def test_sums_that_differ_by_rounding_are_ties() -> None:
+    """Neither the processor nor the other users of a batch decide then, but the order of the vocabulary."""
+    base, nothing = torch.tensor([[0.3, 0.1 + 0.2]], dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    assert base[0, 0] < base[0, 1]
+    assert top_k(ScoreParts(base, nothing, nothing, nothing).total, [np.empty(0, np.int64)], 2)[0].tolist() == [[0, 1]]
+
+
+def test_what_people_have_had_stays_closed_whatever_was_written_in_its_place(scorer: Scorer) -> None:
+    worker = Recommend(Path(), Path(), Path(), None, Config(), "r")
+    worker.scorer = scorer
+    text = pa.list_(pa.string())
+    users = pa.table(
+        {
+            "item_ids": pa.array([["i5", "i0"], ["i4"]], text),
+            "closed_item_ids": pa.array([None, None], text),
+            "pseudo_item_ids": pa.array([["i4", "i0"], None], text),
+        }
+    )
+    read, closed = worker._read(users)
+    assert [items.tolist() for items in read.idx] == [[5, 2], [5]]
+    assert [items.tolist() for items in closed] == [[1, 2], [5]]

@@ -252,6 +252,15 @@ def test_compiled_training_takes_the_same_steps(
     assert made_into_code == pytest.approx(eager, abs=1e-4)
 
 
+def test_every_epoch_has_dropout_of_its_own(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which torch draws from the seed that was set last."""
+    seeds = []
+    seed_all = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(seed) or seed_all(seed))
+    assert train(dataset, tmp_path / "out", "--split", "leave_one_out", "--set", "train_recommender.max_epochs=4") == 0
+    assert len(set(seeds[-4:])) == 4
+
+
 def test_a_missing_compiler_is_named(dataset: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "out")]
     environment = {**os.environ, "CXX": str(tmp_path / "g++"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
