@@ -1,6 +1,7 @@
 """The outlier mask: the items of a history that lie farthest from the user's core taste (CESRec, section 3.3).
 
-u = mean of the embeddings of the history; s_i = cos(u, e_i); the `num_masked` items of lowest s_i are masked.
+u = mean of the embeddings of the history; s_i = cos(u, e_i); the `num_masked` items of lowest s_i are masked. What is less than
+5e-7 apart is a tie, see SIMILARITY_DECIMALS.
 
 Dimensions: B users, N items of the catalogue, D width of a vector, L longest history of a block.
 """

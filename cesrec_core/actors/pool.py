@@ -3,12 +3,13 @@
 import logging
 import math
 import os
+import re
 import shutil
 import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 # Both under the folder of answers, and hidden from Spark by their dot.
 HALVES = ".halves"
 REFUSED = ".refused"
+OF_HALF = re.compile(r"(\.[01])+$")
 # In the metadata of an answer: what language models read for it.
 TOKENS = b"cesrec.tokens"
 
@@ -138,6 +140,7 @@ def map_shards(
     for file in (*target.glob("*.parquet"), *target.glob(f"{HALVES}/*.parquet")):
         _drop_if_damaged(file)
     parts = [part for shard in shards for part in _parts(shard, target)]
+    _drop_strays(shards, parts, target)
     halving = _Halving(target, max_refused_rows, max(rows.values(), default=0))
     open_parts = [part for part in parts if not _is_answered(part, target)]
     if all(_refused(part, target).exists() for part in open_parts):
@@ -180,6 +183,14 @@ def _parts(shard: Path, target: Path) -> Iterator[Path]:
         return
     for half in halves:
         yield from _parts(half, target)
+
+
+def _drop_strays(shards: Sequence[Path], parts: Sequence[Path], target: Path) -> None:
+    """Remove answers to halves of what is answered, or asked again, as a whole: their rows would stand there twice."""
+    expected, stems = {part.name for part in parts}, {shard.stem for shard in shards}
+    for file in (*target.glob("*.parquet"), *target.glob(f"{REFUSED}/*.parquet")):
+        if file.name not in expected and OF_HALF.sub("", file.stem) in stems:
+            file.unlink()
 
 
 def _halves(shard: Path, target: Path) -> list[Path]:

@@ -27,7 +27,10 @@ def fingerprint(context: RunContext) -> dict[str, str]:
 
 
 def good_enough(context: RunContext) -> str | None:
-    """Why the Adapter in force may stay although texts changed: it aligns them about as well as those it was trained on."""
+    """Why the Adapter in force may stay although texts changed: it aligns them about as well as those it was trained on.
+
+    One that the audit would refuse to publish, and did not refuse when it was trained, may not.
+    """
     state = read_state(context.warehouse.path, NAME)
     if state is None or state.notes.get("settings") != settings(context):
         return None
@@ -36,7 +39,8 @@ def good_enough(context: RunContext) -> str | None:
         before, now = context.artifact("adapter")[1].metrics["all_normalised_mse"], alignment_now(context)
     except (ArtifactError, InputDataError):
         return None
-    if not now <= before * (1.0 + limit):
+    publishable = context.config.audit.max_alignment_error
+    if not now <= before * (1.0 + limit) or before <= publishable < now:
         return None
     return f"kept: alignment error {now:.3f}, {before:.3f} when it was trained (limit {limit:+.0%})"
 

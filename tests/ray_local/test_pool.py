@@ -265,6 +265,18 @@ def test_halves_that_were_answered_stay_answered_and_rows_that_failed_with_many_
     assert answered < set(numbers(target)) == set(DOUBLED)
 
 
+def test_a_half_that_is_damaged_doubles_no_row(source: Path, target: Path) -> None:
+    """The whole is asked again, and what the other half had answered must not stand beside it."""
+    with pytest.raises(StageError, match="failed 2 times"):
+        map_shards(source, target, FailsOnOdd(), section(num_actors=1), max_refused_rows=1)
+    assert numbers(target)
+    for half in sorted((target / ".halves").glob("*.1.parquet")):
+        half.write_bytes(half.read_bytes()[:20])
+    report = map_shards(source, target, Double(), section(num_actors=1), max_refused_rows=1)
+    assert numbers(target) == DOUBLED
+    assert report.num_output_rows == len(DOUBLED)
+
+
 def test_rows_laid_aside_by_an_attempt_that_did_not_end_are_tried_again(source: Path, target: Path) -> None:
     """As where its driver was killed before it could see that all rows failed."""
     map_shards(source, target, FailsOnSeven(), section(num_actors=1), max_refused_rows=1)

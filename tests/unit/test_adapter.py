@@ -206,6 +206,51 @@ def test_the_papers_limit_is_on_the_scale_of_the_recommender() -> None:
     assert large.metrics["is_alignment_weak"] == 1.0
 
 
+def test_either_limit_makes_an_alignment_weak() -> None:
+    limits = SETTINGS.model_copy(update={"max_alignment_loss": 0.1, "max_normalised_loss": 0.9})
+    answers = [adapter.is_weak(*errors, limits) for errors in ((0.1, 0.9), (0.11, 0.5), (0.05, 0.91), (math.nan, 0.5))]
+    assert answers == [False, True, True, True]
+
+
+def test_a_training_is_given_up_by_its_error_on_the_scale_of_the_recommender() -> None:
+    semantic, collaborative = related_vectors()
+    settings = SETTINGS.model_copy(update={"check_after_epochs": 30})
+    assert len(fit_adapter(semantic, collaborative, settings, seed=1).losses) > 30
+    assert len(fit_adapter(semantic, collaborative * 100, settings, seed=1).losses) == 30
+
+
+def test_early_stopping_watches_what_no_attempt_learns_from() -> None:
+    semantic, collaborative = related_vectors()
+    parts = ItemParts.draw(len(semantic), SETTINGS, torch.Generator().manual_seed(1))
+    for with_spare in (False, True):
+        fitted = fit_adapter(semantic, collaborative, SETTINGS, seed=1, with_spare=with_spare)
+        learned = torch.cat([parts.training, parts.spare]) if with_spare else parts.training
+        watched = parts.validation if with_spare else torch.cat([parts.validation, parts.spare])
+        error = (fitted.model(semantic[watched]) - collaborative[watched]).square().mean().item()
+        spread = adapter.Scales.of(semantic[learned], collaborative[learned]).collaborative_std
+        assert min(fitted.validation_losses) == pytest.approx(error / spread**2, rel=1e-3)
+
+
+def test_remedies_start_from_the_best_width_and_end_where_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of widths 6 and 128 the second is better and weak all the same; more pairs do not help, half of its width does."""
+    real = fit_adapter(*related_vectors(), SETTINGS.model_copy(update={"max_epochs": 2}), seed=1)
+    outcomes = iter([(1.0, 0.97), (1.0, 0.95), (1.0, 0.96), (0.0, 0.8), (0.0, 0.7)])
+
+    def fit(semantic: object, collaborative: object, settings: TrainAdapterSection, *_: object) -> adapter.AdapterFit:
+        is_weak, error = next(outcomes)
+        figures = {
+            "is_alignment_weak": is_weak,
+            "validation_normalised_mse": error,
+            "hidden_width": float(settings.hidden_width),
+        }
+        return dataclasses.replace(real, metrics={**real.metrics, **figures})
+
+    monkeypatch.setattr(adapter, "fit_adapter", fit)
+    attempts = fit_until_aligned(*related_vectors(), SETTINGS, seed=1)
+    widths = [(attempt.remedy, attempt.settings.hidden_width) for attempt in attempts]
+    assert widths == [("width", 6), ("width", 128), ("more pairs", 128), ("smaller width", 64)]
+
+
 def test_same_seed_same_adapter_and_the_callers_random_state_is_left_alone() -> None:
     vectors = related_vectors(60)
     torch.manual_seed(5)

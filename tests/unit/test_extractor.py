@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_gguf import write_tiny_gguf
 from tiny_llama import write_tiny_llama
-from transformers import CONFIG_MAPPING, AutoModel
+from transformers import CONFIG_MAPPING, AutoModel, BertConfig, BertModel
 
 import cesrec_core.extractor as extractor_module
 from cesrec_core.actors.embed_items import EmbedItems
@@ -112,6 +112,24 @@ def test_an_embedding_depends_on_its_text_alone(folder: Path, pooling: str) -> N
     assert together.dtype == np.float32
     np.testing.assert_allclose(together, alone, atol=1e-4)
     assert np.abs(together[0] - together[1]).max() > 0.1
+
+
+def test_padding_is_hidden_from_a_model_that_looks_both_ways(folder: Path, tmp_path: Path) -> None:
+    """A causal one never sees what stands behind."""
+    shutil.copytree(folder, tmp_path / "bert", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    BertModel(BertConfig(vocab_size=vocabulary, initializer_range=0.12, **sizes)).save_pretrained(tmp_path / "bert")
+    together = Extractor(section(tmp_path / "bert", tokens_per_batch=1000), "cpu").embed(TEXTS)
+    alone = Extractor(section(tmp_path / "bert", tokens_per_batch=1), "cpu").embed(TEXTS)
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_model_is_read_in_the_dtype_that_is_configured(folder: Path, dtype: str) -> None:
+    model = Extractor(section(folder, dtype=dtype), "cpu").model
+    assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype)}
 
 
 def test_no_texts_are_no_rows_of_the_right_width(folder: Path) -> None:

@@ -52,6 +52,15 @@ def test_ties_mask_the_older_place() -> None:
     assert found.positions.tolist() == [1]
 
 
+def test_what_rounding_tells_apart_is_a_tie() -> None:
+    """The last but one lies 2e-8 nearer by cosine than the last, which a batch of another shape might not see."""
+    vectors = around(0, 0, 0, 60, 60 + 3e-6).double()
+    similarities = torch.cosine_similarity(vectors, vectors.sum(dim=0, keepdim=True)).numpy()
+    assert 0 < similarities[3] - similarities[4] < 5e-7
+    [found] = find_outliers(histories(np.arange(5)), vectors, rule())
+    assert found.positions.tolist() == [3]
+
+
 @pytest.mark.parametrize(("length", "num_found"), [(1, 0), (3, 0), (4, 1), (5, 1)])
 def test_short_histories_stay_whole(length: int, num_found: int) -> None:
     [found] = find_outliers(histories(history(*[EAST] * length)), ALIGNED, rule(num_masked=1, min_kept_items=3))

@@ -1,17 +1,21 @@
 """The command as a person runs it, on vectors whose relation is known."""
 
+import dataclasses
 import json
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from cesrec_core.adapter import load_adapter
+from cesrec_core.adapter import Attempt, load_adapter
 from cesrec_core.config import Config
+from cesrec_core.stages import train_adapter
 
 COMMAND = Path(__file__).parents[2] / "training" / "train_adapter.py"
 # The built-in defaults: what is chosen for the demo does not suit so small a world.
@@ -91,6 +95,44 @@ def test_weak_alignment_is_tried_four_times_recorded_and_said(tmp_path: Path, ca
         of_attempts = [manifest.metrics[f"attempt_{number}_held_out_{figure}"] for number in (1, 2, 3, 4)]
         assert of_attempts[published - 1] == manifest.metrics[f"held_out_{figure}"]
         assert len(set(of_attempts)) > 1
+
+
+def test_held_out_items_do_not_choose_what_is_published(tmp_path: Path) -> None:
+    write_features(tmp_path / "features.safetensors", is_related=True)
+    main = runpy.run_path(str(COMMAND))["main"]
+    real = main.__globals__["fit_until_aligned"]
+
+    def with_another(*arguments: Any) -> list[Attempt]:
+        """The attempt, and one that is worse on validation items and looks better on those held out."""
+        [attempt] = real(*arguments)
+        figures = dict(attempt.fitted.metrics)
+        figures |= {"validation_normalised_mse": 0.8, "held_out_normalised_mse": 0.0, "held_out_mse": 0.0}
+        return [dataclasses.replace(attempt, fitted=dataclasses.replace(attempt.fitted, metrics=figures)), attempt]
+
+    main.__globals__["fit_until_aligned"] = with_another
+    assert main(command_line(tmp_path / "features.safetensors", tmp_path / "adapter")) == 0
+    assert load_adapter(tmp_path / "adapter")[1].metrics["published_attempt"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "is_kept"),
+    [
+        (0.54, 0.5, True),
+        (0.56, 0.5, False),  # by more than a tenth
+        (0.995, 0.95, False),  # by less, but no audit would publish it
+        (1.02, 0.995, True),  # nor would it have been published when it was trained: another training is no help
+    ],
+)
+def test_an_adapter_is_kept_while_it_aligns_about_as_well_and_can_be_published(
+    now: float, before: float, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = SimpleNamespace(path=None)
+    manifest = SimpleNamespace(metrics={"all_normalised_mse": before})
+    context = SimpleNamespace(config=Config(), warehouse=warehouse, artifact=lambda kind: (None, manifest))
+    monkeypatch.setattr(train_adapter, "settings", lambda _: {"seed": "1"})
+    monkeypatch.setattr(train_adapter, "read_state", lambda *_: SimpleNamespace(notes={"settings": {"seed": "1"}}))
+    monkeypatch.setattr(train_adapter, "alignment_now", lambda _: now)
+    assert (train_adapter.good_enough(context) is not None) == is_kept
 
 
 @pytest.mark.parametrize(
