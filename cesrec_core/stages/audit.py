@@ -101,6 +101,7 @@ class Limit:
 
 
 SINCE = "since the published run"
+SEMANTIC_NORM_CHANGE = "semantic_norm_change"
 LIMITS = (
     Limit(
         "users_without_recommendations_share",
@@ -143,7 +144,7 @@ LIMITS = (
         False,
         "the median item that the Adapter has not seen is found behind {} of the others by its aligned vector",
     ),
-    Limit("semantic_norm_change", "audit.max_norm_change", False, f"the length of semantic vectors moved by {{}} {SINCE}"),
+    Limit(SEMANTIC_NORM_CHANGE, "audit.max_norm_change", False, f"the length of semantic vectors moved by {{}} {SINCE}"),
     Limit("aligned_norm_change", "audit.max_norm_change", False, f"the length of aligned vectors moved by {{}} {SINCE}"),
     Limit(
         "users_masked_share_change",
@@ -237,7 +238,8 @@ def since_published(context: RunContext, measured: dict[str, float]) -> dict[str
     """What changed since the run that consumers read.
 
     Limits hold where both come of the same artifacts, configuration and code. Otherwise vectors and masks are meant to change,
-    and what can be compared is recorded under names with UNGATED in front. `mask_stability_share`: of users who have as many
+    and what can be compared is recorded under names with UNGATED in front; but for the lengths of semantic vectors, which no
+    training moves: texts that went wrong may be what asked for it. `mask_stability_share`: of users who have as many
     items as they had, and of whose items some are masked now or were then, those whose masked places are the same. Histories
     that are full are left out: their places move with every new item.
     """
@@ -254,8 +256,10 @@ def since_published(context: RunContext, measured: dict[str, float]) -> dict[str
     row = mask_pairs(now, then).agg(F.count(F.lit(1)).alias("users"), F.count_if("is_same").alias("same")).collect()[0]
     if row["users"] >= MIN_COMPARED_USERS:
         result |= {"mask_stability_share": row["same"] / row["users"]}
-    is_alike = _is_made_alike(context, before) and before.artifact_ids == _artifact_ids(context)
-    return result if is_alike else {UNGATED + name: value for name, value in result.items()}
+    is_alike = _is_made_alike(context, before)
+    is_gated = is_alike and before.artifact_ids == _artifact_ids(context)
+    gated = set(result) if is_gated else {SEMANTIC_NORM_CHANGE} if is_alike else set()
+    return {name if name in gated else UNGATED + name: value for name, value in result.items()}
 
 
 def _is_made_alike(context: RunContext, before: Run) -> bool:
