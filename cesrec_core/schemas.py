@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from cesrec_core import columns as c
+from cesrec_core import run_status
 from cesrec_core.errors import ConfigError
 
 RATING_SOURCE, REVIEW_SOURCE = "rating", "review"
 FEEDBACK_SOURCES = ("human", RATING_SOURCE, REVIEW_SOURCE, "simulated_aware", "simulated_blind")
-# `finished` went through all stages and was not published; `partial` through single stages only.
-RUN_STATUSES = ("running", "published", "finished", "partial", "refused", "failed")
 
 
 @dataclass(frozen=True)
@@ -349,7 +348,7 @@ RUNS = Table(
     (
         _RUN,
         Column(c.RUN_DATE, "date", "Date the run stands for"),
-        Column(c.STATUS, "string", "One of " + ", ".join(RUN_STATUSES)),
+        Column(c.STATUS, "string", "One of " + ", ".join(run_status.ALL)),
         Column(c.INPUT_VERSIONS, "map<string,string>", "Pinned inputs: table versions, hashes of files"),
         Column(c.OUTPUT_VERSIONS, "map<string,string>", "Table versions when the run ended"),
         Column(c.ARTIFACT_IDS, "map<string,string>", "Artifacts used, by kind"),
@@ -359,7 +358,7 @@ RUNS = Table(
         Column(c.FINISHED_AT, "timestamp", "When the run ended", nullable=True),
         Column(c.PUBLISHED_AT, "timestamp", "When consumers began to see it; null where they do not", nullable=True),
     ),
-    checks=(Check("status_is_known", "status IN ('" + "', '".join(RUN_STATUSES) + "')"),),
+    checks=(Check("status_is_known", "status IN ('" + "', '".join(run_status.ALL) + "')"),),
 )
 
 SERVED_RECOMMENDATIONS = Table(

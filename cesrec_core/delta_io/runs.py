@@ -7,13 +7,10 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
+from cesrec_core import run_status
 from cesrec_core.delta_io.warehouse import Warehouse, local_frame
 from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.schemas import RUNS, table_named
-
-PUBLISHED, FINISHED = "published", "finished"
-# Statuses of runs that all stages have been through, and that may be published again.
-DONE = (PUBLISHED, FINISHED)
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def latest_begun(
     same = (
         (F.col(c.RUN_DATE) == F.lit(run_date)) & (F.col(c.CONFIG_HASH) == config_hash) & (F.col(c.CODE_VERSION) == code_version)
     )
-    runs = warehouse.read(RUNS).where(same if or_ended else same & ~F.col(c.STATUS).isin(*DONE))
+    runs = warehouse.read(RUNS).where(same if or_ended else same & ~F.col(c.STATUS).isin(*run_status.DONE))
     row = runs.orderBy(F.col(c.STARTED_AT).desc(), F.col(c.RUN_ID)).first()
     return None if row is None else _run_of(row)
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import imread
 from matplotlib.ticker import PercentFormatter
 
+from cesrec_core import run_status
 from cesrec_core.report.contents import Check, Histogram, RunLine, StageLine, Tally, Trend
 from cesrec_core.report.pictures import BAD, GOOD, INK, LINE, ONE, SOFT, TWO, Picture, name_rows, say, style
 from cesrec_core.report.text import shown
@@ -18,7 +19,12 @@ COLUMNS_OF_TRENDS = 3
 LARGEST_LINEAR = 100
 # Of checks: what uses nothing of its room still shows its colour, and what is far beyond the limit ends there.
 SHORTEST_BAR, LONGEST_BAR = 0.012, 1.3
-COLOURS = {"published": GOOD, "finished": ONE, "partial": SOFT, "running": SOFT, "refused": BAD, "failed": BAD}
+COLOURS = {
+    run_status.PUBLISHED: GOOD,
+    run_status.FINISHED: ONE,
+    **dict.fromkeys((run_status.PARTIAL, run_status.RUNNING), SOFT),
+    **dict.fromkeys((run_status.REFUSED, run_status.FAILED), BAD),
+}
 
 
 def picture_of_file(path: Path, description: str) -> Picture:

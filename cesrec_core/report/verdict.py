@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cesrec_core import run_status
 from cesrec_core.report.contents import Report, Trend
 
 # A stage is slow when it took so many times what it usually takes, and so many seconds more.
@@ -12,12 +13,12 @@ MAX_FALL_SHARE = 0.1
 # Above so many refused rows, and so many times as many as in the run before, somebody should see which.
 MIN_REFUSED_ROWS, REFUSED_FACTOR = 10, 2.0
 HEADLINES = {
-    "published": "Published",
-    "finished": "Finished, not published",
-    "partial": "Single stages, not published",
-    "refused": "Refused by the audit",
-    "failed": "Failed",
-    "running": "Not finished",
+    run_status.PUBLISHED: "Published",
+    run_status.FINISHED: "Finished, not published",
+    run_status.PARTIAL: "Single stages, not published",
+    run_status.REFUSED: "Refused by the audit",
+    run_status.FAILED: "Failed",
+    run_status.RUNNING: "Not finished",
 }
 
 
@@ -44,7 +45,7 @@ def verdict(report: Report) -> Verdict:
     findings = tuple(_findings(report))
     num_to_look_at = sum(finding.level == "look" for finding in findings)
     headline = HEADLINES.get(report.status, report.status)
-    if report.status in ("refused", "failed", "running"):
+    if report.status in (run_status.REFUSED, run_status.FAILED, run_status.RUNNING):
         return Verdict("bad", headline, findings)
     if not num_to_look_at:
         return Verdict("good", f"{headline}. Nothing needs a look.", findings)
@@ -55,9 +56,9 @@ def verdict(report: Report) -> Verdict:
 def _findings(report: Report) -> Iterator[Finding]:
     if report.error is not None:
         yield Finding("bad", report.error, "stages")
-    if report.status == "published" and report.published_run_id != report.run_id:
+    if report.status == run_status.PUBLISHED and report.published_run_id != report.run_id:
         yield Finding("note", f"Consumers read run {report.published_run_id} now.", "made-from")
-    elif report.status != "published":
+    elif report.status != run_status.PUBLISHED:
         yield Finding("note", f"Consumers read run {report.published_run_id or 'none'}.", "made-from")
     for check in report.checks:
         if check.is_near and check.value is not None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
+from cesrec_core import run_status
 from cesrec_core.config import Config, MaintainSection
-from cesrec_core.delta_io.runs import DONE, PUBLISHED, all_runs, find_run, latest_published, write_run
+from cesrec_core.delta_io.runs import all_runs, find_run, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import BusyError, ConfigError
@@ -128,12 +129,12 @@ def roll_back(config: Config, run_id: str) -> dict[str, Any]:
 
 def _roll_back(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
     run = find_run(warehouse, run_id)
-    if run is None or run.status not in DONE:
+    if run is None or run.status not in run_status.DONE:
         found = "there is no such run" if run is None else f"its status is {run.status}"
         raise ConfigError(f"Run {run_id} cannot be published: {found}. Name a published or finished run of the table runs.")
     if warehouse.read_run(TABLES["recommendations"], run_id).isEmpty():
         raise ConfigError(f"Run {run_id} cannot be published: its rows were dropped by jobs/maintain.py. Name a newer run.")
     before = latest_published(warehouse)
-    write_run(warehouse, dataclasses.replace(run, status=PUBLISHED, published_at=dt.datetime.now(dt.UTC)))
+    write_run(warehouse, dataclasses.replace(run, status=run_status.PUBLISHED, published_at=dt.datetime.now(dt.UTC)))
     warehouse.create_published_views(run_id)
-    return {"run_id": run_id, "status": PUBLISHED, "published_before": before}
+    return {"run_id": run_id, "status": run_status.PUBLISHED, "published_before": before}

@@ -3,8 +3,8 @@
 import datetime as dt
 import logging
 
-from cesrec_core import __version__
-from cesrec_core.delta_io.runs import FINISHED, PUBLISHED, Run, find_run, latest_published, write_run
+from cesrec_core import __version__, run_status
+from cesrec_core.delta_io.runs import Run, find_run, latest_published, write_run
 from cesrec_core.schemas import METRICS, RUNS, TABLES
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext, Stage, StageResult
 
@@ -27,7 +27,7 @@ def run(context: RunContext) -> StageResult:
     row = Run(
         run_id=context.run_id,
         run_date=context.run_date,
-        status=PUBLISHED if is_published else FINISHED,
+        status=run_status.PUBLISHED if is_published else run_status.FINISHED,
         input_versions=context.inputs,
         output_versions={name: str(context.warehouse.version(table)) for name, table in TABLES.items() if name != RUNS.name},
         artifact_ids={kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES},

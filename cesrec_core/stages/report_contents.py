@@ -13,10 +13,11 @@ from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
+from cesrec_core import run_status
 from cesrec_core.artifacts import read_manifest
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
-from cesrec_core.delta_io.runs import DONE, all_runs, latest_published
+from cesrec_core.delta_io.runs import all_runs, latest_published
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ArtifactError
 from cesrec_core.fallbacks import (
@@ -133,7 +134,7 @@ class RunReader:
         self.config = config
         runs = all_runs(warehouse)
         self.run = next(run for run in runs if run.run_id == run_id)
-        done = [run for run in runs if run.status in DONE and run.started_at < self.run.started_at]
+        done = [run for run in runs if run.status in run_status.DONE and run.started_at < self.run.started_at]
         self.earlier = sorted(done, key=lambda run: (run.started_at, run.run_id))[-NUM_EARLIER_RUNS:]
         self.before = self.earlier[-1] if self.earlier else None
 

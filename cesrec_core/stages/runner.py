@@ -12,10 +12,10 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from cesrec_core import __version__, logs
+from cesrec_core import __version__, logs, run_status
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import Config
-from cesrec_core.delta_io.runs import DONE, PUBLISHED, Run, find_run, latest_begun, latest_published, write_run
+from cesrec_core.delta_io.runs import Run, find_run, latest_begun, latest_published, write_run
 from cesrec_core.delta_io.session import refuse_pattern, spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import (
@@ -165,7 +165,7 @@ def was_overtaken(context: RunContext) -> bool:
 
 def _is_done(context: RunContext) -> bool:
     run = find_run(context.warehouse, context.run_id) if context.warehouse.exists(RUNS) else None
-    return run is not None and run.status in DONE
+    return run is not None and run.status in run_status.DONE
 
 
 def _fingerprint(stage: Stage, context: RunContext) -> dict[str, str]:
@@ -312,7 +312,7 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
     started_at = dt.datetime.now(dt.UTC)
     has_begun = bool(earlier)
     if has_begun:
-        _mark(context, started_at, "running")
+        _mark(context, started_at, run_status.RUNNING)
     try:
         for number, stage in enumerate(stages, start=1):
             logs.enter_stage(stage.name)
@@ -330,7 +330,7 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
                 skipped[stage.name] = decision.reason
                 _recall(stage, context)
             if not has_begun:
-                _mark(context, started_at, "running")
+                _mark(context, started_at, run_status.RUNNING)
                 has_begun = True
     except BaseException as error:
         # What the first stage of all refuses has changed nothing, and that shall stay so.
@@ -339,11 +339,11 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
         raise
     logs.enter_stage(None)
     if stages[-1].name != "publish":
-        _mark(context, started_at, "partial")
+        _mark(context, started_at, run_status.PARTIAL)
     seconds["total"] = round(time.monotonic() - started, 2)
     return {
         "run_id": context.run_id,
-        "status": PUBLISHED if _is_published(context, stages) else "done",
+        "status": run_status.PUBLISHED if _is_published(context, stages) else "done",
         "counts": {name: dict(result.counts) for name, result in context.results.items() if result.counts and name in seconds},
         "skipped": skipped,
         "seconds": seconds,
@@ -458,7 +458,7 @@ def _recall_earlier(earlier: Sequence[Stage], stages: Sequence[Stage], context: 
 
 def _record_end(stage: Stage, context: RunContext, started_at: dt.datetime, error: BaseException) -> None:
     """Journal and status of a run that any error stopped. What cannot be recorded of it does not hide it."""
-    status = "refused" if isinstance(error, QualityGateError) else "failed"
+    status = run_status.REFUSED if isinstance(error, QualityGateError) else run_status.FAILED
     records: list[Callable[[], None]] = [
         lambda: note(context, stage.name, FAILED, why_not(error)),
         lambda: _mark(context, started_at, status),
@@ -475,7 +475,7 @@ def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
     if not context.warehouse.exists(RUNS):
         return
     before = find_run(context.warehouse, context.run_id)
-    if before is not None and before.status in DONE:
+    if before is not None and before.status in run_status.DONE:
         return
     row = Run(
         run_id=context.run_id,
@@ -486,9 +486,9 @@ def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
         code_version=__version__,
         started_at=before.started_at if before is not None else started_at,
         # What the audit refuses was made by these; a run that stops before it may not know all of its own yet.
-        artifact_ids={kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES} if status == "refused" else {},
+        artifact_ids={kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES} if status == run_status.REFUSED else {},
     )
-    finished_at = None if status == "running" else dt.datetime.now(dt.UTC)
+    finished_at = None if status == run_status.RUNNING else dt.datetime.now(dt.UTC)
     write_run(context.warehouse, dataclasses.replace(row, finished_at=finished_at))
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
+from cesrec_core import run_status
 from cesrec_core.artifacts import MANIFEST, read_manifest
 from cesrec_core.config import Config, MlflowSection
 from cesrec_core.delta_io.runs import Run, find_run
@@ -36,7 +37,7 @@ RUN_TAG = "cesrec.run_id"
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 # MLflow tells its makers what it is used for, unless told not to; and it asks to be told that files are meant as a store.
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
-STATUSES = {"published": "FINISHED", "finished": "FINISHED", "partial": "FINISHED", "running": "RUNNING"}
+STATUSES = {**dict.fromkeys((*run_status.DONE, run_status.PARTIAL), "FINISHED"), run_status.RUNNING: "RUNNING"}
 MAX_PARAMETER_CHARACTERS = 500
 MAX_PER_REQUEST = 100
 
