@@ -393,7 +393,7 @@ class AuditSection(Section):
 
 
 class EvaluateSection(Section):
-    """`variants`: names of rows of the table (`cesrec_core.evaluation.VARIANTS`) beside the base; none: all of them."""
+    """`variants`: names of rows of the table (`evaluation.variants.VARIANTS`) beside the base; none: all of them."""
 
     variants: list[str] = []
     max_users: Count = 3000

@@ -21,8 +21,8 @@
 
 # COMMAND ----------
 
-from cesrec_core.evaluation import VARIANTS, choose_weights
-from cesrec_core.evaluation_sweeps import sweep_num_masked, sweep_weight
+from cesrec_core.evaluation.sweeps import sweep_num_masked, sweep_weight
+from cesrec_core.evaluation.variants import VARIANTS, choose_weights
 from cesrec_core.report.evaluation_figures import differences_figure, rounds_figure, sweep_figure, variants_figure
 from cesrec_core.stages.evaluate import evaluate, open_evaluator
 from cesrec_core.stages.notebook import open_notebook

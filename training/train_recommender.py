@@ -39,8 +39,8 @@ from cesrec_core.artifacts import Manifest, publishing
 from cesrec_core.config import WHEN_TO_TRAIN, Config, TrainRecommenderSection
 from cesrec_core.datasets import Dataset, read_dataset
 from cesrec_core.errors import ConfigError, InputDataError, StageError
+from cesrec_core.evaluation.metrics import Ranks, hits, ndcg
 from cesrec_core.locks import checkpoint_folder, release_training_lock, take_training_lock
-from cesrec_core.metrics import Ranks, hits, ndcg
 from cesrec_core.processes import ProcessGroup, join_processes, leave_processes, restart_under_torchrun
 from cesrec_core.recommenders import (
     COUNTING,

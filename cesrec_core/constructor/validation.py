@@ -52,7 +52,7 @@ def measure(model: ItemConstructor, examples: ValidationSet, batch_size: int, se
         item; the masked places lie in histories that training also saw.
     """
     # SciPy's statistics take a second, and a training needs them at its end alone.
-    from cesrec_core.significance import bootstrap_interval
+    from cesrec_core.evaluation.significance import bootstrap_interval
 
     figures: dict[str, float] = {}
     for prefix, pairs, seen in (("masked", examples.masked, None), ("next_place", examples.next_place, examples.seen)):

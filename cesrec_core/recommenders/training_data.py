@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cesrec_core.datasets import Dataset
 from cesrec_core.errors import InputDataError
-from cesrec_core.metrics import Ranks, full_ranks
+from cesrec_core.evaluation.metrics import Ranks, full_ranks
 from cesrec_core.recommenders.batches import encode_histories
 from cesrec_core.recommenders.protocol import Recommender
 from cesrec_core.splits import NOWHERE, Cuts

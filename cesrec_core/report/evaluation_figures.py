@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cesrec_core.evaluation import TableRow
-from cesrec_core.evaluation_rounds import Round
-from cesrec_core.evaluation_sweeps import Sweep
+from cesrec_core.evaluation.rounds import Round
+from cesrec_core.evaluation.significance import PairedTest
+from cesrec_core.evaluation.sweeps import Sweep
+from cesrec_core.evaluation.variants import TableRow
 from cesrec_core.report.pictures import BAD, GOOD, INK, LINE, ONE, SOFT, TWO, Picture, name_rows, style
-from cesrec_core.significance import PairedTest
 
 COLOURS = (ONE, TWO, GOOD, "#8e4aa8", SOFT)
 # Above it, a difference may well be an accident.

@@ -23,7 +23,10 @@ from cesrec_core.datasets import Histories, read_dataset
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.errors import ArtifactError
-from cesrec_core.evaluation import (
+from cesrec_core.evaluation.rounds import NUM_ROUNDS, ROUND_VARIANTS, SPEAKING, Round, measure_rounds
+from cesrec_core.evaluation.tastes import Taste, by_taste
+from cesrec_core.evaluation.text import as_text, rounds_as_text, tastes_as_text
+from cesrec_core.evaluation.variants import (
     REWRITINGS,
     Cases,
     Evaluator,
@@ -36,9 +39,6 @@ from cesrec_core.evaluation import (
     choose_weights,
     variants_named,
 )
-from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_VARIANTS, SPEAKING, Round, measure_rounds
-from cesrec_core.evaluation_tastes import Taste, by_taste
-from cesrec_core.evaluation_text import as_text, rounds_as_text, tastes_as_text
 from cesrec_core.feedback.listening import check_sentence_model, open_listener
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.progress import progress

@@ -12,8 +12,7 @@ from cesrec_core.artifacts import MANIFEST
 from cesrec_core.config import Config
 from cesrec_core.datasets import read_dataset
 from cesrec_core.errors import ArtifactError, ConfigError
-from cesrec_core.progress import progress
-from cesrec_core.recommender_evaluation import (
+from cesrec_core.evaluation.recommenders import (
     ENTROPY,
     Group,
     HeldOutUsers,
@@ -28,6 +27,7 @@ from cesrec_core.recommender_evaluation import (
     overall,
     unreachable,
 )
+from cesrec_core.progress import progress
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.sequences import Moment
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
 from cesrec_core.datasets import read_dataset
-from cesrec_core.metrics import full_ranks, hits, ndcg
+from cesrec_core.evaluation.metrics import full_ranks, hits, ndcg
+from cesrec_core.evaluation.significance import bootstrap_interval
 from cesrec_core.recommenders.markov import MAX_DISTANCE, count_pairs
 from cesrec_core.recommenders.popularity import log_shares
 from cesrec_core.recommenders.training_data import prepare
-from cesrec_core.significance import bootstrap_interval
 from cesrec_core.splits import NOWHERE, cut_histories
 
 USERS_PER_BLOCK = 500

@@ -33,7 +33,8 @@ from cesrec_core.actors.session import RaySession
 from cesrec_core.config import load_config
 from cesrec_core.datasets import Histories
 from cesrec_core.delta_io.session import spark_session
-from cesrec_core.evaluation import (
+from cesrec_core.evaluation.significance import Interval, bootstrap_interval, paired_test
+from cesrec_core.evaluation.variants import (
     NUM_SHOWN,
     VARIANTS,
     Cases,
@@ -51,7 +52,6 @@ from cesrec_core.feedback.simulated_users import Past
 from cesrec_core.frames.histories import past_opinions
 from cesrec_core.schemas import INTERACTIONS
 from cesrec_core.sequences import Moment
-from cesrec_core.significance import Interval, bootstrap_interval, paired_test
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import RunContext
 from cesrec_core.stages.evaluate import open_evaluator

@@ -11,8 +11,8 @@ from conftest import World
 from cesrec_core.artifacts import MANIFEST
 from cesrec_core.config import load_config
 from cesrec_core.errors import ArtifactError
-from cesrec_core.evaluation import VARIANTS
-from cesrec_core.evaluation_rounds import NUM_ROUNDS, ROUND_COMPARISONS, ROUND_VARIANTS
+from cesrec_core.evaluation.rounds import NUM_ROUNDS, ROUND_COMPARISONS, ROUND_VARIANTS
+from cesrec_core.evaluation.variants import VARIANTS
 from cesrec_core.stages.evaluate import run_evaluation
 
 

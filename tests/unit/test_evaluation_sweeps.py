@@ -9,14 +9,14 @@ from drawn import words_on
 from legible import illegible
 from matplotlib.colors import to_hex
 
-from cesrec_core import evaluation_sweeps
 from cesrec_core.config import Config
-from cesrec_core.evaluation import TableRow, Variant, Weights
-from cesrec_core.evaluation_rounds import Round
-from cesrec_core.evaluation_sweeps import Sweep, sweep_num_masked, sweep_weight
+from cesrec_core.evaluation import sweeps
+from cesrec_core.evaluation.rounds import Round
+from cesrec_core.evaluation.significance import Interval, PairedTest
+from cesrec_core.evaluation.sweeps import Sweep, sweep_num_masked, sweep_weight
+from cesrec_core.evaluation.variants import TableRow, Variant, Weights
 from cesrec_core.report.evaluation_figures import differences_figure, rounds_figure, sweep_figure, variants_figure
 from cesrec_core.report.pictures import BAD, GOOD, LINE, ONE
-from cesrec_core.significance import Interval, PairedTest
 
 RERANK = Variant("base + re-rank", "history", has_match=True)
 
@@ -45,7 +45,7 @@ def test_masks_are_made_anew_for_each_number(monkeypatch: pytest.MonkeyPatch) ->
         made.parts = lambda cases, advance: SimpleNamespace(evaluator=made, full_ranks=lambda variant, choices: ranks)
         return made
 
-    monkeypatch.setattr(evaluation_sweeps, "Evaluator", evaluator)
+    monkeypatch.setattr(sweeps, "Evaluator", evaluator)
     config = Config()
     sweep = sweep_num_masked(evaluator(None, None, config, None), None, [1, 3, 11])  # type: ignore[arg-type]
     assert set(sweep.intervals) == {"base", "mask only", "CESRec"}

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cesrec_core.evaluation import VARIANTS, Variant, Weights, variants_named
-from cesrec_core.evaluation_tastes import TASTE_COMPARISONS, by_taste
-from cesrec_core.evaluation_text import tastes_as_text
+from cesrec_core.evaluation.tastes import TASTE_COMPARISONS, by_taste
+from cesrec_core.evaluation.text import tastes_as_text
+from cesrec_core.evaluation.variants import VARIANTS, Variant, Weights, variants_named
 
 # Items 0 to 3 have one attribute each.
 ATTRIBUTES = [("red",), ("blue",), ("green",), ("white",)]

@@ -10,7 +10,8 @@ import torch
 
 from cesrec_core.config import Config
 from cesrec_core.errors import ConfigError
-from cesrec_core.evaluation import (
+from cesrec_core.evaluation.metrics import UNREACHABLE
+from cesrec_core.evaluation.variants import (
     COMPARISONS,
     REWRITINGS,
     VARIANTS,
@@ -23,7 +24,6 @@ from cesrec_core.evaluation import (
     variants_named,
 )
 from cesrec_core.feedback.understanding import Signals
-from cesrec_core.metrics import UNREACHABLE
 from cesrec_core.outliers import OutlierRule
 
 ITEMS = ["a", "b", "c", "d", "e", "f"]

@@ -16,7 +16,7 @@ from voices import Item, Person
 from cesrec_core.actors.ask_clarifications import AskClarifications
 from cesrec_core.config import Config
 from cesrec_core.datasets import Histories
-from cesrec_core.evaluation import Evaluator
+from cesrec_core.evaluation.variants import Evaluator
 from cesrec_core.feedback.leaks import LeakCheck
 from cesrec_core.feedback.simulated_users import Past
 from cesrec_core.feedback.understanding import RuleListener, Signals

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesrec_core import metrics
 from cesrec_core.errors import ArtifactError
-from cesrec_core.metrics import (
+from cesrec_core.evaluation import metrics
+from cesrec_core.evaluation.metrics import (
     UNREACHABLE,
     full_ranks,
     hits,

@@ -20,10 +20,8 @@ from cesrec_core.artifacts import MANIFEST, Manifest, read_manifest
 from cesrec_core.config import load_config
 from cesrec_core.datasets import Catalogue, read_dataset
 from cesrec_core.errors import ArtifactError, ConfigError
-from cesrec_core.item_lists import ItemLists
-from cesrec_core.metrics import UNREACHABLE, full_ranks, hits, ndcg, reciprocal_ranks
-from cesrec_core.product_search import top_products
-from cesrec_core.recommender_evaluation import (
+from cesrec_core.evaluation.metrics import UNREACHABLE, full_ranks, hits, ndcg, reciprocal_ranks
+from cesrec_core.evaluation.recommenders import (
     Group,
     HeldOutUsers,
     Measured,
@@ -37,10 +35,12 @@ from cesrec_core.recommender_evaluation import (
     quartiles,
     unreachable,
 )
+from cesrec_core.evaluation.significance import Interval
+from cesrec_core.item_lists import ItemLists
+from cesrec_core.product_search import top_products
 from cesrec_core.recommenders import TrainableRecommender
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.recommenders.training_data import prepare
-from cesrec_core.significance import Interval
 from cesrec_core.splits import cut_histories
 from cesrec_core.stages import evaluate_recommender
 from cesrec_core.stages.evaluate_recommender import run_recommender_evaluation

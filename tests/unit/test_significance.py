@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from cesrec_core import significance
-from cesrec_core.significance import bootstrap_interval, paired_test
+from cesrec_core.evaluation import significance
+from cesrec_core.evaluation.significance import bootstrap_interval, paired_test
 
 
 def test_interval_agrees_with_scipy() -> None:

@@ -156,7 +156,7 @@ def measures(score: Score, inputs: Lists, targets: NDArray[np.int64]) -> dict[st
 def full_ranks(scores: NDArray[np.float32], seen: Sequence[NDArray[np.int64]], targets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rank of each target among all items but the seen ones, int64 [B] from 1; equal scores by number of the item.
 
-    A target that is no candidate is UNREACHABLE. The project's own rule (`cesrec_core.metrics.full_ranks`), written anew.
+    A target that is no candidate is UNREACHABLE. The project's own rule (`evaluation.metrics.full_ranks`), written anew.
     """
     scores = scores.copy()
     scores[:, 0] = -np.inf

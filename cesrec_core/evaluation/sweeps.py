@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cesrec_core.evaluation import VARIANTS, Cases, Evaluator, Parts, Variant, Weights
-from cesrec_core.metrics import ndcg
-from cesrec_core.significance import Interval, bootstrap_interval
+from cesrec_core.evaluation.metrics import ndcg
+from cesrec_core.evaluation.significance import Interval, bootstrap_interval
+from cesrec_core.evaluation.variants import VARIANTS, Cases, Evaluator, Parts, Variant, Weights
 
 Part = Literal["attribute", "aligned", "constructor"]
 SWEPT_BY_MASKS = tuple(variant for variant in VARIANTS if variant.name in ("base", "mask only", "CESRec"))

@@ -19,11 +19,12 @@ from cesrec_core.config import Config
 from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.datasets import Histories
 from cesrec_core.errors import ConfigError
+from cesrec_core.evaluation.metrics import Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
+from cesrec_core.evaluation.significance import Interval, PairedTest, bootstrap_interval, paired_test
 from cesrec_core.feedback.simulator import simulate_utterance
 from cesrec_core.feedback.understanding import Listener, RuleListener, Signals, settled
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.metrics import Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
 from cesrec_core.next_place import next_place_part
 from cesrec_core.outliers import OutlierRule, find_outliers
 from cesrec_core.pseudo_sequences import Placement, apply_rewrite, drop_masked
@@ -31,7 +32,6 @@ from cesrec_core.ranking import FeedbackMatch, base_scores
 from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest, item_decoder
 from cesrec_core.scoring import Scorer
 from cesrec_core.sequences import Moment, input_and_target, training_part
-from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
 
 NUM_SHOWN = 10
 Advance = Callable[[int], None]

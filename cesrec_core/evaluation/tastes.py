@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cesrec_core.evaluation import BASE, Parts, Variant, Weights
-from cesrec_core.metrics import ndcg
-from cesrec_core.recommender_evaluation import NUM_GROUPS, attribute_entropy, quartiles
-from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
+from cesrec_core.evaluation.metrics import ndcg
+from cesrec_core.evaluation.recommenders import NUM_GROUPS, attribute_entropy, quartiles
+from cesrec_core.evaluation.significance import Interval, PairedTest, bootstrap_interval, paired_test
+from cesrec_core.evaluation.variants import BASE, Parts, Variant, Weights
 
 TASTE_COMPARISONS = (
     ("mask only", BASE),

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from cesrec_core.artifacts import Manifest
 from cesrec_core.datasets import Catalogue, Dataset
 from cesrec_core.errors import ArtifactError, InputDataError
-from cesrec_core.item_lists import ItemLists
-from cesrec_core.metrics import (
+from cesrec_core.evaluation.metrics import (
     UNREACHABLE,
     Ranks,
     full_ranks,
@@ -25,12 +24,13 @@ from cesrec_core.metrics import (
     sample_negatives,
     sampled_ranks,
 )
+from cesrec_core.evaluation.significance import Interval, PairedTest, bootstrap_interval, paired_test
+from cesrec_core.item_lists import ItemLists
 from cesrec_core.ranking import top_k
 from cesrec_core.recommenders.batches import encode_histories
 from cesrec_core.recommenders.protocol import Recommender
 from cesrec_core.recommenders.training_data import SCORES_PER_BLOCK, prepare
 from cesrec_core.sequences import Moment
-from cesrec_core.significance import Interval, PairedTest, bootstrap_interval, paired_test
 from cesrec_core.splits import NOWHERE, SPLIT_NAMES, Cuts, cut_histories
 
 TOP_K = 10

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from cesrec_core.evaluation import TableRow, Tests, Weights
-from cesrec_core.evaluation_rounds import Round
-from cesrec_core.evaluation_tastes import Taste
-from cesrec_core.significance import PairedTest
+from cesrec_core.evaluation.rounds import Round
+from cesrec_core.evaluation.significance import PairedTest
+from cesrec_core.evaluation.tastes import Taste
+from cesrec_core.evaluation.variants import TableRow, Tests, Weights
 
 # Shown beside full ranking: the target against uniform negatives.
 SAMPLED = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")

@@ -7,7 +7,7 @@ hears the same words.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cesrec_core.evaluation import (
+from cesrec_core.evaluation.variants import (
     BASE,
     NUM_SHOWN,
     VARIANTS,
