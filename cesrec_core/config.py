@@ -126,9 +126,9 @@ class RaySection(Section):
 
     @field_validator("num_gpus_per_actor")
     @classmethod
-    def _gpus_are_shared_or_whole(cls, value: float) -> float:
-        if value > 1 and not value.is_integer():
-            raise ValueError("Ray gives an actor a share of one GPU, or whole ones: up to 1, or 2, 3, ...")
+    def _a_worker_has_one_gpu(cls, value: float) -> float:
+        if value > 1:
+            raise ValueError("a worker computes on one GPU: give 1, or a share of one")
         return value
 
 

@@ -291,10 +291,10 @@ def test_rows_laid_aside_by_an_attempt_that_did_not_end_are_tried_again(source: 
 def test_a_place_that_no_machine_has_is_told_of(
     target: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Four GPUs in all are no machine with two."""
-    machines = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}}] * 4
+    """32 cores in all are no machine with nine, and half a GPU on each of four is no whole one."""
+    machines = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 0.5}}] * 4
     monkeypatch.setattr(ray, "nodes", lambda: machines)
-    for asked, is_told in (({"num_gpus_per_actor": 2.0}, True), ({"num_cpus_per_actor": 9.0}, True), ({}, False)):
+    for asked, is_told in (({"num_gpus_per_actor": 1.0}, True), ({"num_cpus_per_actor": 9.0}, True), ({}, False)):
         caplog.clear()
         wanted = section(num_actors=1, address="ray://cluster", **asked)
         _Pool(Double(), wanted, target, _Halving(target, 0, 0))._tell_of_missing_places()

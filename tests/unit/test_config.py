@@ -106,7 +106,7 @@ def test_set_overrides_with_yaml_values(tmp_path: Path) -> None:
         ("train_recommender.learning_rate=1e300", "less than or equal to 1"),
         ("recommend.attribute_weight=.nan", "finite"),
         ("run.seed=100000000000000000000000", "run.seed"),
-        ("ray.num_gpus_per_actor=1.5", r"a share of one GPU, or whole ones"),
+        ("ray.num_gpus_per_actor=2", "a worker computes on one GPU"),
         ("train_adapter.validation_share=0.95", r"validation_share \(0\.95\) and held_out_share \(0\.1\) leave no item"),
         ("understand_feedback.window_days=999999999", "36500"),
     ],
