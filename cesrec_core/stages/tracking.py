@@ -76,15 +76,16 @@ def _record(warehouse: Warehouse, config: Config, run: Run) -> str:
         name = f"{run.run_date.isoformat()} {run.run_id[:8]}"
         recorded = str(client.create_run(experiment_id, started, {RUN_TAG: run.run_id}, name).info.run_id)
     lineage = lineage_of(warehouse.path, run)
-    ended = int((run.finished_at or run.started_at).timestamp() * 1000)
-    _send(client, recorded, tags_of(run, lineage), parameters_of(config), numbers_of(warehouse, run), ended)
+    ended = None if run.finished_at is None else int(run.finished_at.timestamp() * 1000)
+    measured_at = ended or int(run.started_at.timestamp() * 1000)
+    _send(client, recorded, tags_of(run, lineage), parameters_of(config), numbers_of(warehouse, run), measured_at)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "lineage.json"
         file.write_text(json.dumps(lineage, indent=1, sort_keys=True), encoding="utf-8")
         client.log_artifact(recorded, str(file))
     for path, place in files_of(warehouse.path, config, run):
         client.log_artifact(recorded, str(path), place)
-    client.set_terminated(recorded, STATUSES.get(run.status, "FAILED"), ended if run.finished_at is not None else None)
+    client.set_terminated(recorded, STATUSES.get(run.status, "FAILED"), ended)
     return recorded
 
 
