@@ -2,6 +2,7 @@
 
 import html
 import re
+import unicodedata
 from html.entities import html5
 from typing import overload
 
@@ -18,8 +19,9 @@ def with_characters(text: None) -> None: ...
 
 
 def with_characters(text: str | None) -> str | None:
-    """The text with the characters that `&amp;`, `&#8230;` or `&eacute;` stand for; None stays None.
+    """The text with the characters that `&amp;`, `&#8230;` or `&eacute;` stand for, composed (NFC); None stays None.
 
+    Composed, since `é` as one character and as two looks the same, and would be two texts to embed and two titles to know.
     Until nothing is left to undo: exports of exports say `&amp;amp;`, and who reads what is undone already changes nothing.
     (Nothing is exported MAX_EXPORTS times; what is made to look so must not take forever.)
     """
@@ -29,7 +31,7 @@ def with_characters(text: str | None) -> str | None:
         before, text = text, _ENTITY.sub(_character, text)
         if text == before:
             break
-    return text
+    return unicodedata.normalize("NFC", text)
 
 
 def _character(entity: re.Match[str]) -> str:

@@ -33,7 +33,7 @@ UNKNOWN_SOURCE = "unknown_source"
 DUPLICATE_FEEDBACK = "duplicate_feedback"
 
 # Raised when the same sources come to other rows: every warehouse ingests once more then.
-CLEANING_VERSION = 2
+CLEANING_VERSION = 3
 # Epoch numbers from here on are milliseconds: as seconds this is the year 5138, as milliseconds March 1973.
 _FIRST_MILLISECONDS = 1e11
 _END_OF_MILLISECONDS = 2.5e14
