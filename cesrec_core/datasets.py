@@ -46,8 +46,8 @@ class Histories:
         user_ids: U keys, sorted.
         item_codes: int32, codes of the Catalogue, all histories one after the other.
         offsets: int64, U + 1; history of user u is item_codes[offsets[u]:offsets[u + 1]].
-        timestamps: int64, parallel to item_codes, in the unit of the file (microseconds where it holds timestamps); None
-            where it has none.
+        timestamps: int64, parallel to item_codes, in the unit of the file (microseconds where it holds timestamps, or
+            numbers with fractions); None where it has none.
     """
 
     user_ids: list[str]
@@ -156,7 +156,7 @@ def _without_repeats(table: pa.Table, order: list[str], path: Path) -> pa.Table:
 
 
 def _moments(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
-    """Numbers as they are, moments and ISO 8601 text as microseconds since 1970."""
+    """Whole numbers as they are; numbers with fractions, moments and ISO 8601 text as microseconds since 1970."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = _parsed(column, path)
     if pa.types.is_date(column.type):
@@ -169,9 +169,18 @@ def _moments(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
     if num_unusable := _num_without_value(column):
         raise InputDataError(f"{path}: {num_unusable} of {len(column)} rows have no usable `timestamp`. Give every row one.")
     try:
-        return column.cast(pa.int64()) if pa.types.is_integer(column.type) else column
+        return _whole_moments(column)
     except pa.ArrowInvalid as error:
         raise InputDataError(f"{path}: a `timestamp` is no moment ({error}). Mend it.") from None
+
+
+def _whole_moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """int64; numbers with fractions are taken for seconds, and become microseconds."""
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.float64())
+        if not pc.all(pc.equal(column, pc.trunc(column))).as_py():
+            column = pc.round(pc.multiply(column, 1e6))
+    return column.cast(pa.int64())
 
 
 def _positions(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:

@@ -128,7 +128,8 @@ def test_unknown_item(tmp_path: Path) -> None:
         ["2024-01-02T00:00:00Z", "2024-01-01T00:00:00+00:00"],
         ["2024-01-02", "2024-01-01 00:00:00"],
         pa.array([1_704_153_600_000_000_001, 1_704_067_200_000_000_000], pa.timestamp("ns")),
-        [1_704_153_600.5, 1_704_067_200.0],
+        [1_704_153_600.0, 1_704_067_200.0],
+        [1_704_153_600.000_001, 1_704_067_200.000_001],
         [dt.date(2024, 1, 2), dt.date(2024, 1, 1)],
     ],
 )
@@ -138,8 +139,16 @@ def test_moments_in_every_form(tmp_path: Path, moments: list[object]) -> None:
     assert histories_by_user(tmp_path) == {"u": ["a", "b"]}
     timestamps = read_dataset(tmp_path).histories.timestamps
     assert timestamps is not None
-    unit = 1 if isinstance(moments[0], float) else 1_000_000
-    assert timestamps.tolist() == [1_704_067_200 * unit, 1_704_153_600 * unit]
+    is_seconds = isinstance(moments[0], float) and moments[0].is_integer()
+    unit = 1 if is_seconds else 1_000_000
+    assert (timestamps // unit).tolist() == [1_704_067_200, 1_704_153_600]
+
+
+def test_fractions_of_a_second_are_moments_apart(tmp_path: Path) -> None:
+    write_items(tmp_path, "a", "b")
+    write(tmp_path, "interactions", user_id=["u", "u"], item_id=["b", "a"], timestamp=[0.75, 0.25])
+    timestamps = read_dataset(tmp_path).histories.timestamps
+    assert timestamps is not None and timestamps.tolist() == [250_000, 750_000]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +165,7 @@ def test_moments_in_every_form(tmp_path: Path, moments: list[object]) -> None:
         ({"position": [np.nan, 1.0]}, "1 of 2 rows have no `position`"),
         ({"user_id": [np.nan, 1.0], "position": [1, 2]}, "1 rows have no user_id"),
         ({"timestamp": pa.array([2**63, 1], pa.uint64())}, "a `timestamp` is no moment"),
+        ({"timestamp": [1e300, 1.0]}, "a `timestamp` is no moment"),
     ],
 )
 def test_unusable_values_are_named(tmp_path: Path, columns: dict[str, list[object]], message: str) -> None:
