@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace, TracebackType
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 
 # A value of ray.address.
 ON_SPARK = "spark"
+# By this name of Ray's runs a thread that copies what a node says which this process has started.
+COPIES_WHAT_IS_SAID = "redirect_log_thread_fn"
+# Longer than a node takes for its end at most.
+SECONDS_TO_HEAR_OUT = 45
 
 
 class RaySession:
@@ -45,6 +50,7 @@ class RaySession:
                 from ray.util.spark import shutdown_ray_cluster
 
                 shutdown_ray_cluster()
+                _hear_out_head()
                 self._is_on_spark = False
 
     def start(self) -> None:
@@ -81,7 +87,7 @@ class RaySession:
         """Ray nodes as tasks of a Spark job that runs until `__exit__`; returns the address of their head, on this machine."""
         from ray.util.spark import MAX_NUM_WORKER_NODES, setup_ray_cluster, utils
 
-        # It copies what its head says to standard output, from a thread that outlives the job's last line, which is a result.
+        # It copies what its head says to standard output, where only results belong.
         vars(utils)["sys"] = SimpleNamespace(**(vars(sys) | {"stdout": sys.stderr}))
         # Where nothing is said, Ray's head asks for a token if this user's home has one, which neither this process nor the
         # nodes would send. Who wants tokens gives mode and token to all of the cluster.
@@ -100,6 +106,15 @@ class RaySession:
         )
         self._is_on_spark = True
         return str(address)
+
+
+def _hear_out_head() -> None:
+    """Wait until the head on Spark has said its last. It would speak after the job's last line, which is a result: spark-submit
+    puts standard output and standard error into one."""
+    until = time.monotonic() + SECONDS_TO_HEAR_OUT
+    for thread in threading.enumerate():
+        if COPIES_WHAT_IS_SAID in thread.name:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What `make standalone` runs: a Spark master and two workers on this machine, and the nightly job on a tiny world there, from
 the wheel alone, with Ray on the nodes of that Spark; then the export, and what MLflow and the folders hold.
 
-The wheel carries a version of its own, which has to come back in the table `runs`: so no other copy of the library was run.
+The wheel carries a version of its own, which has to come back in the table `runs`, and from executors and Ray's workers that
+are asked: so no other copy of the library was run.
 Spark's log of events tells which of its jobs was Ray, and the environment of processes which of them were started from here.
 """
 
@@ -36,6 +37,8 @@ from cesrec_core.delta_io.warehouse import Warehouse  # noqa: E402
 from cesrec_core.schemas import RECOMMENDATIONS, RUNS  # noqa: E402
 from cesrec_core.stages.nightly import NIGHTLY  # noqa: E402
 
+JOBS = ROOT / "jobs"
+LIBRARY_VERSIONS = ROOT / "tests" / "orchestration" / "library_versions.py"
 VERSION = "0.0.0+standalone"
 SOURCES = ("cesrec_core", "training", "conf", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 SECONDS_TO_START = 240
@@ -59,18 +62,21 @@ def main() -> int:
         (folder / "events").mkdir()
         (folder / "empty").mkdir()
         with cluster(folder) as (master, page):
-            summary = submit(folder, wheel, "nightly_refresh", on_cluster(folder, master), night(folder, config))
+            summary = submit(folder, wheel, JOBS / "nightly_refresh.py", on_cluster(folder, master), night(folder, config))
             applications = ask(page)["completedapps"]
+            check_ray_was_on_spark(folder / "events")
+            asked = [config, *(f"{key}={value}" for key, value in RAY_ON_SPARK.items())]
+            versions = submit(folder, wheel, LIBRARY_VERSIONS, on_cluster(folder, master), asked)
         assert summary["status"] == "published", summary
         cores = 2 * CORES_PER_WORKER
         assert [(app["name"], app["cores"], app["state"]) for app in applications] == [
             ("cesrec nightly_refresh", cores, "FINISHED")
         ]
-        check_ray_was_on_spark(folder / "events")
+        assert all(versions[process] == [VERSION] for process in ("driver", "executors", "workers")), versions
         check_nothing_goes_on(scratch)
         check_record(folder / "mlflow", summary)
         formats = ["--format", "jsonl", "--format", "parquet"]
-        exported = submit(folder, wheel, "export_recommendations", [], ["--config", config, *formats])
+        exported = submit(folder, wheel, JOBS / "export_recommendations.py", [], ["--config", config, *formats])
         check_tables(config, exported)
         if arguments.page is not None:
             shutil.copyfile(summary["report"], arguments.page)
@@ -157,9 +163,9 @@ def night(folder: Path, config: Path) -> list[str | Path]:
     return ["--config", config, "--run-date", RUN_DATE, *sets]
 
 
-def submit(folder: Path, wheel: Path, job: str, options: Sequence[str], arguments: Sequence[str | Path]) -> dict[str, Any]:
-    """A job from a folder with nothing in it, and without this checkout on the path; returns what it says in the end."""
-    command = ["spark-submit", *options, "--py-files", wheel, ROOT / "jobs" / f"{job}.py", *arguments]
+def submit(folder: Path, wheel: Path, script: Path, options: Sequence[str], arguments: Sequence[str | Path]) -> dict[str, Any]:
+    """A script from a folder with nothing in it, and without this checkout on the path; returns what it says in the end."""
+    command = ["spark-submit", *options, "--py-files", wheel, script, *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, cwd=folder / "empty", env=environment, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +72,15 @@ def test_all_of_ray_on_spark_agrees_on_tokens(
 
 
 def test_what_a_head_on_spark_says_is_no_result(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
-    """It goes on after the job's last line, and whoever reads that line takes the last one."""
+    """Nor does it come after the job's last line, where spark-submit mixes what is said with results."""
     with RaySession(RaySection(address="spark")) as started:
         started.start()
-    print('{"status": "published"}', flush=True)
-    head, _ = ray.util.spark.utils.exec_cmd(["echo", "Ray is shut down"], synchronous=False)
-    head.wait()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join(timeout=10)
+        head, _ = ray.util.spark.utils.exec_cmd(["sh", "-c", "sleep 1; echo Ray is shut down"], synchronous=False)
+    print("published", file=sys.stderr, flush=True)
+    assert head.wait() == 0
     said = capfd.readouterr()
-    assert said.out == '{"status": "published"}\n'
-    assert "Ray is shut down" in said.err
+    assert said.out == ""
+    assert said.err.splitlines() == ["Ray is shut down", "published"]
 
 
 @pytest.mark.parametrize("address", [None, "auto", "spark"])
