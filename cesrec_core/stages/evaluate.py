@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime as dt
-import json
 import logging
 import shutil
 import uuid
@@ -47,6 +46,7 @@ from cesrec_core.schemas import METRICS
 from cesrec_core.scoring import Scorer
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext
+from cesrec_core.stages.evaluation_files import write_evaluation
 from cesrec_core.stages.runner import open_run
 from cesrec_core.stages.training_process import export_dataset
 
@@ -195,12 +195,9 @@ def _report(context: RunContext, evaluated: Evaluated) -> dict[str, Any]:
         "tests": {name: {by: dataclasses.asdict(test) for by, test in found.items()} for name, found in tests.items()},
         "artifacts": {kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES},
     }
-    folder = context.warehouse.path / "evaluations" / context.run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.md").write_text(text, encoding="utf-8")
-    (folder / "evaluation.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    file = write_evaluation(context.warehouse.path, context.run_id, text, figures)
     _write_metrics(context, rows)
-    return {"run_id": context.run_id, "status": "done", "report": str(folder / "evaluation.md"), **figures}
+    return {"run_id": context.run_id, "status": "done", "report": str(file), **figures}
 
 
 def _worth_of_words(context: RunContext) -> str:

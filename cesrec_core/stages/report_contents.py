@@ -67,6 +67,7 @@ from cesrec_core.schemas import (
 from cesrec_core.stages import audit
 from cesrec_core.stages.construct_pseudo_sequences import rejected_titles_path
 from cesrec_core.stages.context import StageState, read_record
+from cesrec_core.stages.evaluation_files import evaluations_of
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, read_journal
 from cesrec_core.stages.nightly import NIGHTLY
 
@@ -381,19 +382,15 @@ class RunReader:
             yield Tally(f"{source}: {reason}", of_group[0]["rows"], examples=tuple(examples))
 
     def _evaluation(self) -> Evaluation | None:
-        """The newest evaluation of this run's artifacts, and the newest of others."""
+        """The newest evaluation of this run's artifacts, and the newest of others before it."""
         if not self.run.artifact_ids:
             return None
-        files = (self.warehouse.path / "evaluations").glob("*/evaluation.json")
-        newest_first = sorted(files, key=lambda file: (-file.stat().st_mtime, file.parent.name))
-        found = [(file.parent.name, json.loads(file.read_text(encoding="utf-8"))) for file in newest_first]
-        own = [entry for entry in found if entry[1]["artifacts"] == self.run.artifact_ids][:1]
-        if not own:
+        found = evaluations_of(self.warehouse.path, self.run.artifact_ids, NUM_EARLIER_EVALUATIONS)
+        if not found:
             return None
-        others = [entry for entry in found if entry[1]["artifacts"] != self.run.artifact_ids][:NUM_EARLIER_EVALUATIONS]
-        columns = [_ndcg_by_variant(run_id, self.run.run_date, figures) for run_id, figures in (*own, *others)]
+        columns = [_ndcg_by_variant(record.run_id, self.run.run_date, record.figures) for record in found]
         variants = tuple(EvaluatedVariant(name, tuple(column.get(name) for column in columns)) for name in columns[0])
-        return Evaluation(tuple(run_id for run_id, _ in (*own, *others)), own[0][1]["num_users"], variants)
+        return Evaluation(tuple(record.run_id for record in found), found[0].figures["num_users"], variants)
 
 
 def run_lines(warehouse: Warehouse) -> tuple[RunLine, ...]:

@@ -5,7 +5,6 @@ is younger than the newest runs: it may belong to a run that somebody goes on wi
 """
 
 import datetime as dt
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from cesrec_core.artifacts import is_of_artifact, read_manifest
 from cesrec_core.delta_io.runs import Run
 from cesrec_core.errors import ArtifactError
 from cesrec_core.stages.context import ARTIFACT_STAGES, read_state
+from cesrec_core.stages.evaluation_files import FOLDER as EVALUATIONS
+from cesrec_core.stages.evaluation_files import read_evaluation
 
 # Where files and folders are called by the run that they belong to, and how; what people put beside them is theirs.
 # Evaluations and explanations have ids of their own there.
@@ -97,17 +98,15 @@ def evaluations_to_remove(warehouse: Path, retention: Retention) -> list[Path]:
     """Old evaluations, but for those of models that are kept: the pages of their runs show them."""
     return [
         folder
-        for folder in _entries(warehouse / "evaluations")
+        for folder in _entries(warehouse / EVALUATIONS)
         if folder.name not in retention.run_ids and retention.is_old(folder) and _measured(folder) not in retention.models
     ]
 
 
 def _measured(evaluation: Path) -> object:
     """Ids of artifacts by kind, as `evaluate` wrote them; None where that cannot be read."""
-    try:
-        return json.loads((evaluation / "evaluation.json").read_text(encoding="utf-8"))["artifacts"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    record = read_evaluation(evaluation)
+    return None if record is None else record.figures.get("artifacts")
 
 
 def _built_on(folder: Path, kind: str) -> list[tuple[str, str]]:

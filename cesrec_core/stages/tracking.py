@@ -25,6 +25,8 @@ from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError
 from cesrec_core.schemas import METRICS
 from cesrec_core.stages.context import read_record
+from cesrec_core.stages.evaluation_files import FIGURES_FILE, TEXT_FILE
+from cesrec_core.stages.evaluation_files import FOLDER as EVALUATIONS
 from cesrec_core.stages.report import report_path, why_not
 
 if TYPE_CHECKING:
@@ -190,8 +192,9 @@ def files_of(warehouse: Path, config: Config, run: Run) -> Iterator[tuple[Path, 
         for file in (folder / MANIFEST, *sorted(folder.glob("*.png"))):
             if file.is_file():
                 yield file, kind
-    for file in sorted((warehouse / "evaluations" / run.run_id).glob("evaluation.*")):
-        yield file, "evaluation"
+    for name in (TEXT_FILE, FIGURES_FILE):
+        if (file := warehouse / EVALUATIONS / run.run_id / name).is_file():
+            yield file, "evaluation"
     page = report_path(warehouse, run.run_id)
     if config.mlflow.log_report and page.is_file():
         yield page, None
