@@ -109,8 +109,11 @@ class RaySession:
 
 
 def _hear_out_head() -> None:
-    """Wait until the head on Spark has said its last. It would speak after the job's last line, which is a result: spark-submit
-    puts standard output and standard error into one."""
+    """Wait until the head on Spark has said its last.
+
+    It would speak after the job's last line, which is a result; and spark-submit puts both outputs into one, which cannot
+    always be undone (`job_parser.reclaim_standard_error`).
+    """
     until = time.monotonic() + SECONDS_TO_HEAR_OUT
     for thread in threading.enumerate():
         if COPIES_WHAT_IS_SAID in thread.name:

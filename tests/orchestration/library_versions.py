@@ -14,8 +14,7 @@ import cesrec_core
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import Config, load_config
 from cesrec_core.delta_io.session import spark_session
-from cesrec_core.job_parser import end_in_json
-from cesrec_core.logs import write_logs_as
+from cesrec_core.stages.command_line import end_with, finish
 
 NUM_TASKS = 8
 
@@ -46,7 +45,6 @@ def _version() -> str:
 
 def versions() -> dict[str, list[str]]:
     config = load_config(sys.argv[1], sys.argv[2:])
-    write_logs_as(config.run.log_format)
     executors = of_executors(config)
     with RaySession(config.ray) as session:
         session.start()
@@ -56,4 +54,4 @@ def versions() -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(end_in_json("library_versions", versions))
+    end_with(finish("library_versions", versions))
