@@ -53,12 +53,16 @@ class StageError(CesrecError):
 
 
 class Stopped(SystemExit):
-    """The job was asked to end by SIGTERM, and what it had begun is ended. No failure of anything. Exit code 143."""
+    """The job was asked to end by SIGTERM, or as if, and what it had begun is ended. No failure of anything. Exit code 143."""
 
     exit_code = 128 + signal.SIGTERM
 
-    def __init__(self, what_to_do: str = "Start again with the same run date: what is done is kept.") -> None:
-        super().__init__(f"Stopped by SIGTERM. {what_to_do}")
+    def __init__(
+        self,
+        what_to_do: str = "Start again with the same run date: what is done is kept.",
+        because: str = "Stopped by SIGTERM.",
+    ) -> None:
+        super().__init__(f"{because} {what_to_do}")
         self.code = self.exit_code
 
 

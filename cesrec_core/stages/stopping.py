@@ -1,4 +1,7 @@
-"""SIGTERM, by which schedulers stop a job. Python would end at once, and leave a training behind with its GPUs and its lock."""
+"""SIGTERM, by which schedulers stop a job. Python would end at once, and leave a training behind with its GPUs and its lock.
+
+spark-submit may be killed alone, and cannot pass that on: its job would work for nobody, and keep others from the warehouse.
+"""
 
 import os
 import signal
@@ -11,11 +14,15 @@ from types import FrameType
 from cesrec_core.errors import Stopped
 
 SECONDS_UNTIL_AGAIN = 0.1
+SECONDS_BETWEEN_LOOKS = 2.0
+
+_launcher_is_gone = threading.Event()
 
 
 @contextmanager
 def stopping_in_order() -> Iterator[None]:
     """Turn SIGTERM into `Stopped`, so that whatever has to be ended and let go is. What handled it before does so afterwards.
+    Under spark-submit its end is taken for a SIGTERM.
 
     Python takes handlers in its main thread only; in others all stays as it was.
     """
@@ -25,11 +32,12 @@ def stopping_in_order() -> Iterator[None]:
     before, hook = signal.signal(signal.SIGTERM, _stop), sys.unraisablehook
     sys.unraisablehook = lambda lost: _again() if isinstance(lost.exc_value, Stopped) else hook(lost)
     try:
-        yield
+        with _ending_with_launcher():
+            yield
     except Exception as error:
         # What is let go may fail on the way, as PySpark does where an answer of Spark's was interrupted.
         if _is_stop_behind(error):
-            stopped = Stopped()
+            stopped = _stopped()
             vars(stopped).update(vars(error))
             stopped.code = Stopped.exit_code
             raise stopped from error
@@ -45,7 +53,31 @@ def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     # On a connection of its own: on this thread's, PySpark would wait for the job at work before it lets go.
     threading.Thread(target=_cancel_jobs, daemon=True).start()
-    raise Stopped
+    raise _stopped()
+
+
+def _stopped() -> Stopped:
+    return Stopped(because="spark-submit has ended, and this job with it.") if _launcher_is_gone.is_set() else Stopped()
+
+
+@contextmanager
+def _ending_with_launcher() -> Iterator[None]:
+    _launcher_is_gone.clear()
+    is_over = threading.Event()
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        threading.Thread(target=_watch, args=(os.getppid(), is_over), daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
+def _watch(launcher: int, is_over: threading.Event) -> None:
+    while not is_over.wait(SECONDS_BETWEEN_LOOKS):
+        if os.getppid() != launcher:
+            _launcher_is_gone.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
 
 
 def _again() -> None:

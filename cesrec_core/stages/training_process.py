@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 
 # More than torchrun gives its own processes.
 SECONDS_TO_END = 45
-SECONDS_BETWEEN_LOOKS = 2.0
 # In the notes of a training: when the newest interaction that it saw happened.
 NEWEST = "newest_interaction"
 
@@ -94,7 +92,7 @@ def _run(command: Sequence[str], messages: int | None, timeout: float) -> subpro
     """Run a training to its end, or end it: asked first, since torchrun ends its processes then and only then."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True, env=_environment()) as process:
         try:
-            output = _output_of(process, command, timeout)
+            output, _ = process.communicate(timeout=timeout)
         except BaseException:
             process.terminate()
             try:
@@ -103,28 +101,6 @@ def _run(command: Sequence[str], messages: int | None, timeout: float) -> subpro
                 process.kill()
             raise
         return subprocess.CompletedProcess(command, process.returncode, output)
-
-
-def _output_of(process: subprocess.Popen[str], command: Sequence[str], timeout: float) -> str:
-    """What a training prints until its end.
-
-    Raises:
-        StageError: spark-submit is gone. It can be killed alone, and while a training runs nobody asks it anything.
-        subprocess.TimeoutExpired: the training still runs after `timeout` seconds.
-    """
-    launcher = os.getppid() if "PYSPARK_GATEWAY_PORT" in os.environ else None
-    end = time.monotonic() + timeout
-    while True:
-        left = end - time.monotonic()
-        try:
-            return process.communicate(timeout=max(0.0, min(SECONDS_BETWEEN_LOOKS, left)))[0]
-        except subprocess.TimeoutExpired:
-            if launcher is not None and os.getppid() != launcher:
-                raise StageError(
-                    f"spark-submit has ended, and so has {Path(command[1]).name}, which ran for it. Start again."
-                ) from None
-            if left <= SECONDS_BETWEEN_LOOKS:
-                raise
 
 
 @contextmanager

@@ -90,9 +90,27 @@ with subprocess.Popen([sys.executable, *sys.argv[1:]]) as job:
 """
 
 
-def test_a_training_ends_with_the_launcher_of_its_job(tmp_path: Path) -> None:
+# What workers do meanwhile is nothing that waits for an answer of Spark's.
+WORK = """
+import sys, time
+from pathlib import Path
+from cesrec_core.stages.command_line import end_with, finish
+
+def work():
+    (Path(sys.argv[1]) / "pid").touch()
+    try:
+        time.sleep(120)
+    finally:
+        (Path(sys.argv[1]) / "ended").touch()
+
+end_with(finish("embed_items", work))
+"""
+
+
+@pytest.mark.parametrize("job", [JOB, WORK], ids=["training", "work of its own"])
+def test_a_job_ends_with_its_launcher(tmp_path: Path, job: str) -> None:
     (tmp_path / "train.py").write_text(TRAINING, encoding="utf-8")
-    command = [sys.executable, "-c", LAUNCHER, "-c", JOB, str(tmp_path)]
+    command = [sys.executable, "-c", LAUNCHER, "-c", job, str(tmp_path)]
     environment = {**os.environ, "PYSPARK_GATEWAY_PORT": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as process:
         wait_for(tmp_path / "pid", process)
@@ -100,7 +118,7 @@ def test_a_training_ends_with_the_launcher_of_its_job(tmp_path: Path) -> None:
         # The job holds it, too.
         output, _ = process.communicate(timeout=60)
     assert (tmp_path / "ended").exists()
-    assert json.loads(output.splitlines()[-1])["error"].startswith("spark-submit has ended, and so has train.py")
+    assert json.loads(output.splitlines()[-1])["error"].startswith("spark-submit has ended, and this job with it. Start again")
 
 
 def test_what_handled_it_before_does_so_afterwards() -> None:
