@@ -5,7 +5,8 @@ cesrec_nightly_databricks  every night, one run of the job that databricks.yml d
 cesrec_on_arrival          whenever new interactions have arrived, a spark-submit for each stage
 
 Connections: `spark_default` names the master, `databricks_default` the workspace. The spark-submits are in client mode: the
-driver runs where Airflow's worker does, and reads the configuration there.
+driver runs where Airflow's worker does, and reads the configuration there. That worker needs the project's environment in front
+on its PATH: spark-submit, and the Python that it starts, come from there and not from Airflow's own.
 Variables, with their defaults:
   cesrec_config          (must be set)   your configuration, for the spark-submit ways; conf/local.yaml simulates users. A whole
                                          path, and whole paths in it: others begin where Airflow's worker happens to run
@@ -34,7 +35,7 @@ from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator
-from airflow.sdk import DAG, Asset, Param, chain
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, chain
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +56,14 @@ STAGES = (
     "audit",
     "publish",
 )
+# Assets by name alone: Airflow takes one URI for a name, and who names the asset in a DAG of their own gives none.
 # Rows that consumers see once the run is published: schedule a DAG on [Asset("cesrec_recommendations")] to follow.
 PUBLISHED_TABLES = ("recommendations", "pseudo_sequences", "clarifications", "metrics", "runs")
-OUTPUTS = [Asset(name=f"cesrec_{table}", uri=f"cesrec://published/{table}") for table in PUBLISHED_TABLES]
+OUTPUTS = [Asset(f"cesrec_{table}") for table in PUBLISHED_TABLES]
 # What the task that uploads interactions names as its outlet. An event may say {"run_date": "2026-03-02"} in its extra.
-NEW_INTERACTIONS = Asset(name="cesrec_raw_interactions", uri="cesrec://raw/interactions")
+NEW_INTERACTIONS = Asset("cesrec_raw_interactions")
+# Not the bare text: [scheduler] create_cron_data_intervals would make that the night before's.
+EVERY_NIGHT = CronTriggerTimetable("0 2 * * *", timezone="UTC")
 
 HOME = "{{ var.value.get('cesrec_home', '/opt/cesrec') }}"
 # Without a default: that of the jobs is the demo's, whose simulated users would speak every night.
@@ -139,13 +143,13 @@ def submit_stages() -> None:
     chain(*tasks)
 
 
-with DAG("cesrec_nightly", schedule="0 2 * * *", **FOR_ALL):
+with DAG("cesrec_nightly", schedule=EVERY_NIGHT, **FOR_ALL):
     submit_stages()
 
 with DAG("cesrec_on_arrival", schedule=[NEW_INTERACTIONS], **FOR_ALL):
     submit_stages()
 
-with DAG("cesrec_nightly_databricks", schedule="0 2 * * *", **FOR_ALL):
+with DAG("cesrec_nightly_databricks", schedule=EVERY_NIGHT, **FOR_ALL):
     DatabricksRunNowOperator(
         task_id="nightly",
         databricks_conn_id="databricks_default",
@@ -157,5 +161,7 @@ with DAG("cesrec_nightly_databricks", schedule="0 2 * * *", **FOR_ALL):
         # For a worker or a connection that was lost: the tasks of the job try again themselves, and a second run of it goes on
         # where the first one stopped, or waits for it to end.
         retries=1,
+        # Otherwise a night that was cleared after it had succeeded would be taken for the one before, and run nothing.
+        durable=False,
         outlets=OUTPUTS,
     )

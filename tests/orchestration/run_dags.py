@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,23 @@ from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 RUN_DATE = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
+# What others write in files of their own, as the DAG's file says.
+OF_OTHERS = """
+import datetime as dt
+from airflow.sdk import DAG, Asset, task
+
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+with DAG("somebodys_upload", schedule=None, start_date=START):
+    @task(outlets=[Asset("cesrec_raw_interactions")])
+    def upload(): pass
+    upload()
+
+with DAG("somebodys_load", schedule=[Asset("cesrec_recommendations")], start_date=START):
+    @task
+    def load(): pass
+    load()
+"""
 
 
 def main(arguments: list[str]) -> int:
@@ -27,14 +45,18 @@ def main(arguments: list[str]) -> int:
     against_nightly = parser.parse_args(arguments).against_nightly
     with tempfile.TemporaryDirectory() as folder:
         configure(Path(folder))
-        subprocess.run([Path(sys.executable).parent / "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
+        for command in (["db", "migrate"], ["dags", "reserialize"]):
+            subprocess.run([Path(sys.executable).parent / "airflow", *command], check=True, stdout=subprocess.DEVNULL)
         dags = load_dags()
+        activate_assets()
+        run_upload(dags["somebodys_upload"])
         run_databricks(dags["cesrec_nightly_databricks"])
         date_an_arrival(dags["cesrec_on_arrival"])
         run_on_arrival(dags["cesrec_on_arrival"], Path(folder))
         make_up_for_nights()
         of_the_other_environment("make-world", folder)
         run_nightly(dags["cesrec_nightly"])
+        assert_published_wakes()
         of_the_other_environment("check", folder)
         if against_nightly:
             of_the_other_environment("run-at-once", folder)
@@ -44,10 +66,16 @@ def main(arguments: list[str]) -> int:
 
 def configure(folder: Path) -> None:
     """Before Airflow is imported: it reads the environment then."""
+    dags = folder / "dags"
+    dags.mkdir()
+    shutil.copyfile(ROOT / "conf" / "airflow" / "cesrec_nightly.py", dags / "cesrec_nightly.py")
+    (dags / "of_others.py").write_text(OF_OTHERS)
     os.environ |= {
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "conf" / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        # Nobody who is paused is woken.
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]"}),
         "AIRFLOW_CONN_DATABRICKS_DEFAULT": json.dumps({"conn_type": "databricks", "host": "https://example.invalid"}),
@@ -67,9 +95,54 @@ def load_dags() -> dict:
 
     bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
     assert bag.import_errors == {}, bag.import_errors
-    assert set(bag.dags) == {"cesrec_nightly", "cesrec_on_arrival", "cesrec_nightly_databricks"}
-    print("The DAGs load:", ", ".join(sorted(bag.dags)), flush=True)
+    ours = {"cesrec_nightly", "cesrec_on_arrival", "cesrec_nightly_databricks"}
+    assert set(bag.dags) == ours | {"somebodys_upload", "somebodys_load"}
+    print("The DAGs load:", ", ".join(sorted(ours)), flush=True)
     return bag.dags
+
+
+def activate_assets() -> None:
+    """What the scheduler does with the assets that DAGs name: one that two of them describe differently is not activated."""
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.models.asset import AssetActive
+    from airflow.models.dagwarning import DagWarning
+    from airflow.settings import Session
+    from sqlalchemy import select
+
+    with Session() as session:
+        SchedulerJobRunner(Job())._update_asset_orphanage(session=session)
+        session.commit()
+        warned = [(warning.dag_id, warning.message) for warning in session.scalars(select(DagWarning))]
+        active = {asset.name for asset in session.scalars(select(AssetActive))}
+    assert not warned, warned
+    assert {"cesrec_recommendations", "cesrec_raw_interactions"} <= active, active
+
+
+def woken() -> set[str]:
+    """The DAGs that the scheduler would start for what has happened to assets since this was asked before."""
+    from airflow.models.asset import AssetDagRunQueue
+    from airflow.settings import Session
+    from sqlalchemy import delete, select
+
+    with Session() as session:
+        found = {queued.target_dag_id for queued in session.scalars(select(AssetDagRunQueue))}
+        session.execute(delete(AssetDagRunQueue))
+        session.commit()
+    return found
+
+
+def assert_published_wakes() -> None:
+    found = woken()
+    assert found == {"somebodys_load"}, found
+    print("Who has scheduled on what is published is woken", flush=True)
+
+
+def run_upload(dag) -> None:
+    assert str(dag.test(logical_date=RUN_DATE).state) == "success"
+    found = woken()
+    assert found == {"cesrec_on_arrival"}, found
+    print("Who uploads interactions, and says so, wakes cesrec_on_arrival", flush=True)
 
 
 def run_nightly(dag) -> None:
@@ -97,9 +170,14 @@ def run_databricks(dag) -> None:
     }
     with mock.patch.multiple(DatabricksHook, **stand_in):
         run = dag.test(logical_date=RUN_DATE)
-    assert str(run.state) == "success"
+        # Cleared, although it had succeeded: a correction, say, of what was read.
+        again = dag.test(logical_date=RUN_DATE)
+    assert str(run.state) == str(again.state) == "success"
+    assert_published_wakes()
+    assert stand_in["run_now"].call_count == 2, stand_in["run_now"].call_args_list
     assert stand_in["find_job_id_by_name"].call_args.args == ("cesrec nightly",), stand_in["find_job_id_by_name"].call_args
-    ((asked,), _) = stand_in["run_now"].call_args
+    (((asked,), _), ((asked_again,), _)) = stand_in["run_now"].call_args_list
+    assert asked["idempotency_token"] != asked_again["idempotency_token"], asked
     assert (asked["job_id"], asked["job_parameters"]) == (7, {"run_date": "2026-03-02"}), asked
     # The number of the try comes last.
     assert asked["idempotency_token"].rpartition("-")[2].isdigit() and len(asked["idempotency_token"]) <= 64, asked
@@ -179,7 +257,6 @@ esac
 def make_up_for_nights() -> None:
     """The command in the DAG's own text, as far as it goes without a scheduler: what it would run."""
     airflow = Path(sys.executable).parent / "airflow"
-    subprocess.run([airflow, "dags", "reserialize"], check=True, stdout=subprocess.DEVNULL)
     dates = ["--from-date", "2026-03-01", "--to-date", "2026-03-03T23:59"]
     rules = ["--max-active-runs", "1", "--reprocess-behavior", "failed"]
     command = [airflow, "backfill", "create", "--dag-id", "cesrec_nightly", *dates, *rules, "--dry-run"]
