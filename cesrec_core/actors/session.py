@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 ON_SPARK = "spark"
 # By this name of Ray's runs a thread that copies what a node says which this process has started.
 COPIES_WHAT_IS_SAID = "redirect_log_thread_fn"
+# Of what Ray says where there is no cluster to take down.
+NO_CLUSTER = "No active ray cluster"
 # Longer than a node takes for its end at most.
 SECONDS_TO_HEAR_OUT = 45
 
@@ -46,11 +48,7 @@ class RaySession:
                 ray.shutdown()
         finally:
             if self._is_on_spark:
-                # Not for every actor, whose processes import this module, too.
-                from ray.util.spark import shutdown_ray_cluster
-
-                shutdown_ray_cluster()
-                _hear_out_head()
+                _take_down()
                 self._is_on_spark = False
 
     def start(self) -> None:
@@ -92,6 +90,9 @@ class RaySession:
         # Where nothing is said, Ray's head asks for a token if this user's home has one, which neither this process nor the
         # nodes would send. Who wants tokens gives mode and token to all of the cluster.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # On Databricks Ray would take its nodes down when a notebook has started no command for half an hour: some stages take
+        # longer. `__exit__` does it.
+        os.environ.setdefault("DATABRICKS_RAY_ON_SPARK_AUTOSHUTDOWN_MINUTES", "0")
         section = self.section
         bytes_of_objects = section.object_store_mib * 1024 * 1024
         # Where this fails, Ray takes down what it has started.
@@ -106,6 +107,19 @@ class RaySession:
         )
         self._is_on_spark = True
         return str(address)
+
+
+def _take_down() -> None:
+    # Not for every actor, whose processes import this module, too.
+    from ray.util.spark import shutdown_ray_cluster
+
+    try:
+        shutdown_ray_cluster()
+    except RuntimeError as error:
+        # Somebody has taken it down already, or Databricks has where it was told to.
+        if NO_CLUSTER not in str(error):
+            raise
+    _hear_out_head()
 
 
 def _hear_out_head() -> None:

@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 import ray
 import ray.util.spark
+import ray.util.spark.databricks_hook
 import ray.util.spark.utils
 
 import cesrec_core
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection
+
+IDLE_MINUTES = ray.util.spark.databricks_hook.DATABRICKS_RAY_ON_SPARK_AUTOSHUTDOWN_MINUTES
+# Before a test puts something else in its place.
+shutdown_ray_cluster = ray.util.spark.shutdown_ray_cluster
 
 
 @pytest.fixture
@@ -26,8 +31,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return "10.0.0.1:6379", "ray://10.0.0.1:10001"
 
     # Set first, so that what a test leaves there is gone after it.
-    monkeypatch.setenv("RAY_AUTH_MODE", "unset")
-    monkeypatch.delenv("RAY_AUTH_MODE")
+    for name in ("RAY_AUTH_MODE", IDLE_MINUTES):
+        monkeypatch.setenv(name, "unset")
+        monkeypatch.delenv(name)
     monkeypatch.setitem(vars(ray.util.spark.utils), "sys", sys)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.append(("init", options.get("address"), options)))
@@ -69,6 +75,27 @@ def test_all_of_ray_on_spark_agrees_on_tokens(
         started.start()
         # What the head inherits that was started by now.
         assert os.environ["RAY_AUTH_MODE"] == expected
+
+
+def test_a_cluster_on_spark_lasts_as_long_as_the_job(calls: list[Any]) -> None:
+    """Databricks takes it down when a notebook is idle, unless it is told not to."""
+    with RaySession(RaySection(address="spark")) as started:
+        started.start()
+        assert os.environ[IDLE_MINUTES] == "0"
+
+
+def test_one_that_is_gone_needs_no_taking_down(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.util.spark, "shutdown_ray_cluster", shutdown_ray_cluster)
+    with RaySession(RaySection(address="spark")) as started:
+        started.start()
+    assert ("shutdown",) in calls
+
+    def fail() -> None:
+        raise RuntimeError("Spark says no")
+
+    monkeypatch.setattr(ray.util.spark, "shutdown_ray_cluster", fail)
+    with pytest.raises(RuntimeError, match="Spark says no"), RaySession(RaySection(address="spark")) as started:
+        started.start()
 
 
 def test_what_a_head_on_spark_says_is_no_result(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
