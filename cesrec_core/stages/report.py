@@ -11,6 +11,7 @@ from cesrec_core.delta_io.runs import find_run, newest_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import CesrecError, ConfigError, InputDataError, Stopped
+from cesrec_core.job_parser import is_debugging
 from cesrec_core.schemas import RUNS
 from cesrec_core.stages.report_contents import RunReader
 
@@ -66,7 +67,11 @@ def report_of_run(warehouse: Warehouse, config: Config, run_id: str, keeps_page:
     except Exception as error:
         reason = why_not(error)
         log.warning(
-            "The page of run %s could not be written: %s To try again: jobs/report.py --run-id %s", run_id, reason, run_id
+            "The page of run %s could not be written: %s To try again: jobs/report.py --run-id %s",
+            run_id,
+            reason,
+            run_id,
+            exc_info=error if is_debugging() else None,
         )
         return {"report": None, "report_error": reason}
     log.info("      page of the run: %s", path)

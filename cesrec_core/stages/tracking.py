@@ -23,6 +23,7 @@ from cesrec_core.config import Config, MlflowSection
 from cesrec_core.delta_io.runs import Run, find_run
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError
+from cesrec_core.job_parser import is_debugging
 from cesrec_core.schemas import METRICS
 from cesrec_core.stages.context import read_record
 from cesrec_core.stages.evaluation_files import FIGURES_FILE, TEXT_FILE
@@ -58,7 +59,7 @@ def track_run(warehouse: Warehouse, config: Config, run_id: str) -> dict[str, An
         recorded = _record(warehouse, config, run)
     except Exception as error:
         reason = why_not(error)
-        log.warning("Run %s could not be recorded in MLflow: %s", run_id, reason)
+        log.warning("Run %s could not be recorded in MLflow: %s", run_id, reason, exc_info=error if is_debugging() else None)
         return {"mlflow": None, "mlflow_error": reason}
     log.info("      recorded in MLflow as run %s", recorded)
     return {"mlflow": recorded}
@@ -66,9 +67,7 @@ def track_run(warehouse: Warehouse, config: Config, run_id: str) -> dict[str, An
 
 def _record(warehouse: Warehouse, config: Config, run: Run) -> str:
     """Write the run's record, anew where there is one already; returns MLflow's id of it."""
-    client = _client(config.mlflow)
-    experiment = client.get_experiment_by_name(config.mlflow.experiment)
-    experiment_id = experiment.experiment_id if experiment is not None else client.create_experiment(config.mlflow.experiment)
+    client, experiment_id = open_experiment(config.mlflow)
     found = client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run.run_id}'", max_results=1)
     if found:
         recorded = str(found[0].info.run_id)
@@ -91,22 +90,39 @@ def _record(warehouse: Warehouse, config: Config, run: Run) -> str:
     return recorded
 
 
-def _client(section: MlflowSection) -> "MlflowClient":
-    """Of the server that the configuration names.
+def open_experiment(section: MlflowSection) -> tuple["MlflowClient", str]:
+    """A client of the server that the configuration names, and the id of the experiment there, which is made if need be.
 
     Raises:
-        ConfigError: MLflow is not installed.
+        ConfigError: MLflow is not installed, nobody says where it is, or it does not answer there.
     """
     for name, value in {**PATIENCE, **QUIET}.items():
         os.environ.setdefault(name, value)
     try:
-        from mlflow import MlflowClient
+        import mlflow
+        from mlflow.exceptions import MlflowException
     except ImportError:
         raise ConfigError(
             "mlflow.is_enabled is true, but MLflow is not installed. Install it with pip install 'cesrec[mlflow]', or set "
             "mlflow.is_enabled to false."
         ) from None
-    return MlflowClient(tracking_uri=section.tracking_uri)
+    # Told nothing, MLflow takes a database in the folder that the job was started in, and mlflow-skinny cannot open it.
+    is_told = section.tracking_uri is not None or bool(mlflow.is_tracking_uri_set())  # type: ignore[no-untyped-call]
+    if not is_told and "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        raise ConfigError(
+            "mlflow.is_enabled is true, and nothing says where MLflow is. Set mlflow.tracking_uri or MLFLOW_TRACKING_URI to a "
+            "server or a folder."
+        )
+    try:
+        client = mlflow.MlflowClient(tracking_uri=section.tracking_uri)
+        found = client.get_experiment_by_name(section.experiment)
+        return client, str(found.experiment_id if found is not None else client.create_experiment(section.experiment))
+    except MlflowException as error:
+        raise ConfigError(
+            f"MLflow does not answer, or refuses ({type(error).__name__}). Check mlflow.tracking_uri or MLFLOW_TRACKING_URI, "
+            "what is needed to sign in there, and mlflow.experiment; CESREC_DEBUG=1 shows all of it. (mlflow-skinny opens "
+            "folders and servers; a database takes mlflow.)"
+        ) from error
 
 
 def _send(
