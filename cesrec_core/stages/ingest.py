@@ -34,6 +34,8 @@ from cesrec_core.stages.context import RunContext, Stage, StageResult, read_stat
 
 log = logging.getLogger(__name__)
 
+NAME = "ingest"
+
 TABLE_OF = {"items": ITEMS, "interactions": INTERACTIONS, "feedback": FEEDBACK}
 
 
@@ -81,7 +83,7 @@ def fingerprint(context: RunContext) -> dict[str, str]:
 
 def _date_decides(context: RunContext) -> bool:
     """Whether another date means other rows: some were left out as later than an earlier date, or this is an earlier date."""
-    state = read_state(context.warehouse.path, "ingest")
+    state = read_state(context.warehouse.path, NAME)
     if state is None:
         return False
     is_earlier = context.run_date.isoformat() < str(state.notes.get(c.RUN_DATE, ""))
@@ -122,7 +124,7 @@ def _refused_rows(refused: DataFrame) -> dict[str, int]:
 
 def _park(context: RunContext) -> dict[str, DataFrame]:
     """Clean every source once, into Parquet: what follows reads the same rows however often it looks."""
-    folder = context.stage_path("ingest")
+    folder = context.stage_path(NAME)
     shutil.rmtree(folder, ignore_errors=True)
     raw = {kind: read_pinned(context, kind) for kind in context.sources if kind in TABLE_OF}
     refused_frames = []
@@ -210,7 +212,7 @@ def _refuse_bad_sources(
 
 
 def _reasons(context: RunContext, kind: str) -> str:
-    refused = context.spark.read.parquet(str(context.stage_path("ingest") / "refused")).where(F.col(c.SOURCE) == kind)
+    refused = context.spark.read.parquet(str(context.stage_path(NAME) / "refused")).where(F.col(c.SOURCE) == kind)
     rows = refused.groupBy(c.REASON).count().orderBy(F.desc("count"), c.REASON).collect()
     text = ", ".join(f"{row[c.REASON]} {row['count']}" for row in rows)
     return f"Reasons: {text}. " if text else ""
@@ -247,7 +249,7 @@ def _share(num_refused: int, num_clean: int) -> float:
 
 
 STAGE = Stage(
-    name="ingest",
+    name=NAME,
     reads=(),
     writes=(INTERACTIONS.name, ITEMS.name, FEEDBACK.name, QUARANTINE.name),
     run=run,

@@ -27,13 +27,14 @@ from cesrec_core.stages.retention import (
     evaluations_to_remove,
     files_to_remove,
     retention_of,
+    runs_stood_on,
 )
 
 log = logging.getLogger(__name__)
 
 
 def run_maintenance(config: Config) -> dict[str, Any]:
-    """Keep the newest `maintain.keep_runs` runs and the published one, and what they need; rows in `runs` stay as a record.
+    """Keep the newest `maintain.keep_runs` runs, the published one, and what they need or stand on; rows in `runs` stay.
 
     Raises:
         BusyError: a run is writing to the warehouse.
@@ -46,7 +47,8 @@ def run_maintenance(config: Config) -> dict[str, Any]:
 
 def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
     in_force = artifacts_in_force(warehouse.path)
-    retention = retention_of(all_runs(warehouse), latest_published(warehouse), section.keep_runs, in_force)
+    stood_on = runs_stood_on(warehouse.path)
+    retention = retention_of(all_runs(warehouse), latest_published(warehouse), section.keep_runs, in_force, stood_on)
     kept_artifacts = artifacts_to_keep(warehouse.path, retention)
     files, evaluations = files_to_remove(warehouse.path, retention), evaluations_to_remove(warehouse.path, retention)
     # An evaluation writes to `metrics`, mostly under an id that `runs` does not know: its folder tells how old it is.

@@ -3,13 +3,13 @@
 import datetime as dt
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
@@ -64,7 +64,7 @@ from cesrec_core.schemas import (
     RECOMMENDATIONS,
     Table,
 )
-from cesrec_core.stages import audit
+from cesrec_core.stages import audit, embed_items, ingest
 from cesrec_core.stages.construct_pseudo_sequences import rejected_titles_path
 from cesrec_core.stages.context import StageState, read_record
 from cesrec_core.stages.evaluation_files import evaluations_of
@@ -135,6 +135,7 @@ class RunReader:
         self.config = config
         runs = all_runs(warehouse)
         self.run = next(run for run in runs if run.run_id == run_id)
+        self._run_ids = [run.run_id for run in runs]
         done = [run for run in runs if run.status in run_status.DONE and run.started_at < self.run.started_at]
         self.earlier = sorted(done, key=lambda run: (run.started_at, run.run_id))[-NUM_EARLIER_RUNS:]
         self.before = self.earlier[-1] if self.earlier else None
@@ -204,13 +205,47 @@ class RunReader:
 
     def _tiles(self) -> Iterator[Trend]:
         yield from (trend for trend in map(self._trend, TILES) if trend is not None)
-        refused = {row[c.RUN_ID]: row["count"] for row in self._of_runs(QUARANTINE).groupBy(c.RUN_ID).count().collect()}
-        yield self._of_every_run("Rows refused", {run.run_id: refused.get(run.run_id, 0) for run in (*self.earlier, self.run)})
+        yield self._of_every_run("Rows refused", self._num_refused())
         seconds = {run.run_id: sum(s.seconds for s in self._records(run.run_id).values()) for run in (*self.earlier, self.run)}
         yield self._of_every_run("Seconds of work", {run_id: total for run_id, total in seconds.items() if total})
 
-    def _of_runs(self, table: Table) -> DataFrame:
-        return self.warehouse.read(table).where(F.col(c.RUN_ID).isin([run.run_id for run in (*self.earlier, self.run)]))
+    def _num_refused(self) -> dict[str, int]:
+        """Of this run and the earlier ones: how many refused rows their data came with."""
+        refused_by = {
+            run.run_id: (self._refused_by(ingest.NAME, run.run_id), self._refused_by(embed_items.NAME, run.run_id))
+            for run in (*self.earlier, self.run)
+        }
+        asked = self._quarantined({run_id for pair in refused_by.values() for run_id in pair})
+        rows = asked.groupBy(c.RUN_ID, _is_of_texts().alias("is_of_texts")).count().collect()
+        counts = {(row[c.RUN_ID], row["is_of_texts"]): row["count"] for row in rows}
+        return {
+            run_id: counts.get((of_ingest, False), 0) + counts.get((of_texts, True), 0)
+            for run_id, (of_ingest, of_texts) in refused_by.items()
+        }
+
+    def _quarantined(self, run_ids: Collection[str]) -> DataFrame:
+        return self.warehouse.read(QUARANTINE).where(F.col(c.RUN_ID).isin(list(run_ids)))
+
+    def _refused_by(self, stage: str, run_id: str) -> str:
+        """The run whose refused rows a run stands on: its own or, where it had no reason to run the stage, an earlier one's."""
+        entry = read_journal(self._work_of(run_id)).get(stage)
+        is_own = entry is not None and entry.outcome != SKIPPED
+        return run_id if is_own else self._last_done(stage).get(run_id, run_id)
+
+    def _last_done(self, stage: str) -> dict[str, str]:
+        """By run: itself or the last one before it that was through the stage; not where its work folder has been dropped."""
+        found: dict[str, str] = {}
+        last = None
+        for run_id in self._run_ids:
+            if run_id in self._with_records and read_record(self._work_of(run_id) / stage / "done.json") is not None:
+                last = run_id
+            if last is not None:
+                found[run_id] = last
+        return found
+
+    @cached_property
+    def _with_records(self) -> set[str]:
+        return {folder.name for folder in (self.warehouse.path / "work").glob("*/")}
 
     def _of_every_run(self, title: str, values: Mapping[str, float]) -> Trend:
         runs = [run for run in (*self.earlier, self.run) if run.run_id in values or run is self.run]
@@ -368,8 +403,13 @@ class RunReader:
             yield Tally(reason, counts[reason], examples=tuple(sorted(examples)))
 
     def quarantine(self) -> Iterator[Tally]:
-        """Refused rows by source and reason, with outlines of the first."""
-        rows = self._rows(QUARANTINE)
+        """Refused rows by source and reason, with outlines of the first.
+
+        A stage that is skipped refuses nothing again: its rows are those of the run that was through it.
+        """
+        of_ingest, of_texts = (self._refused_by(stage, self.run.run_id) for stage in (ingest.NAME, embed_items.NAME))
+        is_its_own = F.when(_is_of_texts(), F.col(c.RUN_ID) == of_texts).otherwise(F.col(c.RUN_ID) == of_ingest)
+        rows = self._quarantined({of_ingest, of_texts}).where(is_its_own)
         of_reason = Window.partitionBy(c.SOURCE, c.REASON)
         numbered = rows.withColumn("place", F.row_number().over(of_reason.orderBy(c.ROW)))
         numbered = numbered.withColumn("rows", F.count(F.lit(1)).over(of_reason))
@@ -391,6 +431,11 @@ class RunReader:
         columns = [_ndcg_by_variant(record.run_id, self.run.run_date, record.figures) for record in found]
         variants = tuple(EvaluatedVariant(name, tuple(column.get(name) for column in columns)) for name in columns[0])
         return Evaluation(tuple(record.run_id for record in found), found[0].figures["num_users"], variants)
+
+
+def _is_of_texts() -> Column:
+    """Of quarantine: refused by embed_items; all other rows are by ingest."""
+    return F.col(c.SOURCE) == embed_items.NAME
 
 
 def run_lines(warehouse: Warehouse) -> tuple[RunLine, ...]:

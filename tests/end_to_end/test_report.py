@@ -1,6 +1,7 @@
 """The page about the tiny world's night, MLflow's record of it, and the files that a serving store would load."""
 
 import dataclasses
+import datetime as dt
 import json
 import re
 import shutil
@@ -24,8 +25,10 @@ from cesrec_core.stages import export_recommendations as export_module
 from cesrec_core.stages import report, runner
 from cesrec_core.stages.context import StageResult
 from cesrec_core.stages.export_recommendations import export_recommendations, run_export
+from cesrec_core.stages.journal import RAN, SKIPPED
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.report import report_of_run, run_report
+from cesrec_core.stages.report_contents import RunReader
 from cesrec_core.stages.tracking import metric_name, track_run
 
 Night = tuple[World, dict[str, Any]]
@@ -183,6 +186,41 @@ def test_a_tracking_server_that_is_down_fails_no_run_and_is_told(
         told = track_run(world.warehouse, config, summary["run_id"])
     assert told["mlflow"] is None and told["mlflow_error"].startswith("MLflow does not answer")
     assert "could not be recorded in MLflow" in caplog.text
+
+
+def test_a_run_that_skipped_ingest_stands_on_the_rows_refused_before(copied_world: World, first_night: Night) -> None:
+    """Or a night without new data would seem to be without faults, and the next one as if they had come back."""
+    warehouse, first = copied_world.warehouse, first_night[1]["run_id"]
+    night = find_run(warehouse, first)
+    nights = {name: night.started_at + dt.timedelta(days=days) for name, days in (("second", 1), ("third", 2))}
+    for name, started_at in nights.items():
+        write_run(warehouse, dataclasses.replace(night, run_id=name, started_at=started_at))
+    skipped, ran = ({"outcome": outcome, "reason": ""} for outcome in (SKIPPED, RAN))
+    for name, journal in (
+        ("second", {"ingest": skipped, "embed_items": ran}),
+        ("third", {"ingest": ran, "embed_items": skipped}),
+    ):
+        (copied_world.warehouse_path / "work" / name / "embed_items").mkdir(parents=True)
+        (copied_world.warehouse_path / "work" / name / "journal.json").write_text(json.dumps(journal), encoding="utf-8")
+    done = copied_world.warehouse_path / "work" / first / "ingest" / "done.json"
+    shutil.copy(done, copied_world.warehouse_path / "work" / "second" / "embed_items" / "done.json")
+    refused = [
+        (first, "items", 1, "a"),
+        (first, "items", 2, "a"),
+        (first, "embed_items", 3, "b"),
+        ("second", "embed_items", 1, "c"),
+    ]
+    rows = [(*row, "{}") for row in refused]
+    warehouse.merge(TABLES["quarantine"], warehouse.spark.createDataFrame(rows, TABLES["quarantine"].schema))
+    config = load_config(copied_world.config_path)
+    before = {tally.name: tally.count for tally in RunReader(warehouse, config, first).quarantine()}
+    assert before == {"items: a": 2, "embed_items: b": 1}
+    second = RunReader(warehouse, config, "second")
+    assert {tally.name: tally.count for tally in second.quarantine()} == {"items: a": 2, "embed_items: c": 1}
+    third = RunReader(warehouse, config, "third")
+    assert {tally.name: tally.count for tally in third.quarantine()} == {"embed_items: c": 1}
+    (tile,) = (tile for tile in third._tiles() if tile.title == "Rows refused")
+    assert [(point.run_id, point.value) for point in tile.points] == [(first, 3.0), ("second", 3.0), ("third", 1.0)]
 
 
 def test_names_of_metrics_are_such_as_mlflow_takes() -> None:

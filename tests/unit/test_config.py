@@ -23,6 +23,19 @@ def test_every_shipped_configuration_loads() -> None:
         assert isinstance(load_config(path), Config)
 
 
+def test_base_yaml_explains_every_value() -> None:
+    """A value that is left out stands there as a comment."""
+    explained: dict[str, set[str]] = {}
+    section = ""
+    for line in (CONF / "base.yaml").read_text().splitlines():
+        if match := re.match(r"(\w+):(?: +#.*)?$", line):
+            section = match[1]
+        elif match := re.match(r"  (?:# )?(\w+):", line):
+            explained.setdefault(section, set()).add(match[1])
+    fields = {section: set(field.annotation.model_fields) for section, field in Config.model_fields.items()}  # type: ignore[union-attr]
+    assert explained == fields
+
+
 def test_base_yaml_spells_out_every_value() -> None:
     """What a reader of conf/base.yaml does not see there must be something that has to be left out."""
     shipped = yaml.safe_load((CONF / "base.yaml").read_text())

@@ -16,6 +16,7 @@ from cesrec_core.stages.retention import (
     evaluations_to_remove,
     files_to_remove,
     retention_of,
+    runs_stood_on,
 )
 
 
@@ -158,3 +159,14 @@ def test_evaluations_stay_while_their_models_do(tmp_path: Path) -> None:
     written(tmp_path / "evaluations" / "damaged" / "evaluation.json", 1, "[")
     removed = names(evaluations_to_remove(tmp_path, retention(in_force)))
     assert removed == ["evaluations/damaged", "evaluations/dropped", "evaluations/of others"]
+
+
+def test_runs_whose_refused_rows_later_ones_show_stay(tmp_path: Path) -> None:
+    for stage, run_id in (("ingest", "dropped"), ("embed_items", "never in the table")):
+        write_state(tmp_path, stage, StageState({}, run_id, 1.0, {}, {}))
+    stood_on = runs_stood_on(tmp_path)
+    assert stood_on == {"dropped", "never in the table"} and runs_stood_on(tmp_path / "new") == set()
+    runs = [a_run("dropped", 1), a_run("older", 2), a_run("new", 3)]
+    assert retention_of(runs, None, 1, {}, stood_on).dropped == {"older"}
+    assert retention_of(runs, None, 1, {}, stood_on).run_ids == {"dropped", "new"}
+    assert retention_of(runs, None, 1, {}).dropped == {"dropped", "older"}
