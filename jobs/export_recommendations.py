@@ -18,7 +18,11 @@ EXAMPLES = [
 
 if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, EXAMPLES, has_date=False)
-    parser.add_argument("--since", metavar="RUN_ID", help="the run that the store holds (default: the one that the folder holds; in a new folder the one published before)")
+    parser.add_argument(
+        "--since",
+        metavar="RUN_ID",
+        help="the run that the store holds (default: the one that the folder holds; in a new folder the one published before)",
+    )
     parser.add_argument("--format", action="append", choices=FORMATS, help="may be repeated (default: parquet)")
     parser.add_argument(
         "--out", metavar="FOLDER", type=Path, help="a folder all nodes see (default: exports/recommendations in the warehouse)"

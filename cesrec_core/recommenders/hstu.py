@@ -36,7 +36,9 @@ class HSTUBlock(nn.Module):
             query, key = rotate(query), rotate(key)
         places = torch.arange(length, device=hidden.device)
         distance = (places[:, None] - places[None, :]).clamp(min=0)  # [L, L], query minus key
-        scores = query @ key.transpose(2, 3) + self.bias_of_distance[:, distance]  # [B, heads, L, L]
+        # Not by indexing, whose gradient several threads add up in an order of their own each time.
+        bias = F.embedding(distance, self.bias_of_distance.T).permute(2, 0, 1)  # [heads, L, L]
+        scores = query @ key.transpose(2, 3) + bias  # [B, heads, L, L]
         # Divided by the longest history and not by this batch's, so that padding changes nothing.
         weights = F.silu(scores) * can_attend / self.longest
         mixed = self.mixed_norm(join_heads(weights @ value)) * gate

@@ -206,6 +206,27 @@ def test_same_seed_same_model_and_the_callers_random_state_is_left_alone(setting
         assert not torch.equal(first.encode(inputs), other.encode(inputs))
 
 
+@pytest.mark.parametrize("name", ["sasrec", "esasrec", "hstu"])
+def test_threads_add_gradients_up_in_one_order(name: str) -> None:
+    """At lengths that are worth several threads: else a training that is done again, or resumed, comes to other weights."""
+    size = {"embedding_dim": 16, "num_blocks": 1, "num_heads": 1, "max_history_items": 200}
+    model = build_recommender(ITEM_IDS, TrainRecommenderSection(model=name, dropout=0.0, **size), seed=1)
+    inputs = torch.randint(1, len(ITEM_IDS) + 1, (8, 200), generator=torch.Generator().manual_seed(2))
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = []
+        for _ in range(12):
+            model.zero_grad()
+            model.states(inputs).square().sum().backward()
+            found.append({key: weight.grad.clone() for key, weight in model.named_parameters() if weight.grad is not None})
+    finally:
+        torch.set_num_threads(num_threads)
+    assert found[0] and not [
+        key for again in found for key, gradient in again.items() if not torch.equal(gradient, found[0][key])
+    ]
+
+
 def test_save_and_load(model: TrainableRecommender, settings: TrainRecommenderSection, tmp_path: Path) -> None:
     save_recommender(tmp_path / "artifact", model, manifest_for(settings))
     loaded, manifest = load_recommender(tmp_path / "artifact")
