@@ -20,6 +20,9 @@ from cesrec_core.web_text import lists_with_characters, with_characters
 log = logging.getLogger(__name__)
 
 POSITION = "position"
+_PLACE = "place in the table"
+# What a number of this size counts since 1970: microseconds, milliseconds, or else seconds.
+MICROSECONDS_PER_UNIT = ((1e14, 1.0), (1e11, 1e3))
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def _is_list_of_text(kind: pa.DataType) -> bool:
 def read_dataset(folder: Path) -> Dataset:
     """Read a dataset folder. Order within a user: (timestamp, position, item_id), over the columns that are there.
 
-    Rows that say the same of the same moment count once: the item that is held back would else have been seen.
+    Rows of one user, item and moment count once: the item that is held back would else have been seen.
 
     Raises:
         InputDataError: a file is missing, empty or damaged, an id is null, a timestamp is no moment, a position no number, or
@@ -144,15 +147,24 @@ def read_dataset(folder: Path) -> Dataset:
 
 
 def _without_repeats(table: pa.Table, order: list[str], path: Path) -> pa.Table:
-    """The rows of a sorted table, each once by the columns that it is sorted by."""
+    """The rows of a sorted table, the first of each user, item and moment; as where ingest reads them.
+
+    Without moments a place tells them apart. Beside a moment it does not: the number of a row is another in every repeat.
+    """
+    key = [name for name in order if name != POSITION or "timestamp" not in order]
+    places = pa.array(np.arange(len(table)))
+    sorted_by_key = table.select(key).append_column(_PLACE, places).sort_by([(name, "ascending") for name in (*key, _PLACE)])
     is_new = np.zeros(len(table), bool)
     is_new[:1] = True
-    for name in order:
-        column = table[name].combine_chunks()
+    for name in key:
+        column = sorted_by_key[name].combine_chunks()
         is_new[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False).astype(bool)
-    if num_repeats := int(len(table) - is_new.sum()):
+    is_kept = np.zeros(len(table), bool)
+    is_kept[sorted_by_key[_PLACE].to_numpy()[is_new]] = True
+    if num_repeats := int(len(table) - is_kept.sum()):
         log.warning("%s: %d rows are there more than once, and count once", path, num_repeats)
-    return table.filter(pa.array(is_new))
+        table = table.filter(pa.array(is_kept))
+    return table
 
 
 def _moments(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
@@ -175,11 +187,13 @@ def _moments(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
 
 
 def _whole_moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """int64; numbers with fractions are taken for seconds, and become microseconds."""
+    """int64; numbers with fractions become microseconds, of what numbers of their size count since 1970."""
     if pa.types.is_floating(column.type):
         column = column.cast(pa.float64())
         if not pc.all(pc.equal(column, pc.trunc(column))).as_py():
-            column = pc.round(pc.multiply(column, 1e6))
+            largest = pc.max(pc.abs(column)).as_py()
+            per_unit = next((factor for least, factor in MICROSECONDS_PER_UNIT if largest >= least), 1e6)
+            column = pc.round(pc.multiply(column, per_unit))
     return column.cast(pa.int64())
 
 

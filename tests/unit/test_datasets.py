@@ -151,6 +151,16 @@ def test_fractions_of_a_second_are_moments_apart(tmp_path: Path) -> None:
     assert timestamps is not None and timestamps.tolist() == [250_000, 750_000]
 
 
+@pytest.mark.parametrize(("unit", "fraction"), [(1e3, 0.25), (1e6, 0.5)], ids=["milliseconds", "microseconds"])
+def test_fractions_of_smaller_units_are_of_the_same_moment(tmp_path: Path, unit: float, fraction: float) -> None:
+    write_items(tmp_path, "a", "b")
+    moments = [1_704_153_600 * unit + fraction, 1_704_067_200 * unit]
+    write(tmp_path, "interactions", user_id=["u", "u"], item_id=["b", "a"], timestamp=moments)
+    timestamps = read_dataset(tmp_path).histories.timestamps
+    assert timestamps is not None
+    assert (timestamps // 1_000_000).tolist() == [1_704_067_200, 1_704_153_600]
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -204,18 +214,26 @@ def test_what_is_not_parquet_is_refused(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_there_twice_count_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The same item at another moment, or place, is another interaction."""
+    """The same item at another moment is another interaction; at another place only where there are no moments."""
     write_items(tmp_path, "a", "b")
     columns = {"user_id": ["u", "u", "u", "v", "u"], "item_id": ["b", "a", "b", "b", "a"], "timestamp": [2, 1, 2, 2, 3]}
     write(tmp_path, "interactions", **columns)
     dataset = read_dataset(tmp_path)
     assert [dataset.histories.item_codes[:3].tolist(), dataset.histories.offsets.tolist()] == [[0, 1, 0], [0, 3, 4]]
     assert "1 rows are there more than once" in caplog.text
-    write(tmp_path, "interactions", **columns, position=[1, 1, 2, 1, 1])
-    assert read_dataset(tmp_path).histories.offsets.tolist() == [0, 4, 5]
+    write(tmp_path, "interactions", **columns, position=[7, 8, 9, 10, 11])
+    assert read_dataset(tmp_path).histories.offsets.tolist() == [0, 3, 4]
     del columns["timestamp"]
     write(tmp_path, "interactions", **columns, position=[1, 1, 2, 1, 1])
     assert read_dataset(tmp_path).histories.offsets.tolist() == [0, 3, 4]
+
+
+def test_of_rows_that_are_there_twice_the_first_stays(tmp_path: Path) -> None:
+    """Repeats need not stand beside each other: three items of one moment, written twice."""
+    write_items(tmp_path, "a", "b", "c")
+    twice = {"item_id": ["c", "a", "b"] * 2, "position": [1, 2, 3, 4, 5, 6], "timestamp": [5] * 6, "user_id": ["u"] * 6}
+    write(tmp_path, "interactions", **twice)
+    assert histories_by_user(tmp_path) == {"u": ["c", "a", "b"]}
 
 
 def test_without_any_order_nothing_is_read(tmp_path: Path) -> None:

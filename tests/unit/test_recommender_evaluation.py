@@ -250,6 +250,7 @@ def test_groups_counts_and_novelty_of_a_dataset_by_hand(tmp_path: Path) -> None:
     assert users.target_ids == ["d", "e", "b", "e"]
     assert quartiles(users.properties["history length"]).tolist() == [0, 1, 2, 3]
     # In training: d twice, e never, b four times.
+    assert users.properties["popularity of the target"].tolist() == [2, 0, 4, 0]
     assert quartiles(users.properties["popularity of the target"]).tolist() == [2, 0, 3, 0]
     # Inputs abc, aabc, fbcda, gfcdba: entropies 0, 0, of 1 3 1 in 5, of 1 1 3 1 in 6.
     assert quartiles(users.properties["entropy of taste"]).tolist() == [0, 0, 2, 3]

@@ -252,6 +252,31 @@ def test_compiled_training_takes_the_same_steps(
     assert made_into_code == pytest.approx(eager, abs=1e-4)
 
 
+def test_the_seed_decides_the_weights(dataset: Path, tmp_path: Path) -> None:
+    settings = ("--split", "leave_one_out", "--set", "train_recommender.max_epochs=1")
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        assert train(dataset, tmp_path / name, *settings, "--set", f"run.seed={seed}") == 0
+    first, again, other = (load_recommender(tmp_path / name)[0].state_dict() for name in ("first", "again", "other"))
+    assert all(torch.equal(weight, again[name]) for name, weight in first.items())
+    assert not all(torch.equal(weight, other[name]) for name, weight in first.items())
+
+
+def test_every_epoch_has_negatives_of_its_own(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[torch.Tensor] = []
+    draw = NegativeSampler.draw
+
+    def remember(self: NegativeSampler, num_positions: int, generator: torch.Generator) -> torch.Tensor:
+        drawn.append(draw(self, num_positions, generator))
+        return drawn[-1]
+
+    monkeypatch.setattr(NegativeSampler, "draw", remember)
+    values = ("loss=sampled_softmax", "max_epochs=2", "batch_size=1000", "patience_epochs=5")
+    more = [word for value in values for word in ("--set", f"train_recommender.{value}")]
+    assert train(dataset, tmp_path / "out", "--split", "leave_one_out", *more) == 0
+    first, second = drawn
+    assert first.shape == second.shape and not torch.equal(first, second)
+
+
 def test_every_epoch_has_dropout_of_its_own(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which torch draws from the seed that was set last."""
     seeds = []
@@ -303,12 +328,32 @@ def stop_after_an_epoch(monkeypatch: pytest.MonkeyPatch, dataset: Path, out: Pat
         assert train(dataset, out, *more) == 130
 
 
+def with_two_items_swapped(dataset: Path, folder: Path) -> Path:
+    """As much data as before, of the same users and items, in another order."""
+    folder.mkdir()
+    shutil.copyfile(dataset / "items.parquet", folder / "items.parquet")
+    columns = pq.read_table(dataset / "interactions.parquet").to_pydict()
+    items = columns["item_id"]
+    other = next(
+        place for place, item in enumerate(items) if item != items[0] and columns["user_id"][place] == columns["user_id"][0]
+    )
+    items[0], items[other] = items[other], items[0]
+    pq.write_table(pa.table(columns), folder / "interactions.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("what", ["data", "run.seed=9", "train_recommender.max_epochs=2"])
 def test_a_checkpoint_of_something_else_is_not_continued(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     caplog.set_level("INFO")
-    stop_after_an_epoch(monkeypatch, dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=3")
-    assert train(dataset, tmp_path / "out", "--set", "train_recommender.max_epochs=2", "--set", "run.seed=9") == 0
+    settings = ("--set", "train_recommender.max_epochs=3")
+    stop_after_an_epoch(monkeypatch, dataset, tmp_path / "out", *settings)
+    if what == "data":
+        dataset = with_two_items_swapped(dataset, tmp_path / "swapped")
+    else:
+        settings = (*settings, "--set", what)
+    assert train(dataset, tmp_path / "out", *settings) == 0
     assert "going on" not in caplog.text
     assert "of other data or other settings: training begins anew" in caplog.text
 
