@@ -2,7 +2,8 @@
 
     python tests/benchmarks/recommenders.py --dataset FOLDER --work FOLDER [--variant NAME ...] [--config FILE] [--set ...]
 
-A variant is a model, or model/loss. The work folder keeps the artifacts; what lies there finished is not trained again.
+A variant is a model, or model/loss. The work folder keeps the artifacts; what lies there finished, by the same settings, is not
+trained again, by whatever code it was trained: its row says "kept".
 Prints a table, and one JSON object on the last line.
 """
 
@@ -12,8 +13,11 @@ import json
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from cesrec_core.config import load_config
 
 HEADER = """\
 | recommender | HR@10 | NDCG@10 | MRR | coverage@10 | novelty@10, bits | best epoch | s |
@@ -45,7 +49,7 @@ def main() -> int:
     results = {}
     for variant in options.variants or VARIANTS:
         command = training_command(options, variant)
-        out = options.work / f"{variant.replace('/', '_')}-{hashlib.sha256(json.dumps(command).encode()).hexdigest()[:8]}"
+        out = options.work / f"{variant.replace('/', '_')}-{name_of(command)}"
         seconds = train(command, out) if not (out / "manifest.json").exists() else None
         results[variant] = {"seconds": seconds, **evaluate(options.dataset, out)}
         print(row(variant, results[variant]), file=sys.stderr, flush=True)
@@ -56,7 +60,7 @@ def main() -> int:
 
 
 def training_command(options: argparse.Namespace, variant: str) -> list[str]:
-    """All but where the artifact goes; the models of two commands lie in two folders."""
+    """All but where the artifact goes."""
     model, _, loss = variant.partition("/")
     values = [f"train_recommender.model={model}", f"train_recommender.loss={loss or 'cross_entropy'}"]
     if loss == "bce":
@@ -66,6 +70,14 @@ def training_command(options: argparse.Namespace, variant: str) -> list[str]:
     for value in (*values, *options.overrides):
         command += ["--set", value]
     return command
+
+
+def name_of(command: list[str]) -> str:
+    """Of the values that the command comes to: its configuration may say something else tomorrow."""
+    overrides = [value for flag, value in pairwise(command) if flag == "--set"]
+    config = load_config(command[command.index("--config") + 1], overrides)
+    values = [config.run.seed, config.train_recommender.model_dump(), command[command.index("--split") + 1]]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
 
 
 def train(command: list[str], out: Path) -> float:
@@ -89,7 +101,7 @@ def row(variant: str, result: dict[str, Any]) -> str:
         for name in ("HR@10", "NDCG@10")
     ]
     cells += [f"{metrics['MRR']['mean']:.4f}", f"{metrics['coverage@10']:.3f}", f"{metrics['novelty@10, bits']:.2f}"]
-    seconds = "" if result["seconds"] is None else f"{result['seconds']:.0f}"
+    seconds = "kept" if result["seconds"] is None else f"{result['seconds']:.0f}"
     return f"| {variant} | " + " | ".join([*cells, str(result["best_epoch"]), seconds]) + " |"
 
 
