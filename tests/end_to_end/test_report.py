@@ -18,6 +18,7 @@ from tiny_world import NUM_USERS
 
 from cesrec_core.config import load_config
 from cesrec_core.delta_io.runs import find_run, write_run
+from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.errors import BusyError, ConfigError, InputDataError, QualityGateError, StageError, run_of
 from cesrec_core.locks import take_lock
 from cesrec_core.schemas import SERVED_RECOMMENDATIONS, TABLES
@@ -210,8 +211,8 @@ def test_a_run_that_skipped_ingest_stands_on_the_rows_refused_before(copied_worl
         (first, "embed_items", 3, "b"),
         ("second", "embed_items", 1, "c"),
     ]
-    rows = [(*row, "{}") for row in refused]
-    warehouse.merge(TABLES["quarantine"], warehouse.spark.createDataFrame(rows, TABLES["quarantine"].schema))
+    rows = [dict(zip(("run_id", "source", "row", "reason"), row, strict=True)) | {"record": "{}"} for row in refused]
+    warehouse.merge(TABLES["quarantine"], local_frame(warehouse.spark, rows, TABLES["quarantine"]))
     config = load_config(copied_world.config_path)
     before = {tally.name: tally.count for tally in RunReader(warehouse, config, first).quarantine()}
     assert before == {"items: a": 2, "embed_items: b": 1}
