@@ -8,8 +8,9 @@ from cesrec_core.stages.export_recommendations import FORMATS, run_export
 DESCRIPTION = """\
 Bring the table served_recommendations to what consumers read now, by one commit whose change data feed a serving store can
 follow, and write files for a store to load: recommendations.<format>, one row per user with item ids and scores, best first;
-changes.<format>, the users whose list is another than in the run that the folder held (or --since): added, changed, rescored
-(the same items, other scores or round) or removed; and manifest.json. The folder is replaced as a whole, or not at all."""
+changes.<format>, the users whose list is another than in the run that the folder held (in a new folder: the one published
+before; or --since): added, changed, rescored (the same items, other scores or round) or removed; and manifest.json. The
+folder is replaced as a whole, or not at all."""
 EXAMPLES = [
     "",
     "--format jsonl --out /mnt/serving/recommendations",
@@ -18,11 +19,7 @@ EXAMPLES = [
 
 if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, EXAMPLES, has_date=False)
-    parser.add_argument(
-        "--since",
-        metavar="RUN_ID",
-        help="the run that the store holds (default: the one that the folder holds; in a new folder the one published before)",
-    )
+    parser.add_argument("--since", metavar="RUN_ID", help="the run that the store holds (default: as said above)")
     parser.add_argument("--format", action="append", choices=FORMATS, help="may be repeated (default: parquet)")
     parser.add_argument(
         "--out", metavar="FOLDER", type=Path, help="a folder all nodes see (default: exports/recommendations in the warehouse)"
