@@ -153,7 +153,9 @@ def _without_repeats(table: pa.Table, order: list[str], path: Path) -> pa.Table:
     """
     key = [name for name in order if name != POSITION or "timestamp" not in order]
     places = pa.array(np.arange(len(table)))
-    sorted_by_key = table.select(key).append_column(_PLACE, places).sort_by([(name, "ascending") for name in (*key, _PLACE)])
+    sorted_by_key = table.select(key).append_column(_PLACE, places)
+    if key != order:
+        sorted_by_key = sorted_by_key.sort_by([(name, "ascending") for name in (*key, _PLACE)])
     is_new = np.zeros(len(table), bool)
     is_new[:1] = True
     for name in key:

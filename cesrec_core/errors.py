@@ -63,6 +63,7 @@ class Stopped(SystemExit):
         because: str = "Stopped by SIGTERM.",
     ) -> None:
         super().__init__(f"{because} {what_to_do}")
+        self.because = because
         self.code = self.exit_code
 
 

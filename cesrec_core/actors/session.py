@@ -25,8 +25,9 @@ ON_SPARK = "spark"
 COPIES_WHAT_IS_SAID = "redirect_log_thread_fn"
 # Of what Ray says where there is no cluster to take down.
 NO_CLUSTER = "No active ray cluster"
-# Longer than a node takes for its end at most.
-SECONDS_TO_HEAR_OUT = 45
+# A node takes a second or two for its end.
+SECONDS_TO_HEAR_OUT = 15
+IDLE_MINUTES = "DATABRICKS_RAY_ON_SPARK_AUTOSHUTDOWN_MINUTES"
 
 
 class RaySession:
@@ -90,23 +91,36 @@ class RaySession:
         # Where nothing is said, Ray's head asks for a token if this user's home has one, which neither this process nor the
         # nodes would send. Who wants tokens gives mode and token to all of the cluster.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        # On Databricks Ray would take its nodes down when a notebook has started no command for half an hour: some stages take
-        # longer. `__exit__` does it.
-        os.environ.setdefault("DATABRICKS_RAY_ON_SPARK_AUTOSHUTDOWN_MINUTES", "0")
         section = self.section
         bytes_of_objects = section.object_store_mib * 1024 * 1024
-        # Where this fails, Ray takes down what it has started.
-        address, _ = setup_ray_cluster(
-            max_worker_nodes=section.spark_nodes or MAX_NUM_WORKER_NODES,
-            # Ray wants both of these or neither.
-            num_cpus_worker_node=section.cpus_per_spark_node,
-            num_gpus_worker_node=section.gpus_per_spark_node if section.cpus_per_spark_node is not None else None,
-            object_store_memory_worker_node=bytes_of_objects,
-            object_store_memory_head_node=bytes_of_objects,
-            head_node_options={"include_dashboard": "false"},
-        )
+        with _kept_while_idle():
+            # Where this fails, Ray takes down what it has started.
+            address, _ = setup_ray_cluster(
+                max_worker_nodes=section.spark_nodes or MAX_NUM_WORKER_NODES,
+                # Ray wants both of these or neither.
+                num_cpus_worker_node=section.cpus_per_spark_node,
+                num_gpus_worker_node=section.gpus_per_spark_node if section.cpus_per_spark_node is not None else None,
+                object_store_memory_worker_node=bytes_of_objects,
+                object_store_memory_head_node=bytes_of_objects,
+                head_node_options={"include_dashboard": "false"},
+            )
         self._is_on_spark = True
         return str(address)
+
+
+@contextmanager
+def _kept_while_idle() -> Iterator[None]:
+    """Clusters that are set up in here last while nobody does anything.
+
+    On Databricks Ray takes its nodes down when a notebook has started no command for half an hour, and some stages take longer.
+    """
+    is_said = IDLE_MINUTES in os.environ
+    os.environ.setdefault(IDLE_MINUTES, "0")
+    try:
+        yield
+    finally:
+        if not is_said:
+            del os.environ[IDLE_MINUTES]
 
 
 def _take_down() -> None:

@@ -10,6 +10,9 @@ from typing import Any
 
 FOLDER, FIGURES_FILE, TEXT_FILE = "evaluations", "evaluation.json", "evaluation.md"
 
+# Of its figures, what a page says.
+NEEDED = {"rows", "num_users", "artifacts"}
+
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +52,7 @@ def read_evaluation(folder: Path) -> EvaluationRecord | None:
         # Evaluations of before it was written there.
         told = figures.get("evaluated_at")
         moment = dt.datetime.fromisoformat(told) if told else dt.datetime.fromtimestamp(file.stat().st_mtime, dt.UTC)
-        return EvaluationRecord(folder.name, moment, figures)
+        return EvaluationRecord(folder.name, moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC), figures)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         log.warning("%s is no evaluation that can be read (%s), and left aside", file, type(error).__name__)
         return None
@@ -60,7 +63,8 @@ def evaluations_of(warehouse: Path, artifact_ids: Mapping[str, str], num_earlier
 
     Empty where these artifacts were not evaluated.
     """
-    found = [record for folder in (warehouse / FOLDER).glob("*/") if (record := read_evaluation(folder)) is not None]
+    read = [record for folder in (warehouse / FOLDER).glob("*/") if (record := read_evaluation(folder)) is not None]
+    found = [record for record in read if record.figures.keys() >= NEEDED]
     newest_first = sorted(found, key=lambda record: (record.evaluated_at, record.run_id), reverse=True)
     own = next((place for place, record in enumerate(newest_first) if record.figures.get("artifacts") == artifact_ids), None)
     if own is None:

@@ -1,4 +1,5 @@
-"""What a run decided of each stage, and why. Kept beside its shards, for the page about the run; nothing else reads it."""
+"""What a run decided of each stage, and why. Kept beside its shards for the page about the run, and read by nothing else but
+maintenance, which leaves that page what it shows."""
 
 import json
 from dataclasses import dataclass
@@ -12,18 +13,24 @@ RAN, SKIPPED, FAILED = "ran", "skipped", "failed"
 
 @dataclass(frozen=True)
 class Entry:
-    """The last word on one stage: its outcome, and the reason of the decision or the error that stopped it."""
+    """The last word on one stage.
+
+    Attributes:
+        reason: of the decision, or the error that stopped it.
+        stands_on: of a stage that was skipped: the run that was through it last.
+    """
 
     outcome: str
     reason: str
+    stands_on: str | None = None
 
 
-def note(context: RunContext, stage: str, outcome: str, reason: str) -> None:
+def note(context: RunContext, stage: str, outcome: str, reason: str, stands_on: str | None = None) -> None:
     """Remember it. A stage that ran and is skipped when the run goes on keeps what was said when it ran."""
     entries = read_journal(context.work_path)
     if outcome == SKIPPED and entries.get(stage, Entry("", "")).outcome == RAN:
         return
-    entries[stage] = Entry(outcome, reason)
+    entries[stage] = Entry(outcome, reason, stands_on)
     context.work_path.mkdir(parents=True, exist_ok=True)
     scratch = context.work_path / f"{FILE}.unfinished"
     scratch.write_text(json.dumps({name: vars(entry) for name, entry in entries.items()}, indent=1), encoding="utf-8")

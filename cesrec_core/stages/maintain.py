@@ -17,7 +17,7 @@ from cesrec_core.delta_io.runs import all_runs, find_run, latest_published, writ
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import BusyError, ConfigError
-from cesrec_core.schemas import ALIGNED_EMBEDDINGS, SERVED_RECOMMENDATIONS, TABLES, Table
+from cesrec_core.schemas import ALIGNED_EMBEDDINGS, QUARANTINE, SERVED_RECOMMENDATIONS, TABLES, Table
 from cesrec_core.stages.context import writing_to
 from cesrec_core.stages.export_recommendations import export_lock
 from cesrec_core.stages.retention import (
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def run_maintenance(config: Config) -> dict[str, Any]:
-    """Keep the newest `maintain.keep_runs` runs, the published one, and what they need or stand on; rows in `runs` stay.
+    """Keep the newest `maintain.keep_runs` runs, the published one, and what they need; rows in `runs` stay.
 
     Raises:
         BusyError: a run is writing to the warehouse.
@@ -47,8 +47,8 @@ def run_maintenance(config: Config) -> dict[str, Any]:
 
 def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
     in_force = artifacts_in_force(warehouse.path)
-    stood_on = runs_stood_on(warehouse.path)
-    retention = retention_of(all_runs(warehouse), latest_published(warehouse), section.keep_runs, in_force, stood_on)
+    retention = retention_of(all_runs(warehouse), latest_published(warehouse), section.keep_runs, in_force)
+    stood_on = runs_stood_on(warehouse.path, retention.run_ids)
     kept_artifacts = artifacts_to_keep(warehouse.path, retention)
     files, evaluations = files_to_remove(warehouse.path, retention), evaluations_to_remove(warehouse.path, retention)
     # An evaluation writes to `metrics`, mostly under an id that `runs` does not know: its folder tells how old it is.
@@ -58,7 +58,9 @@ def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
     # A version before this one may have made the warehouse, and fewer tables.
     for table in filter(warehouse.exists, TABLES.values()):
         if table.is_per_run:
-            touched |= _drop_slices(warehouse, table, lambda run_id: run_id in without_rows).keys()
+            # Runs without a reason to ingest show the rows that were refused when it was done last.
+            dropped = without_rows - stood_on if table.name == QUARANTINE.name else without_rows
+            touched |= _drop_slices(warehouse, table, dropped.__contains__).keys()
         elif table == ALIGNED_EMBEDDINGS:
             unneeded = _drop_slices(warehouse, table, lambda adapter_id: ("adapter", adapter_id) not in kept_artifacts)
             num_aligned = sum(unneeded.values())

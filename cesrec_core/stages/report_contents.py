@@ -135,7 +135,6 @@ class RunReader:
         self.config = config
         runs = all_runs(warehouse)
         self.run = next(run for run in runs if run.run_id == run_id)
-        self._run_ids = [run.run_id for run in runs]
         done = [run for run in runs if run.status in run_status.DONE and run.started_at < self.run.started_at]
         self.earlier = sorted(done, key=lambda run: (run.started_at, run.run_id))[-NUM_EARLIER_RUNS:]
         self.before = self.earlier[-1] if self.earlier else None
@@ -229,23 +228,7 @@ class RunReader:
     def _refused_by(self, stage: str, run_id: str) -> str:
         """The run whose refused rows a run stands on: its own or, where it had no reason to run the stage, an earlier one's."""
         entry = read_journal(self._work_of(run_id)).get(stage)
-        is_own = entry is not None and entry.outcome != SKIPPED
-        return run_id if is_own else self._last_done(stage).get(run_id, run_id)
-
-    def _last_done(self, stage: str) -> dict[str, str]:
-        """By run: itself or the last one before it that was through the stage; not where its work folder has been dropped."""
-        found: dict[str, str] = {}
-        last = None
-        for run_id in self._run_ids:
-            if run_id in self._with_records and read_record(self._work_of(run_id) / stage / "done.json") is not None:
-                last = run_id
-            if last is not None:
-                found[run_id] = last
-        return found
-
-    @cached_property
-    def _with_records(self) -> set[str]:
-        return {folder.name for folder in (self.warehouse.path / "work").glob("*/")}
+        return run_id if entry is None or entry.stands_on is None else entry.stands_on
 
     def _of_every_run(self, title: str, values: Mapping[str, float]) -> Trend:
         runs = [run for run in (*self.earlier, self.run) if run.run_id in values or run is self.run]

@@ -6,17 +6,17 @@ is younger than the newest runs: it may belong to a run that somebody goes on wi
 
 import datetime as dt
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cesrec_core.artifacts import is_of_artifact, read_manifest
 from cesrec_core.delta_io.runs import Run
 from cesrec_core.errors import ArtifactError
-from cesrec_core.stages import embed_items, ingest
 from cesrec_core.stages.context import ARTIFACT_STAGES, read_state
 from cesrec_core.stages.evaluation_files import FOLDER as EVALUATIONS
 from cesrec_core.stages.evaluation_files import read_evaluation
+from cesrec_core.stages.journal import read_journal
 
 # Where files and folders are called by the run that they belong to, and how; what people put beside them is theirs.
 # Evaluations and explanations have ids of their own there.
@@ -30,7 +30,7 @@ class Retention:
     """What is kept.
 
     Attributes:
-        run_ids: the newest runs, the published one, and what they stand on.
+        run_ids: the newest runs and the published one.
         dropped: the other runs of the table `runs`.
         since: when the first of the newest runs began; what is younger stays.
         models: ids of the artifacts by kind: of each run that is kept, and those in force.
@@ -45,13 +45,10 @@ class Retention:
         return _changed_at(path) < self.since.timestamp()
 
 
-def retention_of(
-    runs: Sequence[Run], published: str | None, keep_runs: int, in_force: Mapping[str, str], stood_on: Collection[str] = ()
-) -> Retention:
-    """Keep the newest `keep_runs` of the runs, the published one, and those whose rows others stand on (`runs_stood_on`)."""
+def retention_of(runs: Sequence[Run], published: str | None, keep_runs: int, in_force: Mapping[str, str]) -> Retention:
+    """Keep the newest `keep_runs` of the runs, and the published one."""
     newest = sorted(runs, key=lambda run: (-run.started_at.timestamp(), run.run_id))[:keep_runs]
-    known = {run.run_id for run in runs}
-    run_ids = {run.run_id for run in newest} | ({published} if published is not None else set()) | (known & set(stood_on))
+    run_ids = {run.run_id for run in newest} | ({published} if published is not None else set())
     return Retention(
         run_ids=frozenset(run_ids),
         dropped=frozenset(run.run_id for run in runs if run.run_id not in run_ids),
@@ -61,10 +58,10 @@ def retention_of(
     )
 
 
-def runs_stood_on(warehouse: Path) -> set[str]:
-    """The runs that read the sources and embedded texts last: later ones that had no reason to show their refused rows."""
-    states = (read_state(warehouse, stage) for stage in (ingest.NAME, embed_items.NAME))
-    return {state.run_id for state in states if state is not None}
+def runs_stood_on(warehouse: Path, run_ids: Iterable[str]) -> set[str]:
+    """The runs whose refused rows the pages of these show, since they had no reason to read the sources again."""
+    entries = (entry for run_id in run_ids for entry in read_journal(warehouse / "work" / run_id).values())
+    return {entry.stands_on for entry in entries if entry.stands_on is not None}
 
 
 def artifacts_in_force(warehouse: Path) -> dict[str, str]:

@@ -321,14 +321,13 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
             log.info("[%d/%d] %s %s: %s", number, len(stages), verb, stage.name, decision.reason)
             if decision.is_needed:
                 seconds[stage.name] = round(run_stage(stage, context), 2)
-            note(context, stage.name, RAN if decision.is_needed else SKIPPED, decision.reason)
-            if decision.is_needed:
+                note(context, stage.name, RAN, decision.reason)
                 counts = context.results[stage.name].counts
                 fields = {"seconds": seconds[stage.name], "counts": dict(counts)}
                 log.info("      %s in %.1f s%s", stage.name, seconds[stage.name], _as_text(counts), extra={"fields": fields})
             else:
                 skipped[stage.name] = decision.reason
-                _recall(stage, context)
+                note(context, stage.name, SKIPPED, decision.reason, _recall(stage, context).run_id)
             if not has_begun:
                 _mark(context, started_at, run_status.RUNNING)
                 has_begun = True
@@ -422,7 +421,7 @@ def tell_of_run(context: RunContext, keeps_page: bool = False) -> dict[str, Any]
     return page | track_run(context.warehouse, context.config, context.run_id)
 
 
-def _recall(stage: Stage, context: RunContext) -> None:
+def _recall(stage: Stage, context: RunContext) -> StageState:
     """Let later stages see what a skipped stage measured when it ran."""
     state = read_record(context.stage_path(stage.name) / "done.json") or read_state(context.warehouse.path, stage.name)
     if state is None:
@@ -430,6 +429,7 @@ def _recall(stage: Stage, context: RunContext) -> None:
             f"Stage {stage.name} was skipped, but nothing is known of its last run. Remove the state folder and run again."
         )
     context.results[stage.name] = _result_of(state)
+    return state
 
 
 def _result_of(state: StageState) -> StageResult:

@@ -36,8 +36,8 @@ def stopping_in_order() -> Iterator[None]:
             yield
     except Exception as error:
         # What is let go may fail on the way, as PySpark does where an answer of Spark's was interrupted.
-        if _is_stop_behind(error):
-            stopped = _stopped()
+        if (behind := _stop_behind(error)) is not None:
+            stopped = Stopped(because=behind.because)
             vars(stopped).update(vars(error))
             stopped.code = Stopped.exit_code
             raise stopped from error
@@ -74,10 +74,17 @@ def _ending_with_launcher() -> Iterator[None]:
 
 def _watch(launcher: int, is_over: threading.Event) -> None:
     while not is_over.wait(SECONDS_BETWEEN_LOOKS):
-        if os.getppid() != launcher:
+        if os.getppid() != launcher and not _is_handling_an_error():
             _launcher_is_gone.set()
             os.kill(os.getpid(), signal.SIGTERM)
             return
+
+
+def _is_handling_an_error() -> bool:
+    """Whether the main thread does: the job has been stopped already, by Ctrl-C or since Spark has gone, and is letting go."""
+    # Of a thread that handles nothing: a triple of None in Python 3.11, None in 3.12.
+    handled = sys._current_exceptions().get(threading.main_thread().ident or 0)
+    return handled is not None and handled != (None, None, None)
 
 
 def _again() -> None:
@@ -94,7 +101,7 @@ def _cancel_jobs() -> None:
             active.cancelAllJobs()
 
 
-def _is_stop_behind(error: BaseException | None) -> bool:
+def _stop_behind(error: BaseException | None) -> Stopped | None:
     while error is not None and not isinstance(error, Stopped):
         error = error.__context__
-    return error is not None
+    return error

@@ -76,7 +76,8 @@ def name_of(command: list[str]) -> str:
     """Of the values that the command comes to: its configuration may say something else tomorrow."""
     overrides = [value for flag, value in pairwise(command) if flag == "--set"]
     config = load_config(command[command.index("--config") + 1], overrides)
-    values = [config.run.seed, config.train_recommender.model_dump(), command[command.index("--split") + 1]]
+    dataset = [str(Path(command[command.index("--dataset") + 1]).resolve()), config.dataset.has_real_timestamps]
+    values = [dataset, config.run.seed, config.train_recommender.model_dump(), command[command.index("--split") + 1]]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
 
 

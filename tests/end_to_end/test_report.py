@@ -196,15 +196,12 @@ def test_a_run_that_skipped_ingest_stands_on_the_rows_refused_before(copied_worl
     nights = {name: night.started_at + dt.timedelta(days=days) for name, days in (("second", 1), ("third", 2))}
     for name, started_at in nights.items():
         write_run(warehouse, dataclasses.replace(night, run_id=name, started_at=started_at))
-    skipped, ran = ({"outcome": outcome, "reason": ""} for outcome in (SKIPPED, RAN))
-    for name, journal in (
-        ("second", {"ingest": skipped, "embed_items": ran}),
-        ("third", {"ingest": ran, "embed_items": skipped}),
-    ):
-        (copied_world.warehouse_path / "work" / name / "embed_items").mkdir(parents=True)
+    ran, skipped = {"outcome": RAN, "reason": ""}, {"outcome": SKIPPED, "reason": ""}
+    of_second = {"ingest": {**skipped, "stands_on": first}, "embed_items": ran}
+    of_third = {"ingest": ran, "embed_items": {**skipped, "stands_on": "second"}}
+    for name, journal in (("second", of_second), ("third", of_third)):
+        (copied_world.warehouse_path / "work" / name).mkdir(parents=True)
         (copied_world.warehouse_path / "work" / name / "journal.json").write_text(json.dumps(journal), encoding="utf-8")
-    done = copied_world.warehouse_path / "work" / first / "ingest" / "done.json"
-    shutil.copy(done, copied_world.warehouse_path / "work" / "second" / "embed_items" / "done.json")
     refused = [
         (first, "items", 1, "a"),
         (first, "items", 2, "a"),

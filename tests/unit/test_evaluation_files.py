@@ -18,7 +18,9 @@ def evaluated(warehouse: Path, run_id: str, evaluated_at: str | None, artifacts:
     folder = warehouse / "evaluations" / run_id
     folder.mkdir(parents=True)
     told = {} if evaluated_at is None else {"evaluated_at": evaluated_at}
-    (folder / "evaluation.json").write_text(json.dumps({**told, "artifacts": artifacts}), encoding="utf-8")
+    (folder / "evaluation.json").write_text(
+        json.dumps({**told, "artifacts": artifacts, "rows": [], "num_users": 9}), encoding="utf-8"
+    )
 
 
 def shown(warehouse: Path, num_earlier: int = 9, artifacts: dict[str, str] = OWN) -> list[str]:
@@ -55,8 +57,18 @@ def test_a_damaged_one_is_left_aside(tmp_path: Path, text: str, caplog: pytest.L
     assert read_evaluation(tmp_path / "evaluations" / "nowhere") is None
 
 
+def test_one_that_tells_no_zone_or_lacks_figures_stops_no_page(tmp_path: Path) -> None:
+    evaluated(tmp_path, "own", "2026-03-08T08:00:00+00:00", OWN)
+    evaluated(tmp_path, "without a zone", "2026-03-08T07:59:59")
+    evaluated(tmp_path, "without rows", "2026-03-08T06:00:00+00:00")
+    (tmp_path / "evaluations" / "without rows" / "evaluation.json").write_text(
+        json.dumps({"artifacts": OTHERS}), encoding="utf-8"
+    )
+    assert shown(tmp_path) == ["own", "without a zone"]
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    figures: dict[str, Any] = {"num_users": 3, "artifacts": OWN}
+    figures: dict[str, Any] = {"num_users": 3, "artifacts": OWN, "rows": []}
     file = write_evaluation(tmp_path, "own", "a table", figures)
     assert file.read_text(encoding="utf-8") == "a table"
     (record,) = evaluations_of(tmp_path, OWN, 2)

@@ -77,11 +77,21 @@ def test_all_of_ray_on_spark_agrees_on_tokens(
         assert os.environ["RAY_AUTH_MODE"] == expected
 
 
-def test_a_cluster_on_spark_lasts_as_long_as_the_job(calls: list[Any]) -> None:
-    """Databricks takes it down when a notebook is idle, unless it is told not to."""
+@pytest.mark.parametrize("said", [None, "45"])
+def test_a_cluster_on_spark_lasts_as_long_as_the_job(
+    said: str | None, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Databricks takes it down when a notebook is idle, unless it is told not to; other clusters are nobody's here."""
+    set_up = ray.util.spark.setup_ray_cluster
+    found: list[str | None] = []
+    monkeypatch.setattr(
+        ray.util.spark, "setup_ray_cluster", lambda **options: found.append(os.environ.get(IDLE_MINUTES)) or set_up(**options)
+    )
+    if said is not None:
+        monkeypatch.setenv(IDLE_MINUTES, said)
     with RaySession(RaySection(address="spark")) as started:
         started.start()
-        assert os.environ[IDLE_MINUTES] == "0"
+        assert (found, os.environ.get(IDLE_MINUTES)) == ([said or "0"], said)
 
 
 def test_one_that_is_gone_needs_no_taking_down(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

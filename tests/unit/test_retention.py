@@ -8,6 +8,7 @@ from pathlib import Path
 from cesrec_core.artifacts import Manifest, write_manifest
 from cesrec_core.delta_io.runs import Run
 from cesrec_core.stages.context import StageState, write_state
+from cesrec_core.stages.journal import Entry
 from cesrec_core.stages.retention import (
     Retention,
     artifacts_in_force,
@@ -161,12 +162,13 @@ def test_evaluations_stay_while_their_models_do(tmp_path: Path) -> None:
     assert removed == ["evaluations/damaged", "evaluations/dropped", "evaluations/of others"]
 
 
-def test_runs_whose_refused_rows_later_ones_show_stay(tmp_path: Path) -> None:
-    for stage, run_id in (("ingest", "dropped"), ("embed_items", "never in the table")):
-        write_state(tmp_path, stage, StageState({}, run_id, 1.0, {}, {}))
-    stood_on = runs_stood_on(tmp_path)
-    assert stood_on == {"dropped", "never in the table"} and runs_stood_on(tmp_path / "new") == set()
-    runs = [a_run("dropped", 1), a_run("older", 2), a_run("new", 3)]
-    assert retention_of(runs, None, 1, {}, stood_on).dropped == {"older"}
-    assert retention_of(runs, None, 1, {}, stood_on).run_ids == {"dropped", "new"}
-    assert retention_of(runs, None, 1, {}).dropped == {"dropped", "older"}
+def test_runs_whose_refused_rows_others_show_are_known_by_their_journals(tmp_path: Path) -> None:
+    for run_id, journal in (
+        ("new", {"ingest": Entry("skipped", "", "dropped"), "embed_items": Entry("ran", "")}),
+        ("published", {"ingest": Entry("ran", ""), "embed_items": Entry("skipped", "", "older")}),
+        ("dropped", {"ingest": Entry("skipped", "", "nobody asks")}),
+    ):
+        (tmp_path / "work" / run_id).mkdir(parents=True)
+        text = json.dumps({stage: vars(entry) for stage, entry in journal.items()})
+        (tmp_path / "work" / run_id / "journal.json").write_text(text, encoding="utf-8")
+    assert runs_stood_on(tmp_path, ["new", "newer", "published"]) == {"dropped", "older"}

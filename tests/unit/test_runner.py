@@ -13,6 +13,7 @@ import pytest
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run
 from cesrec_core.errors import BusyError, InputDataError, QualityGateError, StageError, Stopped, run_of
+from cesrec_core.schemas import RUNS
 from cesrec_core.stages import runner, training_process
 from cesrec_core.stages.context import RunContext, Stage, StageResult, StageState, write_state
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, note, read_journal
@@ -151,6 +152,21 @@ def test_the_journal_keeps_why_a_stage_ran_and_drops_a_failure_that_was_mended(t
     }
     (context.work_path / "journal.json").write_text("[", encoding="utf-8")
     assert read_journal(context.work_path) == {}
+
+
+def test_the_journal_tells_whose_rows_a_run_stands_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the work of that run is gone."""
+    monkeypatch.setattr(Folders, "exists", lambda self, table: table is not RUNS)
+    same = dataclasses.replace(INGEST, fingerprint=lambda context: {"items": "as before"})
+    for run_id in ("first", "second", "third"):
+        execute([same, MASK], context_of(tmp_path, run_id))
+    shutil.rmtree(tmp_path / "work" / "first")
+    execute([same, MASK], context_of(tmp_path, "fourth"))
+    stands_on = {
+        run_id: read_journal(tmp_path / "work" / run_id)["ingest"].stands_on for run_id in ("second", "third", "fourth")
+    }
+    assert stands_on == dict.fromkeys(("second", "third", "fourth"), "first")
+    assert read_journal(tmp_path / "work" / "fourth")["mask_outliers"] == Entry(RAN, "every run writes its own rows")
 
 
 INGESTING = dataclasses.replace(INGEST, run=lambda context: StageResult({"items": 40}, {"share": 0.5}))

@@ -101,6 +101,7 @@ def work():
     try:
         time.sleep(120)
     finally:
+        time.sleep(5)
         (Path(sys.argv[1]) / "ended").touch()
 
 end_with(finish("embed_items", work))
@@ -119,6 +120,20 @@ def test_a_job_ends_with_its_launcher(tmp_path: Path, job: str) -> None:
         output, _ = process.communicate(timeout=60)
     assert (tmp_path / "ended").exists()
     assert json.loads(output.splitlines()[-1])["error"].startswith("spark-submit has ended, and this job with it. Start again")
+
+
+def test_ctrl_c_which_ends_the_launcher_too_is_one_stop(tmp_path: Path) -> None:
+    """The second one would interrupt what the first one lets go."""
+    command = [sys.executable, "-c", LAUNCHER, "-c", WORK, str(tmp_path)]
+    environment = {**os.environ, "PYSPARK_GATEWAY_PORT": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as process:
+        wait_for(tmp_path / "pid", process)
+        assert process.stdout is not None
+        os.kill(int(process.stdout.readline()), signal.SIGINT)
+        process.kill()
+        output, _ = process.communicate(timeout=60)
+    assert (tmp_path / "ended").exists()
+    assert json.loads(output.splitlines()[-1])["error"].startswith("Interrupted. Start again")
 
 
 def test_what_handled_it_before_does_so_afterwards() -> None:
