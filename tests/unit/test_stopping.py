@@ -92,9 +92,12 @@ with subprocess.Popen([sys.executable, *sys.argv[1:]]) as job:
 
 # What workers do meanwhile is nothing that waits for an answer of Spark's.
 WORK = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from cesrec_core.stages.command_line import end_with, finish
+
+# Whoever began these tests in the background of a shell has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def work():
     (Path(sys.argv[1]) / "pid").touch()
