@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 POSITION = "position"
 _PLACE = "place in the table"
-# What a number of this size counts since 1970: microseconds, milliseconds, or else seconds.
-MICROSECONDS_PER_UNIT = ((1e14, 1.0), (1e11, 1e3))
+# What numbers of at least this size count since 1970, by how many make a second: microseconds, milliseconds. Smaller: seconds.
+UNITS_PER_SECOND = ((1e14, 1_000_000), (1e11, 1_000))
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,8 @@ def _whole_moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = column.cast(pa.float64())
         if not pc.all(pc.equal(column, pc.trunc(column))).as_py():
             largest = pc.max(pc.abs(column)).as_py()
-            per_unit = next((factor for least, factor in MICROSECONDS_PER_UNIT if largest >= least), 1e6)
-            column = pc.round(pc.multiply(column, per_unit))
+            per_second = next((number for least, number in UNITS_PER_SECOND if largest >= least), 1)
+            column = pc.round(pc.multiply(column, 1e6 / per_second))
     return column.cast(pa.int64())
 
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cesrec_core.datasets import Histories
+from cesrec_core.datasets import UNITS_PER_SECOND, Histories
 from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.sequences import MIN_ITEMS_TO_HOLD_OUT, Moment
 
@@ -32,8 +32,9 @@ MIN_STEPS = 20
 # Where half of the people have begun so few steps after the first, and most steps are taken, places are numbered.
 EARLY_STEPS = 5
 DENSE_SHARE = 0.5
-# A day in the units that numbers of this size count in: seconds, milliseconds, or microseconds since 1970.
-DAYS = ((1e14, 86_400_000_000), (1e11, 86_400_000), (1e8, 86_400))
+# A day in the units that numbers of this size count in since 1970; smaller ones than these are no seconds either.
+SECONDS_PER_DAY = 86_400
+DAYS = (*((least, number * SECONDS_PER_DAY) for least, number in UNITS_PER_SECOND), (1e8, SECONDS_PER_DAY))
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,12 @@ def read_record(path: Path) -> StageState | None:
 
 
 def write_record(path: Path, state: StageState) -> None:
+    write_whole(path, json.dumps(state.__dict__, indent=1, sort_keys=True))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file at once: who reads it meanwhile, or after a crash, finds all of it or what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".unfinished")
-    scratch.write_text(json.dumps(state.__dict__, indent=1, sort_keys=True), encoding="utf-8")
+    scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)

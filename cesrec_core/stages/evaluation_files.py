@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cesrec_core.stages.context import write_whole
+
 FOLDER, FIGURES_FILE, TEXT_FILE = "evaluations", "evaluation.json", "evaluation.md"
 
 # Of its figures, what a page says.
@@ -34,13 +36,10 @@ class EvaluationRecord:
 def write_evaluation(warehouse: Path, run_id: str, text: str, figures: Mapping[str, Any]) -> Path:
     """Write the tables and the figures; returns the file of the tables."""
     folder = warehouse / FOLDER / run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / TEXT_FILE).write_text(text, encoding="utf-8")
+    write_whole(folder / TEXT_FILE, text)
     # A copy of the warehouse has other times of change.
     told = {"evaluated_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), **figures}
-    scratch = folder / f"{FIGURES_FILE}.unfinished"
-    scratch.write_text(json.dumps(told, indent=1), encoding="utf-8")
-    scratch.replace(folder / FIGURES_FILE)
+    write_whole(folder / FIGURES_FILE, json.dumps(told, indent=1))
     return folder / TEXT_FILE
 
 
@@ -53,6 +52,8 @@ def read_evaluation(folder: Path) -> EvaluationRecord | None:
         told = figures.get("evaluated_at")
         moment = dt.datetime.fromisoformat(told) if told else dt.datetime.fromtimestamp(file.stat().st_mtime, dt.UTC)
         return EvaluationRecord(folder.name, moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC), figures)
+    except FileNotFoundError:  # at work, or interrupted
+        return None
     except (OSError, ValueError, AttributeError, TypeError) as error:
         log.warning("%s is no evaluation that can be read (%s), and left aside", file, type(error).__name__)
         return None
@@ -66,8 +67,8 @@ def evaluations_of(warehouse: Path, artifact_ids: Mapping[str, str], num_earlier
     read = [record for folder in (warehouse / FOLDER).glob("*/") if (record := read_evaluation(folder)) is not None]
     found = [record for record in read if record.figures.keys() >= NEEDED]
     newest_first = sorted(found, key=lambda record: (record.evaluated_at, record.run_id), reverse=True)
-    own = next((place for place, record in enumerate(newest_first) if record.figures.get("artifacts") == artifact_ids), None)
+    own = next((place for place, record in enumerate(newest_first) if record.figures["artifacts"] == artifact_ids), None)
     if own is None:
         return []
-    others = [record for record in newest_first[own + 1 :] if record.figures.get("artifacts") != artifact_ids]
+    others = [record for record in newest_first[own + 1 :] if record.figures["artifacts"] != artifact_ids]
     return [newest_first[own], *others[:num_earlier]]

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cesrec_core.stages.context import RunContext
+from cesrec_core.stages.context import RunContext, write_whole
 
 FILE = "journal.json"
 RAN, SKIPPED, FAILED = "ran", "skipped", "failed"
@@ -31,10 +31,7 @@ def note(context: RunContext, stage: str, outcome: str, reason: str, stands_on: 
     if outcome == SKIPPED and entries.get(stage, Entry("", "")).outcome == RAN:
         return
     entries[stage] = Entry(outcome, reason, stands_on)
-    context.work_path.mkdir(parents=True, exist_ok=True)
-    scratch = context.work_path / f"{FILE}.unfinished"
-    scratch.write_text(json.dumps({name: vars(entry) for name, entry in entries.items()}, indent=1), encoding="utf-8")
-    scratch.replace(context.work_path / FILE)
+    write_whole(context.work_path / FILE, json.dumps({name: vars(entry) for name, entry in entries.items()}, indent=1))
 
 
 def read_journal(work_path: Path) -> dict[str, Entry]:

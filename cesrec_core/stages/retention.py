@@ -13,6 +13,7 @@ from pathlib import Path
 from cesrec_core.artifacts import is_of_artifact, read_manifest
 from cesrec_core.delta_io.runs import Run
 from cesrec_core.errors import ArtifactError
+from cesrec_core.stages import embed_items, ingest
 from cesrec_core.stages.context import ARTIFACT_STAGES, read_state
 from cesrec_core.stages.evaluation_files import FOLDER as EVALUATIONS
 from cesrec_core.stages.evaluation_files import read_evaluation
@@ -60,7 +61,8 @@ def retention_of(runs: Sequence[Run], published: str | None, keep_runs: int, in_
 
 def runs_stood_on(warehouse: Path, run_ids: Iterable[str]) -> set[str]:
     """The runs whose refused rows the pages of these show, since they had no reason to read the sources again."""
-    entries = (entry for run_id in run_ids for entry in read_journal(warehouse / "work" / run_id).values())
+    journals = [read_journal(warehouse / "work" / run_id) for run_id in run_ids]
+    entries = [journal[stage] for journal in journals for stage in (ingest.NAME, embed_items.NAME) if stage in journal]
     return {entry.stands_on for entry in entries if entry.stands_on is not None}
 
 

@@ -164,7 +164,7 @@ def test_evaluations_stay_while_their_models_do(tmp_path: Path) -> None:
 
 def test_runs_whose_refused_rows_others_show_are_known_by_their_journals(tmp_path: Path) -> None:
     for run_id, journal in (
-        ("new", {"ingest": Entry("skipped", "", "dropped"), "embed_items": Entry("ran", "")}),
+        ("new", {"ingest": Entry("skipped", "", "dropped"), "train_recommender": Entry("skipped", "", "of a training")}),
         ("published", {"ingest": Entry("ran", ""), "embed_items": Entry("skipped", "", "older")}),
         ("dropped", {"ingest": Entry("skipped", "", "nobody asks")}),
     ):
