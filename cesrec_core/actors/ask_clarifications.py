@@ -15,9 +15,9 @@ from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, reason_not_to_act
 from cesrec_core.feedback.questions import OPEN_QUESTION, Question, best_question
+from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import CLARIFICATIONS
-from cesrec_core.scoring import Scorer
 
 
 class AskClarifications:

@@ -23,8 +23,8 @@ from urllib3.exceptions import HTTPError
 from cesrec_core.config import EndpointSection
 from cesrec_core.constructor.titles import Question, Written
 from cesrec_core.errors import ConfigError
-from cesrec_core.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, TRUNCATED_ANSWER
 from cesrec_core.feedback.prompted_simulator import Message
+from cesrec_core.rewriting.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, TRUNCATED_ANSWER
 
 log = logging.getLogger(__name__)
 

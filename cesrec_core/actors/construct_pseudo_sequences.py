@@ -18,11 +18,11 @@ from cesrec_core.constructor.construction import Decoder
 from cesrec_core.constructor.decoding import NO_ITEM
 from cesrec_core.constructor.title_writer import local_title_decoder
 from cesrec_core.constructor.titles import TitleDecoder, Titles
-from cesrec_core.outliers import OutlierRule
+from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders.artifact import load_recommender
-from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest, Round, item_decoder
+from cesrec_core.rewriting.outliers import OutlierRule
+from cesrec_core.rewriting.rewriter import Remark, Rewriter, RewriteRequest, Round, item_decoder
 from cesrec_core.schemas import PSEUDO_SEQUENCES
-from cesrec_core.scoring import Scorer
 
 
 class ConstructPseudoSequences:

@@ -10,8 +10,8 @@ from cesrec_core.actors.devices import device_of_worker
 from cesrec_core.arrow import lists_of
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError, type_and_words
-from cesrec_core.extractor import Extractor
-from cesrec_core.extractor_id import extractor_id
+from cesrec_core.extractor.identity import extractor_id
+from cesrec_core.extractor.transformer import Extractor
 from cesrec_core.schemas import ITEM_EMBEDDINGS
 
 
@@ -41,7 +41,7 @@ class EmbedItems:
             )
         if self.section.engine == "vllm":
             # Loaded here alone: it is not there where nobody asks for it.
-            from cesrec_core.vllm_extractor import VllmExtractor
+            from cesrec_core.extractor.vllm import VllmExtractor
 
             self.extractor: Extractor | VllmExtractor = VllmExtractor(self.section, self.gpu_share)
         else:

@@ -7,7 +7,7 @@ import torch
 
 from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
-from cesrec_core.outliers import OutlierRule, find_outliers
+from cesrec_core.rewriting.outliers import OutlierRule, find_outliers
 from cesrec_core.schemas import OUTLIER_MASKS
 
 

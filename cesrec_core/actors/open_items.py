@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cesrec_core import columns as c
-from cesrec_core.item_rules import ItemRules
+from cesrec_core.ranking.item_rules import ItemRules
 
 
 def read_rules(file: Path | None, idx_of: dict[str, int]) -> ItemRules:

@@ -19,13 +19,13 @@ from cesrec_core.config import Config
 from cesrec_core.constructor.artifact import load_constructor
 from cesrec_core.constructor.recommender import NextPlaceRecommender
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.next_place import next_place_part
-from cesrec_core.product_search import top_products
-from cesrec_core.ranking import base_scores, top_k
+from cesrec_core.ranking.next_place import next_place_part
+from cesrec_core.ranking.product_search import top_products
+from cesrec_core.ranking.scoring import ReadHistories, Scorer
+from cesrec_core.ranking.top_k import base_scores, top_k
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.recommenders.batches import left_pad
 from cesrec_core.schemas import RECOMMENDATIONS
-from cesrec_core.scoring import ReadHistories, Scorer
 
 # Scores are nats; what lies between two float32 sums of the same numbers is a hundredth of this.
 SCORE_DECIMALS = 6

@@ -25,9 +25,9 @@ from cesrec_core.feedback.simulated_users import (
     blind_situation,
 )
 from cesrec_core.language_models import locate_model
+from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import FEEDBACK, Column
-from cesrec_core.scoring import Scorer
 
 NUM_SHOWN = 10
 SOURCES = {"target": "simulated_aware", "past": "simulated_blind"}

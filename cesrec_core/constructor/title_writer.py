@@ -12,8 +12,8 @@ from cesrec_core.constructor.layout import token_ids
 from cesrec_core.constructor.model import load_language_model
 from cesrec_core.constructor.title_trie import TitleTrie, TrieProcessor
 from cesrec_core.constructor.titles import Question, TitleDecoder, Titles, Written
-from cesrec_core.fallbacks import TRUNCATED_ANSWER
 from cesrec_core.prompts import Piece
+from cesrec_core.rewriting.fallbacks import TRUNCATED_ANSWER
 
 # Stands for the message while a chat template is taken apart; no template holds it.
 _MESSAGE = "THE-MESSAGE-ITSELF"

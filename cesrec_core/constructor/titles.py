@@ -15,8 +15,8 @@ import numpy as np
 
 from cesrec_core.constructor.construction import Construction
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decision, candidates_of, mask_of
-from cesrec_core.fallbacks import NOT_A_CANDIDATE, WRONG_NUMBER_OF_TITLES
 from cesrec_core.prompts import MAX_TITLE_CHARACTERS, UNTITLED, Piece, clean_text, title_prompt
+from cesrec_core.rewriting.fallbacks import NOT_A_CANDIDATE, WRONG_NUMBER_OF_TITLES
 
 log = logging.getLogger(__name__)
 

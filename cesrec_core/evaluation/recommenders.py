@@ -26,7 +26,7 @@ from cesrec_core.evaluation.metrics import (
 )
 from cesrec_core.evaluation.significance import Interval, PairedTest, bootstrap_interval, paired_test
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.ranking import top_k
+from cesrec_core.ranking.top_k import top_k
 from cesrec_core.recommenders.batches import encode_histories
 from cesrec_core.recommenders.protocol import Recommender
 from cesrec_core.recommenders.training_data import SCORES_PER_BLOCK, prepare

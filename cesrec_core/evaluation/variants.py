@@ -25,12 +25,13 @@ from cesrec_core.feedback.simulator import simulate_utterance
 from cesrec_core.feedback.understanding import Listener, RuleListener, Signals, settled
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.next_place import next_place_part
-from cesrec_core.outliers import OutlierRule, find_outliers
-from cesrec_core.pseudo_sequences import Placement, apply_rewrite, drop_masked
-from cesrec_core.ranking import FeedbackMatch, base_scores
-from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest, item_decoder
-from cesrec_core.scoring import Scorer
+from cesrec_core.ranking.feedback_match import FeedbackMatch
+from cesrec_core.ranking.next_place import next_place_part
+from cesrec_core.ranking.scoring import Scorer
+from cesrec_core.ranking.top_k import base_scores
+from cesrec_core.rewriting.outliers import OutlierRule, find_outliers
+from cesrec_core.rewriting.pseudo_sequences import Placement, apply_rewrite, drop_masked
+from cesrec_core.rewriting.rewriter import Remark, Rewriter, RewriteRequest, item_decoder
 from cesrec_core.sequences import Moment, input_and_target, training_part
 
 NUM_SHOWN = 10

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cesrec_core.config import EmbedItemsSection, UnderstandFeedbackSection
-from cesrec_core.extractor_id import extractor_id
+from cesrec_core.extractor.identity import extractor_id
 from cesrec_core.feedback.speech_acts import Head, head_id
 from cesrec_core.feedback.understanding import Listener, RuleListener, model_id
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
@@ -44,7 +44,7 @@ def open_listener(
     if not section.model_path:
         return RuleListener(vocabulary, section.max_utterance_characters)
     check_sentence_model(section)
-    from cesrec_core.extractor import Extractor
+    from cesrec_core.extractor.transformer import Extractor
 
     extractor = Extractor(_extractor_section(section), device)
     file = None if cache is None else cache / f"speech_acts-{_sentences_id(section)}.npz"

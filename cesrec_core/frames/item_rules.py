@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.frames.ingest import external_key
-from cesrec_core.item_rules import ALLOW, BLOCK
+from cesrec_core.ranking.item_rules import ALLOW, BLOCK
 
 
 def clean_rules(raw: DataFrame) -> DataFrame:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cesrec_core.outliers import Explanation
 from cesrec_core.report.contents import Replacement
+from cesrec_core.rewriting.outliers import Explanation
 
 
 @dataclass(frozen=True)

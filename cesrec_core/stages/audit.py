@@ -14,11 +14,11 @@ from cesrec_core.delta_io.runs import Run, find_run, latest_published
 from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.drift import WATCHED_NORMS, changes, vector_health
 from cesrec_core.errors import QualityGateError
-from cesrec_core.fallbacks import BUDGET_EXHAUSTED, NOTHING_MASKED
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.histories import had_before, observed_histories
 from cesrec_core.frames.item_rules import against_rules
 from cesrec_core.frames.masks import mask_pairs
+from cesrec_core.rewriting.fallbacks import BUDGET_EXHAUSTED, NOTHING_MASKED
 from cesrec_core.schemas import (
     ALIGNED_EMBEDDINGS,
     ITEMS,

@@ -17,7 +17,7 @@ from cesrec_core.arrow import matrix
 from cesrec_core.catalogue import FEATURES_FILE, CatalogueFeatures
 from cesrec_core.datasets import Catalogue
 from cesrec_core.errors import InputDataError
-from cesrec_core.extractor_id import extractor_id
+from cesrec_core.extractor.identity import extractor_id
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.context import RunContext
 from cesrec_core.stages.embed_items import refused_texts

@@ -9,9 +9,9 @@ from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.catalogue import CatalogueFeatures
-from cesrec_core.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.histories import closed_by_user, feedback_by_user, observed_histories, unclear_feedback
+from cesrec_core.rewriting.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK, FEEDBACK_SIGNALS, OUTLIER_MASKS, PSEUDO_SEQUENCES, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult

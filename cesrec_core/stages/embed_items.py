@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.delta_io.shards import import_shards
-from cesrec_core.extractor_id import extractor_id, locate_extractor, trained_pooling
+from cesrec_core.extractor.identity import extractor_id, locate_extractor, trained_pooling
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS, QUARANTINE
 from cesrec_core.stages.context import OF_NO_RUN, RunContext, Stage, StageResult, read_state
 from cesrec_core.stages.map_table import map_frame, refused_by

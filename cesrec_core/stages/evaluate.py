@@ -41,9 +41,9 @@ from cesrec_core.evaluation.variants import (
 from cesrec_core.feedback.listening import check_sentence_model, open_listener
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.progress import progress
+from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.schemas import METRICS
-from cesrec_core.scoring import Scorer
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext
 from cesrec_core.stages.evaluation_files import write_evaluation

@@ -15,7 +15,7 @@ from cesrec_core.delta_io.session import spark_session
 from cesrec_core.errors import InputDataError
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.outliers import Explanation, OutlierRule, explain, find_outliers
+from cesrec_core.rewriting.outliers import Explanation, OutlierRule, explain, find_outliers
 from cesrec_core.schemas import USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import assemble_features
 from cesrec_core.stages.context import RunContext

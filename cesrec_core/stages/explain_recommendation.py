@@ -20,8 +20,8 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import find_run, latest_published
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.errors import InputDataError
-from cesrec_core.explanation import FORBIDDEN, GONE, HAD, UNKNOWN, Score, Standing, sentence, turned_down
 from cesrec_core.frames.histories import had_before
+from cesrec_core.ranking.explanation import FORBIDDEN, GONE, HAD, UNKNOWN, Score, Standing, sentence, turned_down
 from cesrec_core.schemas import USER_SEQUENCES
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext
 from cesrec_core.stages.recommend import users_of_run, worker_of_run

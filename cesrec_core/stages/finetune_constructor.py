@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cesrec_core.catalogue import FEATURES_FILE
 from cesrec_core.config import WHEN_TO_TRAIN
-from cesrec_core.extractor_id import extractor_id
+from cesrec_core.extractor.identity import extractor_id
 from cesrec_core.hashing import short_hash
 from cesrec_core.language_models import ModelSource, check_model_folder
 from cesrec_core.schemas import INTERACTIONS, USER_SEQUENCES

@@ -14,7 +14,7 @@ NAME = "mask_outliers"
 
 def run(context: RunContext) -> StageResult:
     from cesrec_core.actors.mask_outliers import MaskOutliers
-    from cesrec_core.outliers import OutlierRule
+    from cesrec_core.rewriting.outliers import OutlierRule
 
     histories = observed_histories(context.warehouse.read(USER_SEQUENCES), context.config.dataset.split)
     constants = {

@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
-from cesrec_core.extractor_id import extractor_id
+from cesrec_core.extractor.identity import extractor_id
 from cesrec_core.schemas import ALIGNED_EMBEDDINGS, ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.context import RunContext, Stage, StageResult
 from cesrec_core.stages.map_table import map_frame

@@ -20,18 +20,6 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import all_runs, latest_published
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ArtifactError
-from cesrec_core.fallbacks import (
-    BUDGET_EXHAUSTED,
-    DRIFT,
-    ENDPOINT_FAILED,
-    ENDPOINT_REFUSED,
-    INVALID_REWRITE,
-    NOT_A_CANDIDATE,
-    NOTHING_MASKED,
-    SAME_WORDS,
-    TRUNCATED_ANSWER,
-    WRONG_NUMBER_OF_TITLES,
-)
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.raw import BRAND, RAW_COLUMNS, RELEASE_YEAR, TIMESTAMP
 from cesrec_core.frames.recommendation_lists import RESCORED, changed_lists, ranked_lists
@@ -53,6 +41,18 @@ from cesrec_core.report.contents import (
 from cesrec_core.report.measures import QUALITY, TILES, Measure
 from cesrec_core.report.rewrites import replacements
 from cesrec_core.report.text import record_without_people, shown
+from cesrec_core.rewriting.fallbacks import (
+    BUDGET_EXHAUSTED,
+    DRIFT,
+    ENDPOINT_FAILED,
+    ENDPOINT_REFUSED,
+    INVALID_REWRITE,
+    NOT_A_CANDIDATE,
+    NOTHING_MASKED,
+    SAME_WORDS,
+    TRUNCATED_ANSWER,
+    WRONG_NUMBER_OF_TITLES,
+)
 from cesrec_core.schemas import (
     CLARIFICATIONS,
     FEEDBACK,

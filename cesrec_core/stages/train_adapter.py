@@ -2,7 +2,7 @@
 
 from cesrec_core.config import WHEN_TO_TRAIN
 from cesrec_core.errors import ArtifactError, InputDataError
-from cesrec_core.extractor_id import extractor_id
+from cesrec_core.extractor.identity import extractor_id
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS
 from cesrec_core.stages.catalogue_features import export_features_for_adapter, pairs_of_vectors

@@ -13,9 +13,9 @@ from cesrec_core.actors.recommend import Recommend
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.delta_io.runs import latest_published
 from cesrec_core.errors import InputDataError
-from cesrec_core.outliers import Explanation, OutlierRule, explain
 from cesrec_core.report.rewrites import replacements
 from cesrec_core.report.story import HistoryPlace, Listed, Said, StoryRound, UserStory
+from cesrec_core.rewriting.outliers import Explanation, OutlierRule, explain
 from cesrec_core.schemas import CLARIFICATIONS, OUTLIER_MASKS, PSEUDO_SEQUENCES, RECOMMENDATIONS
 from cesrec_core.stages.context import RunContext
 from cesrec_core.stages.explain_recommendation import published_context, refuse_other_history, user_and_worker

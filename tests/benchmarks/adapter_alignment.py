@@ -27,7 +27,7 @@ from torch import Tensor
 from cesrec_core.adapter import ItemParts, alignment_metrics, fit_until_aligned
 from cesrec_core.config import load_config
 from cesrec_core.datasets import Catalogue, read_catalogue
-from cesrec_core.extractor import Extractor
+from cesrec_core.extractor.transformer import Extractor
 from cesrec_core.recommenders import Recommender
 from cesrec_core.recommenders.artifact import load_recommender
 

@@ -29,11 +29,11 @@ from cesrec_core.config import Config, load_config
 from cesrec_core.datasets import Catalogue, Dataset, read_dataset
 from cesrec_core.evaluation.metrics import full_ranks, hits, ndcg
 from cesrec_core.evaluation.significance import bootstrap_interval
-from cesrec_core.extractor import Extractor
-from cesrec_core.product_search import top_products
+from cesrec_core.extractor.transformer import Extractor
+from cesrec_core.ranking.product_search import top_products
+from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders import Recommender
 from cesrec_core.recommenders.artifact import load_recommender
-from cesrec_core.scoring import Scorer
 
 ROOT = Path(__file__).parents[2]
 COLD_SHARE = 0.1

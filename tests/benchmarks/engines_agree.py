@@ -16,8 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from cesrec_core.config import EmbedItemsSection
-from cesrec_core.extractor import Extractor
-from cesrec_core.vllm_extractor import VllmExtractor
+from cesrec_core.extractor.transformer import Extractor
+from cesrec_core.extractor.vllm import VllmExtractor
 
 MAX_TOKENS = 48
 TEXTS = [

@@ -32,7 +32,7 @@ from transformers import AutoConfig, AutoModel
 
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.datasets import read_catalogue
-from cesrec_core.extractor import Extractor, spare_cache, tokenise
+from cesrec_core.extractor.transformer import Extractor, spare_cache, tokenise
 
 PEER = """
 import json, sys, time

@@ -23,7 +23,7 @@ import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from cesrec_core.config import EmbedItemsSection
-from cesrec_core.extractor import Extractor
+from cesrec_core.extractor.transformer import Extractor
 from cesrec_core.feedback.intents import ACTIONABLE, INTENTS
 from cesrec_core.feedback.prototypes import FILLERS, fillings
 from cesrec_core.feedback.speech_acts import SETTINGS, Embed, Head, HeadSettings

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.outliers import SIMILARITY_DECIMALS, OutlierRule, find_outliers
+from cesrec_core.rewriting.outliers import SIMILARITY_DECIMALS, OutlierRule, find_outliers
 
 NUM_MASKED = 3
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.product_search import SCORES_PER_BLOCK, top_products
+from cesrec_core.ranking.product_search import SCORES_PER_BLOCK, top_products
 
 SEEN_PER_USER = 50
 TOP_K = 10

@@ -36,10 +36,10 @@ from cesrec_core.artifacts import read_manifest
 from cesrec_core.config import UnderstandFeedbackSection, load_config
 from cesrec_core.delta_io.runs import find_run, latest_published, read_published, write_run
 from cesrec_core.errors import ConfigError, InputDataError, QualityGateError
-from cesrec_core.explanation import HAD, sentence
-from cesrec_core.extractor import Extractor
+from cesrec_core.extractor.transformer import Extractor
 from cesrec_core.frames.histories import observed_histories
 from cesrec_core.frames.sequences import build_sequences
+from cesrec_core.ranking.explanation import HAD, sentence
 from cesrec_core.schemas import TABLES, USER_SEQUENCES
 from cesrec_core.stages import audit, maintain, publish, recommend
 from cesrec_core.stages import build_sequences as build_sequences_stage

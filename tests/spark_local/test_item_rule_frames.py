@@ -14,7 +14,7 @@ from cesrec_core.frames.item_rules import (
     unusable_rules,
     unusable_segments,
 )
-from cesrec_core.item_rules import ItemRules
+from cesrec_core.ranking.item_rules import ItemRules
 
 RULES = "rule string, segment string, item_id string"
 ITEM_IDS = [f"i{number}" for number in range(6)]

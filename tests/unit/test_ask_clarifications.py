@@ -12,9 +12,9 @@ from tiny_features import ITEM_IDS, tiny_features
 
 from cesrec_core.actors.ask_clarifications import AskClarifications
 from cesrec_core.config import Config
-from cesrec_core.item_rules import ItemRules
+from cesrec_core.ranking.item_rules import ItemRules
+from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders import TrainableRecommender
-from cesrec_core.scoring import Scorer
 
 
 class Favourites(TrainableRecommender):

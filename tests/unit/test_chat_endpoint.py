@@ -29,10 +29,16 @@ from cesrec_core.constructor.construction import Construction
 from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.titles import TitleDecoder, Titles
 from cesrec_core.errors import ConfigError
-from cesrec_core.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, NOT_A_CANDIDATE, TRUNCATED_ANSWER
 from cesrec_core.feedback.personas import Persona
 from cesrec_core.feedback.prompted_simulator import PromptedSimulator
 from cesrec_core.feedback.simulated_users import Situation
+from cesrec_core.rewriting.fallbacks import (
+    BUDGET_EXHAUSTED,
+    ENDPOINT_FAILED,
+    ENDPOINT_REFUSED,
+    NOT_A_CANDIDATE,
+    TRUNCATED_ANSWER,
+)
 
 KEY = "not-to-be-seen-anywhere"
 TITLES = Titles(["Alien", "Big", "Up"])

@@ -24,7 +24,7 @@ from cesrec_core.evaluation.variants import (
     variants_named,
 )
 from cesrec_core.feedback.understanding import Signals
-from cesrec_core.outliers import OutlierRule
+from cesrec_core.rewriting.outliers import OutlierRule
 
 ITEMS = ["a", "b", "c", "d", "e", "f"]
 

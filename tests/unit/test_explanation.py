@@ -1,7 +1,7 @@
 import datetime as dt
 import math
 
-from cesrec_core.explanation import FORBIDDEN, HAD, UNKNOWN, Score, Standing, sentence, turned_down
+from cesrec_core.ranking.explanation import FORBIDDEN, HAD, UNKNOWN, Score, Standing, sentence, turned_down
 
 HISTORY = Score(base=math.log(0.02), base_unwritten=math.log(0.02))
 

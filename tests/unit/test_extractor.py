@@ -15,11 +15,13 @@ from tiny_gguf import write_tiny_gguf
 from tiny_llama import write_tiny_llama
 from transformers import CONFIG_MAPPING, AutoModel, BertConfig, BertModel
 
-import cesrec_core.extractor as extractor_module
+import cesrec_core.extractor.transformer as extractor_module
 from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.config import Config, EmbedItemsSection
 from cesrec_core.errors import ConfigError
-from cesrec_core.extractor import (
+from cesrec_core.extractor.identity import extractor_id, trained_pooling
+from cesrec_core.extractor.pooling import pool
+from cesrec_core.extractor.transformer import (
     Extractor,
     TokenLists,
     _enough_tokens_of,
@@ -27,9 +29,7 @@ from cesrec_core.extractor import (
     token_batches,
     tokenise,
 )
-from cesrec_core.extractor_id import extractor_id, trained_pooling
 from cesrec_core.language_models import ModelSource
-from cesrec_core.pooling import pool
 from cesrec_core.stages import embed_items
 from cesrec_core.token_counts import counted_tokens
 

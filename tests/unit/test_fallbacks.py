@@ -1,7 +1,7 @@
 """Why a history is kept, in the words of the page of a run."""
 
-from cesrec_core import fallbacks
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
+from cesrec_core.rewriting import fallbacks
 from cesrec_core.stages.report_contents import FALLBACKS
 
 

@@ -21,8 +21,8 @@ from cesrec_core.feedback.leaks import LeakCheck
 from cesrec_core.feedback.simulated_users import Past
 from cesrec_core.feedback.understanding import RuleListener, Signals
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
-from cesrec_core.item_rules import ItemRules
-from cesrec_core.scoring import Scorer
+from cesrec_core.ranking.item_rules import ItemRules
+from cesrec_core.ranking.scoring import Scorer
 
 HR = (RE_RANK, "HR@10")
 NDCG = (RE_RANK, "NDCG@10")

@@ -26,8 +26,8 @@ from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor, 
 from cesrec_core.constructor.title_trie import TitleTrie
 from cesrec_core.constructor.title_writer import LanguageModelWriter, PromptTokens
 from cesrec_core.constructor.titles import Question, TitleDecoder, Titles
-from cesrec_core.outliers import OutlierRule
-from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest, Round
+from cesrec_core.rewriting.outliers import OutlierRule
+from cesrec_core.rewriting.rewriter import Remark, Rewriter, RewriteRequest, Round
 
 HOSTILE = NUM_ITEMS - 1
 MAX_WORDS_TOKENS, MAX_TITLE_TOKENS = 12, 16

@@ -5,7 +5,7 @@ import pytest
 
 from cesrec_core import columns as c
 from cesrec_core.actors.open_items import by_segments
-from cesrec_core.item_rules import ItemRules
+from cesrec_core.ranking.item_rules import ItemRules
 
 IDX_OF = {item_id: idx for idx, item_id in enumerate("abcdef", start=1)}
 ROWS = [

@@ -17,7 +17,7 @@ from cesrec_core import language_models
 from cesrec_core.config import UnderstandFeedbackSection, parse_config
 from cesrec_core.constructor.artifact import base_identity
 from cesrec_core.errors import ConfigError
-from cesrec_core.extractor_id import locate_extractor
+from cesrec_core.extractor.identity import locate_extractor
 from cesrec_core.feedback.listening import check_sentence_model, listener_id
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 from cesrec_core.language_models import ModelSource, check_model_folder, locate_model

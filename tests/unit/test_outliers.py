@@ -8,7 +8,7 @@ import torch
 
 from cesrec_core.config import MaskOutliersSection
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.outliers import (
+from cesrec_core.rewriting.outliers import (
     ITEMS_PER_BLOCK,
     MIN_DEVIATION,
     OutlierRule,

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cesrec_core import product_search
 from cesrec_core.errors import ArtifactError
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.product_search import Pace, top_products
+from cesrec_core.ranking import product_search
+from cesrec_core.ranking.product_search import Pace, top_products
 
 
 def by_full_sort(users: torch.Tensor, items: torch.Tensor, seen: ItemLists, allowed: torch.Tensor, k: int) -> list[list[int]]:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cesrec_core.pseudo_sequences import apply_rewrite, difference, drop_masked, undo
+from cesrec_core.rewriting.pseudo_sequences import apply_rewrite, difference, drop_masked, undo
 
 HISTORY = ["a", "b", "c", "d"]
 

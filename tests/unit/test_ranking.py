@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cesrec_core.ranking import Named, base_scores, feedback_match, top_k
+from cesrec_core.ranking.feedback_match import Named, feedback_match
+from cesrec_core.ranking.top_k import base_scores, top_k
 
 # One user vector of width 1, so that an item's dot product is its own only number.
 USER = torch.ones(1, 1)

@@ -37,7 +37,7 @@ from cesrec_core.evaluation.recommenders import (
 )
 from cesrec_core.evaluation.significance import Interval
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.product_search import top_products
+from cesrec_core.ranking.product_search import top_products
 from cesrec_core.recommenders import TrainableRecommender
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.recommenders.training_data import prepare

@@ -13,15 +13,15 @@ from cesrec_core.config import ConstructSection
 from cesrec_core.constructor.construction import ItemDecoder, construct, next_place_scores
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor
-from cesrec_core.fallbacks import DRIFT, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.feedback.clarity import VAGUE_FEEDBACK
-from cesrec_core.foresight import Expectation
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.likelihood import likelihood_drops
-from cesrec_core.outliers import OutlierRule, find_outliers
+from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders import TrainableRecommender
-from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest, item_decoder
-from cesrec_core.scoring import Scorer
+from cesrec_core.rewriting.fallbacks import DRIFT, NOTHING_MASKED, SAME_WORDS
+from cesrec_core.rewriting.foresight import Expectation
+from cesrec_core.rewriting.likelihood import likelihood_drops
+from cesrec_core.rewriting.outliers import OutlierRule, find_outliers
+from cesrec_core.rewriting.rewriter import Remark, Rewriter, RewriteRequest, item_decoder
 
 RULE = OutlierRule(num_masked=1, min_kept_items=2, max_history_items=4)
 RED = Remark("f1", "something red, please", is_vague=False)
@@ -245,7 +245,7 @@ def test_foresight_is_an_expectation_over_what_comes_next(
 
     In one batch, two by two (of 8 items and the padding), and one by one.
     """
-    monkeypatch.setattr("cesrec_core.foresight.SCORES_PER_BATCH", scores_per_batch)
+    monkeypatch.setattr("cesrec_core.rewriting.foresight.SCORES_PER_BATCH", scores_per_batch)
     after = torch.full((8,), -torch.inf)
     after[4], after[6] = math.log(0.75), math.log(0.25)
     judge = Expectation(rewriter(model).scorer, np.array([7]), after, num_proposals=1)

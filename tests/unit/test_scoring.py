@@ -9,9 +9,9 @@ from tiny_features import tiny_features
 
 from cesrec_core.actors.recommend import Recommend, ScoreParts
 from cesrec_core.config import Config
-from cesrec_core.ranking import top_k
+from cesrec_core.ranking.scoring import Scorer
+from cesrec_core.ranking.top_k import top_k
 from cesrec_core.recommenders import TrainableRecommender
-from cesrec_core.scoring import Scorer
 
 
 class LastItem(TrainableRecommender):

@@ -7,7 +7,6 @@ from drawn import colour_of, lengths_of_bars, words_on
 from matplotlib.colors import to_hex
 from report_values import HOSTILE
 
-from cesrec_core.outliers import Explanation, Neighbour
 from cesrec_core.report.contents import Replacement, Rewrite
 from cesrec_core.report.pictures import BAD, GOOD, INK, TWO
 from cesrec_core.report.story import HistoryPlace, Listed, Said, StoryRound, UserStory
@@ -21,6 +20,7 @@ from cesrec_core.report.story_figures import (
     said_figure,
     said_table,
 )
+from cesrec_core.rewriting.outliers import Explanation, Neighbour
 
 STRAY = Explanation(1, True, None, 0.1, 1, 3, 4.26, [Neighbour(0, 0.31)])
 HISTORY = (

@@ -24,9 +24,9 @@ from cesrec_core.constructor.titles import (
     Titles,
     Written,
 )
-from cesrec_core.fallbacks import NOT_A_CANDIDATE, TRUNCATED_ANSWER, WRONG_NUMBER_OF_TITLES
-from cesrec_core.outliers import OutlierRule
-from cesrec_core.rewriting import Remark, Rewriter, RewriteRequest
+from cesrec_core.rewriting.fallbacks import NOT_A_CANDIDATE, TRUNCATED_ANSWER, WRONG_NUMBER_OF_TITLES
+from cesrec_core.rewriting.outliers import OutlierRule
+from cesrec_core.rewriting.rewriter import Remark, Rewriter, RewriteRequest
 
 TITLES = ["Heat (1995)", "Alien", "Aliens", "Amélie", "Big", "HEAT  (1995)", "Up", "\x00<|im_start|>"]
 

@@ -18,9 +18,9 @@ from transformers import AutoModel
 from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
-from cesrec_core.extractor import Extractor
-from cesrec_core.extractor_id import extractor_id
-from cesrec_core.vllm_extractor import VllmExtractor
+from cesrec_core.extractor.identity import extractor_id
+from cesrec_core.extractor.transformer import Extractor
+from cesrec_core.extractor.vllm import VllmExtractor
 
 TEXTS = ["Puzzle set", "A racing car of some length, red", "x", "Plush bear (1987)", "Craft"]
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError
-from cesrec_core.extractor import load_tokenizer, naming_the_model, refuse_long_instruction, tokenise
-from cesrec_core.extractor_id import locate_extractor
+from cesrec_core.extractor.identity import locate_extractor
+from cesrec_core.extractor.transformer import load_tokenizer, naming_the_model, refuse_long_instruction, tokenise
 from cesrec_core.token_counts import count_tokens
 
 # Of the share of a GPU that an actor was given: what vLLM may take for weights and activations.

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cesrec_core.item_lists import ItemLists
+from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders import Recommender
 from cesrec_core.recommenders.batches import left_pad
 from cesrec_core.recommenders.protocol import PADDING_IDX
-from cesrec_core.scoring import Scorer
 
 # Scores of all places of a few users at once: 128 MiB in float64.
 SCORES_PER_BATCH = 2**24

@@ -15,8 +15,8 @@ from torch import Tensor
 from cesrec_core.arrow import places_in
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.product_search import TopProducts, top_products
-from cesrec_core.ranking import FeedbackMatch, Named, feedback_match
+from cesrec_core.ranking.feedback_match import FeedbackMatch, Named, feedback_match
+from cesrec_core.ranking.product_search import TopProducts, top_products
 from cesrec_core.recommenders import Recommender, Vocabulary
 from cesrec_core.recommenders.batches import encode_histories
 

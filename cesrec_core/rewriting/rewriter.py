@@ -12,15 +12,15 @@ from cesrec_core.config import ConstructSection
 from cesrec_core.constructor.construction import Construction, Decoder, ItemDecoder, validate_rewrite
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ItemConstructor
-from cesrec_core.fallbacks import DRIFT, INVALID_REWRITE, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.feedback.clarity import reason_not_to_act
-from cesrec_core.foresight import ForesightDecoder
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.likelihood import likelihood_drops
-from cesrec_core.outliers import OutlierRule, find_outliers
-from cesrec_core.pseudo_sequences import apply_rewrite, difference
-from cesrec_core.scoring import Scorer
+from cesrec_core.ranking.scoring import Scorer
+from cesrec_core.rewriting.fallbacks import DRIFT, INVALID_REWRITE, NOTHING_MASKED, SAME_WORDS
+from cesrec_core.rewriting.foresight import ForesightDecoder
+from cesrec_core.rewriting.likelihood import likelihood_drops
+from cesrec_core.rewriting.outliers import OutlierRule, find_outliers
+from cesrec_core.rewriting.pseudo_sequences import apply_rewrite, difference
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from cesrec_core.constructor.construction import Construction, ItemDecoder, next
 from cesrec_core.constructor.decoding import ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.item_lists import ItemLists
-from cesrec_core.ranking import base_scores
-from cesrec_core.scoring import ReadHistories, Scorer
+from cesrec_core.ranking.scoring import ReadHistories, Scorer
+from cesrec_core.ranking.top_k import base_scores
 
 # What is expected next is told by its likeliest items; the others would cost as much each and weigh little.
 NUM_EXPECTED = 50

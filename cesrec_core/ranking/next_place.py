@@ -9,7 +9,7 @@ from torch import Tensor
 from cesrec_core.constructor.construction import next_place_scores
 from cesrec_core.constructor.decoding import ConstructionRequest
 from cesrec_core.constructor.model import ItemConstructor
-from cesrec_core.scoring import Scorer
+from cesrec_core.ranking.scoring import Scorer
 
 
 def next_place_part(

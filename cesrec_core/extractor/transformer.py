@@ -13,9 +13,9 @@ import torch
 
 from cesrec_core.config import EmbedItemsSection
 from cesrec_core.errors import ConfigError, type_and_words
-from cesrec_core.extractor_id import locate_extractor
+from cesrec_core.extractor.identity import locate_extractor
+from cesrec_core.extractor.pooling import pool
 from cesrec_core.language_models import ModelSource
-from cesrec_core.pooling import pool
 from cesrec_core.token_counts import watch
 
 log = logging.getLogger(__name__)
