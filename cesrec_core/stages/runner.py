@@ -398,17 +398,16 @@ def run_job(
 
 
 def _execute_and_tell(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Stage] = ()) -> dict[str, Any]:
-    """The work, and after it, whether it was published or refused, the page about it and the tracking server's record."""
-    is_whole = stages[-1].name == "publish"
+    """The work, and where it has come to the run's end, well or not, the page about it and the tracking server's record."""
+    is_at_the_end = stages[-1].name == "publish"
     try:
         summary = execute(stages, context, earlier)
     except BaseException as error:
         # Of a run that is another process's work now, that process tells; who is asked to end has no time to.
         is_ours = isinstance(error, Exception) and not isinstance(error, BusyError)
-        is_told = is_ours and (is_whole or isinstance(error, QualityGateError))
-        attach_run(error, context.run_id, tell_of_run(context) if is_told else {})
+        attach_run(error, context.run_id, tell_of_run(context) if is_ours else {})
         raise
-    return summary | tell_of_run(context, keeps_page=summary["status"] == "nothing_to_do") if is_whole else summary
+    return summary | tell_of_run(context, keeps_page=summary["status"] == "nothing_to_do") if is_at_the_end else summary
 
 
 def tell_of_run(context: RunContext, keeps_page: bool = False) -> dict[str, Any]:

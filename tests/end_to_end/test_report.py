@@ -139,6 +139,25 @@ def test_a_refused_run_has_a_page_that_says_why(copied_world: World) -> None:
     assert "recommend not reached" in text
 
 
+def test_a_stage_alone_that_fails_leaves_a_page(copied_world: World) -> None:
+    """A scheduler starts no later job that could write it."""
+
+    def fail(context: runner.RunContext) -> StageResult:
+        raise StageError("no worker came up")
+
+    resting, failing = (
+        dataclasses.replace(stage, run=run, fingerprint=None)
+        for stage, run in zip(NIGHTLY[:2], (lambda context: StageResult(), fail), strict=True)
+    )
+    world, next_day = copied_world, "run.run_date='2026-03-03'"
+    assert "report" not in runner._execute_and_tell([resting], world.open(next_day))
+    context = runner.open_run(load_config(world.config_path, [next_day]), world.spark, world.ray, dt.date(2026, 3, 3), True)
+    with pytest.raises(StageError) as caught:
+        runner._execute_and_tell([failing], context, [resting])
+    text = text_of(Path(run_of(caught.value)["report"]).read_text(encoding="utf-8"))
+    assert "no worker came up" in text
+
+
 def test_a_record_in_mlflow_holds_numbers_and_lineage_and_no_words(first_night: Night, page: str, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
     world, summary = first_night
