@@ -25,7 +25,8 @@ from cesrec_core.errors import CesrecError
 from cesrec_core.local_java import java_banner, java_program
 from cesrec_core.shipped import library_root
 
-PYSPARK = Path(pyspark.__file__).parent
+# Without links: what is written into it of this place shall hold when a link to it is gone.
+PYSPARK = Path(pyspark.__file__).resolve().parent
 SHARE = Path(sys.prefix) / "share" / "cesrec"
 DATASET = SHARE / "datasets" / "ml-100k"
 SENTENCE_MODEL = SHARE / "models" / "all-minilm-l6-v2"
