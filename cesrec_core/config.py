@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from cesrec_core.errors import ConfigError
 from cesrec_core.logs import LogFormat
 from cesrec_core.shipped import find_file
+from cesrec_core.table_names import SCHEMA_PATTERN
 
-TableName = Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+){0,2}$")]
+SchemaName = Annotated[str, StringConstraints(pattern=SCHEMA_PATTERN)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 DropoutShare = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -91,7 +92,7 @@ class WarehouseSection(Section):
     """Where tables, shards and artifacts live. Tables are under `path`, or named `schema_name.<table>`."""
 
     path: str = "warehouse"
-    schema_name: TableName | None = None
+    schema_name: SchemaName | None = None
 
     @field_validator("path")
     @classmethod

@@ -113,4 +113,5 @@ def reclaim_standard_error() -> None:
         return
     os.dup2(file, 2)
     os.close(file)
-    sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if hasattr(sys.stderr, "reconfigure"):
+        sys.stderr.reconfigure(line_buffering=True)

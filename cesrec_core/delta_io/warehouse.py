@@ -22,8 +22,9 @@ from pyspark.sql.types import StructType
 
 from cesrec_core import columns as c
 from cesrec_core.config import WarehouseSection
-from cesrec_core.errors import InputDataError, SchemaError
+from cesrec_core.errors import ConfigError, InputDataError, SchemaError
 from cesrec_core.schemas import PUBLISHED_VIEWS, TABLES, Column, Table, table_named
+from cesrec_core.table_names import is_of_another, quoted
 
 # Every commit of this project carries it, so that commits by others (people's feedback) can be told apart.
 COMMIT_METADATA = "cesrec"
@@ -89,12 +90,29 @@ class Warehouse:
         """What Spark SQL calls the table, quoted."""
         if self.schema_name is None:
             return f"delta.`{self.path / 'tables' / table.name}`"
-        return ".".join(f"`{part}`" for part in (*self.schema_name.split("."), table.name))
+        return quoted(f"{self.schema_name}.{table.name}")
 
     def exists(self, table: Table) -> bool:
+        """Whether there is such a table.
+
+        Raises:
+            ConfigError: there is no such schema, so that nothing could be written either.
+        """
         if self.schema_name is None:
             return DeltaTable.isDeltaTable(self.spark, str(self.path / "tables" / table.name))
-        return self.spark.catalog.tableExists(f"{self.schema_name}.{table.name}")
+        try:
+            is_there = self.spark.catalog.tableExists(self.location(table))
+            has_schema = is_there or self.spark.catalog.databaseExists(quoted(self.schema_name))
+        except (PySparkException, Py4JJavaError) as error:
+            if not is_of_another(str(error)):
+                raise
+            is_there = has_schema = False
+        if not has_schema:
+            raise ConfigError(
+                f"warehouse.schema_name is {self.schema_name}, and there is no such schema, or this user may not see it. "
+                "Create it, let this user use it, or name another."
+            )
+        return is_there
 
     def create_missing_tables(self) -> None:
         """Create every table that is not there yet, with NOT NULL, CHECK constraints and comments.
@@ -113,7 +131,7 @@ class Warehouse:
         if self.schema_name is None:
             builder = builder.location(str(self.path / "tables" / table.name))
         else:
-            builder = builder.tableName(f"{self.schema_name}.{table.name}")
+            builder = builder.tableName(self.location(table))
         for column in table.columns:
             builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
         for check in table.checks:
@@ -313,22 +331,22 @@ class Warehouse:
         if self.schema_name is None:
             self.read_run(table, published_run).createOrReplaceTempView(view)
             return
-        quoted = ".".join(f"`{part}`" for part in (*self.schema_name.split("."), view))
+        name = quoted(f"{self.schema_name}.{view}")
         published = f"SELECT run_id FROM {self.location(TABLES['runs'])} WHERE published_at IS NOT NULL"
         latest = f"{published} ORDER BY published_at DESC, run_id LIMIT 1"
-        self.spark.sql(f"CREATE OR REPLACE VIEW {quoted} AS SELECT * FROM {self.location(table)} WHERE run_id = ({latest})")
+        self.spark.sql(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {self.location(table)} WHERE run_id = ({latest})")
 
     def _delta_table(self, table: Table) -> DeltaTable:
         if self.schema_name is None:
             return DeltaTable.forPath(self.spark, str(self.path / "tables" / table.name))
-        return DeltaTable.forName(self.spark, f"{self.schema_name}.{table.name}")
+        return DeltaTable.forName(self.spark, self.location(table))
 
     def _save(self, writer: DataFrameWriter, table: Table) -> None:
         with self._marked():
             if self.schema_name is None:
                 writer.save(str(self.path / "tables" / table.name))
             else:
-                writer.saveAsTable(f"{self.schema_name}.{table.name}")
+                writer.saveAsTable(self.location(table))
 
     @staticmethod
     def _in_order(frame: DataFrame, table: Table) -> DataFrame:

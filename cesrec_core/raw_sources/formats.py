@@ -26,6 +26,7 @@ from cesrec_core import columns as c
 from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.frames.empty import empty_frame
 from cesrec_core.frames.raw import IS_MALFORMED, RAW_COLUMNS, conform
+from cesrec_core.table_names import is_of_another, is_table_name, quoted
 
 Format = Literal["parquet", "csv", "json", "recbole", "movielens", "delta", "table"]
 
@@ -42,7 +43,6 @@ SUFFIXES: dict[str, Format] = {
     ".dat": "movielens",
 }
 
-_TABLE_NAME = re.compile(r"\w+(\.\w+){0,2}")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 _MOVIELENS_COLUMNS = {
     "interactions": (c.USER_ID, c.ITEM_ID, c.RATING, "timestamp"),
@@ -82,7 +82,7 @@ def recognise(location: str) -> Format:
         if not path.is_file():
             raise InputDataError(f"There is no file {location}. Correct the path in the dataset section.")
         return by_suffix
-    if _TABLE_NAME.fullmatch(location):
+    if is_table_name(location):
         return "table"
     if "`" not in location and "/" in location:
         if path.exists():
@@ -178,8 +178,10 @@ def _read_table(spark: SparkSession, location: str, version: int | None, is_name
     if version is not None:
         reader = reader.option("versionAsOf", version)
     try:
-        return reader.table(location) if is_named else reader.load(location)
-    except AnalysisException:
+        return reader.table(quoted(location)) if is_named else reader.load(location)
+    except (PySparkException, Py4JJavaError) as error:
+        if not (isinstance(error, AnalysisException) or is_of_another(str(error))):
+            raise
         if version is None:
             raise InputDataError(f"There is no table {location}. Correct it in the dataset section.") from None
         raise InputDataError(

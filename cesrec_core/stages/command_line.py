@@ -87,6 +87,9 @@ def configuration(arguments: argparse.Namespace) -> Config:
         if not is_date(run_date):
             raise ConfigError(f"--run-date {run_date}: give a date as YYYY-MM-DD, such as 2026-03-02.")
         overrides.append(f"run.run_date='{run_date}'")
+    if "run.log_format=json" in overrides:
+        # A scheduler's log service finds what is wrong with a configuration as it finds all else.
+        write_logs_as("json")
     config = load_config(Path(arguments.config), overrides)
     write_logs_as(config.run.log_format)
     return config

@@ -80,6 +80,8 @@ def run_export(config: Config, since: str | None, formats: Sequence[str], out: P
 
 def export_recommendations(warehouse: Warehouse, since: str | None, formats: Sequence[str], out: Path) -> dict[str, Any]:
     """See `run_export`. Where the same export is there already, nothing is written."""
+    if ":/" in str(out):
+        raise ConfigError(f"--out {out} is a URI, but exports are ordinary files. Name a folder, such as a mounted volume.")
     out = out.resolve()
     _read_manifest(out)
     _published(warehouse)
@@ -280,8 +282,6 @@ def _read_manifest(out: Path) -> ExportManifest | None:
     Raises:
         ConfigError: there is something else.
     """
-    if ":/" in str(out):
-        raise ConfigError(f"--out {out} is a URI, but exports are ordinary files. Name a folder, such as a mounted volume.")
     refuse_pattern("--out", out)
     if file := next((place for place in (out, *out.parents) if place.is_file()), None):
         raise ConfigError(f"--out {out}: {file} is a file. Name a folder.")

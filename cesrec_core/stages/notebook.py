@@ -81,7 +81,10 @@ def open_notebook(title: str, dbutils: Any | None, sets: Mapping[str, str] | Non
     """
     config_file = LOCAL_CONFIG if dbutils is None else DATABRICKS_CONFIG
     parameters = read_parameters(dbutils, {"config": config_file, "run_date": "", "set": "", **defaults})
-    overrides = shlex.split(parameters["set"])
+    try:
+        overrides = shlex.split(parameters["set"])
+    except ValueError as error:
+        raise ConfigError(f"The parameter set cannot be read: {error}. Close what is quoted in {parameters['set']}") from None
     overrides += [f"{key}={parameters[name]}" for name, key in (sets or {}).items()]
     overrides += [f"run.run_date='{parameters['run_date']}'"] if parameters["run_date"] else []
     config = load_config(Path(parameters["config"]), overrides)
@@ -89,9 +92,10 @@ def open_notebook(title: str, dbutils: Any | None, sets: Mapping[str, str] | Non
 
 
 def read_parameters(dbutils: Any | None, defaults: dict[str, str]) -> dict[str, str]:
-    """Widgets where there is `dbutils`, which are made here; elsewhere the environment variables CESREC_<NAME>."""
+    """Widgets where there is `dbutils`, which are made here; elsewhere the environment variables CESREC_<NAME>. Without blanks
+    around them, which come along where a value is pasted."""
     if dbutils is None:
-        return {name: os.environ.get(ENVIRONMENT_PREFIX + name.upper(), default) for name, default in defaults.items()}
+        return {name: os.environ.get(ENVIRONMENT_PREFIX + name.upper(), default).strip() for name, default in defaults.items()}
     for name, default in defaults.items():
         dbutils.widgets.text(name, default, name.replace("_", " "))
-    return {name: dbutils.widgets.get(name) for name in defaults}
+    return {name: dbutils.widgets.get(name).strip() for name in defaults}

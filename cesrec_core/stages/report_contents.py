@@ -19,7 +19,7 @@ from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import all_runs, latest_published
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import ArtifactError
+from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.raw import BRAND, RAW_COLUMNS, RELEASE_YEAR, TIMESTAMP
 from cesrec_core.frames.recommendation_lists import RESCORED, changed_lists, ranked_lists
@@ -128,13 +128,20 @@ def made_up_titles(file: Path) -> tuple[str, ...]:
 
 
 class RunReader:
-    """One run of a warehouse and the runs before it."""
+    """One run of a warehouse and the runs before it.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
 
     def __init__(self, warehouse: Warehouse, config: Config, run_id: str) -> None:
         self.warehouse = warehouse
         self.config = config
         runs = all_runs(warehouse)
-        self.run = next(run for run in runs if run.run_id == run_id)
+        named = [run for run in runs if run.run_id == run_id]
+        if not named:
+            raise ConfigError(f"There is no run {run_id} here. Name one of the table runs.")
+        self.run = named[0]
         done = [run for run in runs if run.status in run_status.DONE and run.started_at < self.run.started_at]
         self.earlier = sorted(done, key=lambda run: (run.started_at, run.run_id))[-NUM_EARLIER_RUNS:]
         self.before = self.earlier[-1] if self.earlier else None

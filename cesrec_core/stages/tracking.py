@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,20 @@ def _record(warehouse: Warehouse, config: Config, run: Run) -> str:
         started = int(run.started_at.timestamp() * 1000)
         name = f"{run.run_date.isoformat()} {run.run_id[:8]}"
         recorded = str(client.create_run(experiment_id, started, {RUN_TAG: run.run_id}, name).info.run_id)
-    lineage = lineage_of(warehouse.path, run)
     ended = None if run.finished_at is None else int(run.finished_at.timestamp() * 1000)
-    measured_at = ended or int(run.started_at.timestamp() * 1000)
+    try:
+        _fill(client, recorded, warehouse, config, run, ended or int(run.started_at.timestamp() * 1000))
+    except Exception:
+        # It would be shown as running for good. The next time writes the rest.
+        with suppress(Exception):
+            client.set_terminated(recorded, "FAILED", ended)
+        raise
+    client.set_terminated(recorded, STATUSES.get(run.status, "FAILED"), ended)
+    return recorded
+
+
+def _fill(client: "MlflowClient", recorded: str, warehouse: Warehouse, config: Config, run: Run, measured_at: int) -> None:
+    lineage = lineage_of(warehouse.path, run)
     _send(client, recorded, tags_of(run, lineage), parameters_of(config), numbers_of(warehouse, run), measured_at)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "lineage.json"
@@ -86,8 +98,6 @@ def _record(warehouse: Warehouse, config: Config, run: Run) -> str:
         client.log_artifact(recorded, str(file))
     for path, place in files_of(warehouse.path, config, run):
         client.log_artifact(recorded, str(path), place)
-    client.set_terminated(recorded, STATUSES.get(run.status, "FAILED"), ended)
-    return recorded
 
 
 def open_experiment(section: MlflowSection) -> tuple["MlflowClient", str]:

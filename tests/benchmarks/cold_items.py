@@ -1,12 +1,13 @@
 """Items held out of training altogether: can they be recommended by the Adapter's vector of their text?
 
-    python tests/benchmarks/cold_items.py --dataset FOLDER --work FOLDER [--config FILE] [--set section.key=value ...]
+    python tests/benchmarks/cold_items.py --dataset FOLDER --work FOLDER [--moment validation] [--config FILE] [--set section.key=value ...]
 
 A tenth of the items is drawn; their interactions are taken out of the histories, a recommender and an Adapter are trained
 on the rest. Then every user's last item is ranked among all items. For users whose last item is a cold one: without cold
 items, where it cannot be reached; with the Adapter's vectors and several shares of the bonus (`recommend.cold_item_bonus`);
 with the same vectors shuffled among the cold items, as good as knowing nothing of their text. For the others: what opening
-the lists to cold items costs. Beside it, which share of all top 10 are cold items.
+the lists to cold items costs. Beside it, which share of all top 10 are cold items. --moment validation does all of it a step
+earlier, without everybody's last item: for choosing the bonus.
 Prints a table, and one JSON object on the last line.
 """
 
@@ -45,11 +46,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--moment", choices=("test", "validation"), default="test")
     parser.add_argument("--config", type=Path, default=ROOT / "conf" / "local.yaml")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     options = parser.parse_args()
     config = load_config(options.config, options.overrides)
     whole = read_dataset(options.dataset)
+    if options.moment == "validation":
+        whole = without_last_items(whole)
     rng = np.random.default_rng(config.run.seed)
     num_items = len(whole.catalogue)
     is_cold = np.zeros(num_items, bool)
@@ -70,6 +74,17 @@ def main() -> int:
     return 0
 
 
+def without_last_items(whole: Dataset) -> Dataset:
+    histories = whole.histories
+    is_kept = np.ones(len(histories.item_codes), bool)
+    is_kept[histories.offsets[1:] - 1] = False
+    offsets = histories.offsets - np.arange(len(histories.offsets))
+    return dataclasses.replace(
+        whole,
+        histories=dataclasses.replace(histories, offsets=offsets, item_codes=histories.item_codes[is_kept], timestamps=None),
+    )
+
+
 def train_without(options: argparse.Namespace, whole: Dataset, is_cold: np.ndarray) -> Recommender:
     """A recommender trained without everybody's last item and without the cold items; of what is left, its split holds back two
     more of each user."""
@@ -78,7 +93,7 @@ def train_without(options: argparse.Namespace, whole: Dataset, is_cold: np.ndarr
     command += ["--dataset", str(folder), "--config", str(options.config)]
     for value in options.overrides:
         command += ["--set", value]
-    asked = [*command, str(options.dataset.resolve()), options.config.read_text(encoding="utf-8")]
+    asked = [*command, options.moment, str(options.dataset.resolve()), options.config.read_text(encoding="utf-8")]
     out = options.work / f"recommender-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]}"
     if not (out / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """Looks at the page of a run in a real browser: python tests/browser/check_page.py [PAGE] [--shots FOLDER].
 
 At phone and desktop width, in light and in dark: nothing is said on the console, nothing is asked of a network, there is no
-script, the page is no wider than its window, no taller than a reader would scroll, every text can be told from what is behind
-it (WCAG AA), and texts of charts lie within their chart and beside each other.
+script, page and tables are no wider than their window, the page is no taller than a reader would scroll, every text can be told
+from what is behind it (WCAG AA), and texts of charts lie within their chart and beside each other.
 Without a page: one with hostile text in every place that quotes people.
 """
 
@@ -76,6 +76,11 @@ MISPLACED_IN_CHARTS = """
   return misplaced;
 })()
 """
+# Tables scroll for themselves, which the width of the page does not tell, and nobody looks for what is cut off.
+CUT_OFF = """
+[...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth + 1)
+  .map(e => `the table ${e.getAttribute("aria-label")} shows ${e.clientWidth} of ${e.scrollWidth} px`)
+"""
 # Elements that run something, and attributes and links that would.
 SCRIPTS = """
 [...document.querySelectorAll("*")].filter(e => ["SCRIPT", "IFRAME", "OBJECT", "EMBED"].includes(e.tagName.toUpperCase())
@@ -126,6 +131,7 @@ def faults_of(page: Page, width: int) -> Iterator[str]:
     if not MIN_HEIGHT <= tall <= MAX_HEIGHT:
         yield f"it is {tall} px tall"
     yield from (f"it holds a script: {element}" for element in page.evaluate(SCRIPTS))
+    yield from page.evaluate(CUT_OFF)
     yield from page.evaluate(MISPLACED_IN_CHARTS)
     yield from (f"contrast {text}" for text in page.evaluate(LOW_CONTRAST))
 

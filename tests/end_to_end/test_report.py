@@ -193,6 +193,32 @@ def test_a_record_in_mlflow_holds_numbers_and_lineage_and_no_words(first_night: 
     assert not [row["utterance"] for row in world.table("feedback").collect() if row["utterance"] in sent]
 
 
+def test_a_record_that_stops_half_way_is_not_shown_as_running(
+    first_night: Night, page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    world, summary = first_night
+    config = load_config(world.config_path, ["mlflow.is_enabled=true", f"mlflow.tracking_uri={tmp_path / 'store'}"])
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_artifact", fail)
+        assert track_run(world.warehouse, config, summary["run_id"])["mlflow"] is None
+    client = mlflow.MlflowClient(tracking_uri=str(tmp_path / "store"))
+    experiment = [client.get_experiment_by_name("cesrec").experiment_id]
+    assert [run.info.status for run in client.search_runs(experiment)] == ["FAILED"]
+    assert track_run(world.warehouse, config, summary["run_id"])["mlflow"]
+    assert [run.info.status for run in client.search_runs(experiment)] == ["FINISHED"]
+
+
+def test_a_run_that_is_not_there_is_told(first_night: Night) -> None:
+    world, _ = first_night
+    with pytest.raises(ConfigError, match=r"There is no run nope here\. Name one of the table runs"):
+        RunReader(world.warehouse, load_config(world.config_path), "nope")
+
+
 def test_a_tracking_server_that_is_down_fails_no_run_and_is_told(
     first_night: Night, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

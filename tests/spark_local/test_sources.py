@@ -167,7 +167,8 @@ def test_delta_sources_with_and_without_version(spark: SparkSession, source: str
 
 @pytest.mark.parametrize("version", [None, 3])
 def test_missing_delta_sources_are_named(spark: SparkSession, tmp_path: Path, version: int | None) -> None:
-    for location in ((tmp_path / "gone").as_uri(), "default.no_such_table_anywhere"):
+    names = ("default.no_such_table_anywhere", "no-such-schema.interactions", "no-such-catalog.raw.interactions")
+    for location in ((tmp_path / "gone").as_uri(), *names):
         with pytest.raises(InputDataError, match=r"There is no .*table .*Correct it in the dataset section") as raised:
             read_source(spark, "interactions", location, version)
         assert location in str(raised.value)

@@ -21,7 +21,8 @@ from cesrec_core.schemas import FEEDBACK, INTERACTIONS, PSEUDO_SEQUENCES, RECOMM
 CREATED = (INTERACTIONS, FEEDBACK, RECOMMENDATIONS, PSEUDO_SEQUENCES, RUNS)
 SECRET = "ada@example.org"
 NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
-DATABASE = "cesrec_test"
+# A hyphen, which catalogs allow, has to be quoted wherever Spark parses the name.
+DATABASE = "cesrec-test"
 
 
 @pytest.fixture(scope="module", params=["path", pytest.param("schema_name", marks=pytest.mark.slow)])
@@ -31,7 +32,7 @@ def warehouse(
     folder = tmp_path_factory.mktemp(request.param)
     section = WarehouseSection(path=str(folder / "warehouse"))
     if request.param == "schema_name":
-        spark.sql(f"CREATE DATABASE {DATABASE} LOCATION '{folder / 'catalog'}'")
+        spark.sql(f"CREATE DATABASE `{DATABASE}` LOCATION '{folder / 'catalog'}'")
         section = WarehouseSection(path=str(folder / "warehouse"), schema_name=DATABASE)
     opened = Warehouse(spark, section)
     with pytest.MonkeyPatch.context() as patch:
@@ -40,7 +41,7 @@ def warehouse(
         opened.create_missing_tables()
         yield opened
     if request.param == "schema_name":
-        spark.sql(f"DROP DATABASE {DATABASE} CASCADE")
+        spark.sql(f"DROP DATABASE `{DATABASE}` CASCADE")
 
 
 def frame_of(warehouse: Warehouse, table: Table, rows: list[tuple[Any, ...]]) -> DataFrame:
@@ -229,7 +230,7 @@ def test_only_commits_by_others_are_counted(warehouse: Warehouse) -> None:
     if warehouse.schema_name is None:
         writer.save(str(warehouse.path / "tables" / FEEDBACK.name))
     else:
-        writer.saveAsTable(f"{DATABASE}.{FEEDBACK.name}")
+        writer.saveAsTable(f"`{DATABASE}`.{FEEDBACK.name}")
     by_others = warehouse.version(FEEDBACK)
     assert warehouse.version_by_others(FEEDBACK) == by_others
     warehouse.merge(FEEDBACK, frame_of(warehouse, FEEDBACK, [remark("by-us", "racing")]))
@@ -310,7 +311,7 @@ def shown(warehouse: Warehouse, expected_run: str) -> list[str]:
     """Items that consumers see, the same through `read_published` and through the view."""
     assert latest_published(warehouse) == expected_run
     warehouse.create_published_views(expected_run)
-    view = "latest_recommendations" if warehouse.schema_name is None else f"{DATABASE}.latest_recommendations"
+    view = "latest_recommendations" if warehouse.schema_name is None else f"`{DATABASE}`.latest_recommendations"
     through_view = [row["item_id"] for row in warehouse.spark.table(view).collect()]
     assert [row["item_id"] for row in read_published(warehouse, "recommendations").collect()] == through_view
     return through_view
@@ -320,9 +321,9 @@ def test_a_view_that_cannot_be_made_is_warned_of_and_made_later(warehouse: Wareh
     """A table of its name stands in the way, as does a missing right; the other view is made all the same."""
     if warehouse.schema_name is None:
         pytest.skip("a session's own views need no right, and nothing can be in their way")
-    run_id, in_the_way = str(latest_published(warehouse)), f"{DATABASE}.latest_recommendations"
+    run_id, in_the_way = str(latest_published(warehouse)), f"`{DATABASE}`.latest_recommendations"
     for view in ("latest_recommendations", "latest_pseudo_sequences"):
-        warehouse.spark.sql(f"DROP VIEW IF EXISTS {DATABASE}.{view}")
+        warehouse.spark.sql(f"DROP VIEW IF EXISTS `{DATABASE}`.{view}")
     warehouse.spark.sql(f"CREATE TABLE {in_the_way} (secret STRING) USING parquet")
     warehouse.create_published_views(run_id)
     (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
@@ -330,7 +331,7 @@ def test_a_view_that_cannot_be_made_is_warned_of_and_made_later(warehouse: Wareh
         f"Run {run_id} is published, but the view latest_recommendations could not be made (EXPECT_VIEW_NOT_TABLE"
     )
     assert "run the job again" in said and "from the table recommendations" in said and "secret" not in said
-    assert warehouse.spark.table(f"{DATABASE}.latest_pseudo_sequences").count() == 0
+    assert warehouse.spark.table(f"`{DATABASE}`.latest_pseudo_sequences").count() == 0
     warehouse.spark.sql(f"DROP TABLE {in_the_way}")
     assert shown(warehouse, run_id) == [f"item of {run_id}"]
 
@@ -454,3 +455,10 @@ def test_a_table_that_others_have_changed(spark: SparkSession, tmp_path: Path) -
     opened = Warehouse(spark, WarehouseSection(path=str(tmp_path)))
     with pytest.raises(SchemaError, match=r"column feedback_id \(string\) is missing; it holds run_id, user_id"):
         opened.read(TABLES["clarifications"])
+
+
+@pytest.mark.parametrize("schema_name", ["no_such_schema", "no-such-catalog.cesrec"])
+def test_a_schema_that_is_not_there_is_told_before_any_work(schema_name: str, spark: SparkSession, tmp_path: Path) -> None:
+    warehouse = Warehouse(spark, WarehouseSection(path=str(tmp_path), schema_name=schema_name))
+    with pytest.raises(ConfigError, match=f"warehouse.schema_name is {schema_name}, and there is no such schema"):
+        warehouse.exists(RUNS)

@@ -189,6 +189,16 @@ def test_arguments_become_configuration(tmp_path: Path) -> None:
     assert config.mask_outliers.num_masked == 2
 
 
+def test_a_configuration_that_cannot_be_used_is_told_as_json_where_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--set", "run.log_format=json", "--set", "mask_outliers.num_masked=-1"]
+    monkeypatch.setattr(sys, "argv", ["jobs/recommend.py", *asked])
+    assert run_one_stage("recommend") == 2
+    line = json.loads(capsys.readouterr().err.strip())
+    assert (line["level"], line["run_id"]) == ("ERROR", None) and "mask_outliers.num_masked" in line["message"]
+
+
 @pytest.mark.parametrize("date", ["2026-02-30", "yesterday", "it's late", "20260302", "2026-W10-1"])
 def test_a_date_that_is_none_is_refused(date: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("{}\n", encoding="utf-8")

@@ -109,6 +109,8 @@ def test_set_overrides_with_yaml_values(tmp_path: Path) -> None:
         ("recommend.top_k.x=3", "is a value, not a section"),
         ("run.run_date=tomorrow", r"run\.run_date is 'tomorrow'"),
         ("warehouse.schema_name=text.`/etc/hostname`", r"warehouse\.schema_name"),
+        ("warehouse.schema_name=catalog.schema.table", r"warehouse\.schema_name"),
+        ("warehouse.schema_name='main.x y'", r"warehouse\.schema_name"),
         ("warehouse.path=s3://bucket/warehouse", r"warehouse\.path is 's3://bucket/warehouse', .* a URI, but shards"),
         ("warehouse.path=/dbfs:/warehouse", "a URI"),
         ("mask_outliers.max_history_items=50", "could not see some of the masked places"),

@@ -112,8 +112,11 @@ BUNDLE_KEYS = {
     "artifacts.wheel": {"type", "build", "path"},
     "sync": {"exclude"},
     "variables.*": {"description", "default"},
-    "targets.*": {"default", "mode", "variables", "workspace"},
+    "targets.*": {"default", "mode", "variables", "workspace", "resources"},
     "targets.*.workspace": {"root_path"},
+    "targets.*.resources": {"jobs"},
+    "targets.*.resources.jobs": {"cesrec_nightly"},
+    "targets.*.resources.jobs.cesrec_nightly": {"permissions"},
 }
 REFERENCES = {
     "{{job.start_time.iso_date}}",
@@ -137,6 +140,9 @@ def test_keys_and_references_are_such_as_databricks_documents(bundle: dict[str, 
         **{f"variables.{name}": value for name, value in bundle["variables"].items()},
         **{f"targets.{name}": value for name, value in bundle["targets"].items()},
         "targets.prod.workspace": bundle["targets"]["prod"]["workspace"],
+        "targets.prod.resources": (of_prod := bundle["targets"]["prod"]["resources"]),
+        "targets.prod.resources.jobs": of_prod["jobs"],
+        "targets.prod.resources.jobs.cesrec_nightly": of_prod["jobs"]["cesrec_nightly"],
     }
     for place, values in found.items():
         known = BUNDLE_KEYS[re.sub(r"^(variables|targets)\.\w+", r"\1.*", place)]
@@ -208,7 +214,11 @@ def test_there_is_one_target_to_try_and_one_to_rely_on(bundle: dict[str, Any], j
 def test_what_runs_at_night_lies_where_only_its_deployer_writes(bundle: dict[str, Any], job: dict[str, Any]) -> None:
     """Everybody of a workspace may write to /Workspace/Shared, and `users` is the group of everybody."""
     assert bundle["targets"]["prod"]["workspace"]["root_path"].startswith("/Workspace/Users/${var.deployer}/")
-    assert [permission["group_name"] for permission in job["permissions"]] == ["${var.operators}"]
+    # A workspace refuses a group that it does not have: who tries the bundle out has not been told of any.
+    assert "permissions" not in job and "resources" not in bundle["targets"]["dev"]
+    of_prod = bundle["targets"]["prod"]["resources"]["jobs"]["cesrec_nightly"]
+    assert set(Job.from_dict({**job, **of_prod}).as_dict()) == {*job, "permissions"}
+    assert [permission["group_name"] for permission in of_prod["permissions"]] == ["${var.operators}"]
     assert bundle["variables"]["operators"]["default"] not in ("users", "account users")
 
 

@@ -48,8 +48,8 @@ def test_parameters_reach_the_configuration(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "some.yaml").write_text("evaluate: {max_users: 7}", encoding="utf-8")
     of_environment = {
         "CONFIG": str(tmp_path / "some.yaml"),
-        "RUN_DATE": "2026-03-02",
-        "MAX_USERS": "30",
+        "RUN_DATE": "2026-03-02\n",
+        "MAX_USERS": " 30 ",
         "SET": "warehouse.schema_name=main.cesrec 'warehouse.path=/Volumes/main/with space'",
     }
     for name, value in of_environment.items():
@@ -60,6 +60,10 @@ def test_parameters_reach_the_configuration(monkeypatch: pytest.MonkeyPatch, tmp
     warehouse = opened.config.warehouse
     assert (warehouse.schema_name, str(warehouse.path)) == ("main.cesrec", "/Volumes/main/with space")
     assert opened.spark == "cesrec look"
+    monkeypatch.setenv("CESREC_SET", "warehouse.path='/tmp/it is")
+    with pytest.raises(ConfigError, match="The parameter set cannot be read: No closing quotation"):
+        open_notebook("look", None)
+    monkeypatch.setenv("CESREC_SET", "")
     monkeypatch.setenv("CESREC_MAX_USERS", "many")
     with pytest.raises(ConfigError, match="max_users"):
         open_notebook("look", None, {"max_users": "evaluate.max_users"}, max_users="200")
