@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Of the processor's allocator, of the driver, of the library of matrix products, and of the JVM.
+SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED", "java.lang.OutOfMemoryError")
 # Of an error's message.
 MAX_TOLD_CHARACTERS = 300
 
@@ -83,6 +85,13 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True
     return any(os.strerror(number) in str(error) for number in DISK_FULL)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no room in memory, or on an accelerator: not all of what says so has a class."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(sign in str(error) for sign in SIGNS_OF_NO_MEMORY)
 
 
 def is_spark_gone(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cesrec_core.errors import CesrecError, Stopped, is_disk_full, is_spark_gone, run_of
+from cesrec_core.errors import CesrecError, Stopped, is_disk_full, is_out_of_memory, is_spark_gone, run_of
 
 DEFAULT_CONFIG = "conf/local.yaml"
 # Exit code after Ctrl-C.
@@ -71,6 +71,13 @@ def _tell(error: BaseException) -> str:
         log.error("%s", reason)
     elif is_disk_full(error):
         reason = "A disk is full (No space left on device). Make room, and start again: what is done is kept."
+        log.error("%s", reason)
+    elif is_out_of_memory(error):
+        reason = (
+            "There was no room in memory for what was asked. Give the job more, or lower lengths and batch sizes of the "
+            "section that was at work (max_history_items, batch_size, tokens_per_batch). Then start again: what is done is "
+            "kept."
+        )
         log.error("%s", reason)
     else:
         # The type and place, without the message: what an unforeseen error quotes may be people's data.

@@ -1,10 +1,11 @@
 """Training in several processes: one per GPU, or per share of a CPU's cores. Torch's own launcher starts them."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,8 @@ import torch.distributed as dist
 from cesrec_core.errors import ConfigError
 
 T = TypeVar("T")
+# torchrun gives its processes 30 before it kills them.
+SECONDS_TO_END = 40
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,27 @@ def share_cores() -> None:
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-def restart_under_torchrun(script: str, num_processes: int, arguments: Sequence[str]) -> None:
-    """Become torchrun with this script, unless it runs under torchrun already; does not return then.
+def end_as_torchrun(script: str, num_processes: int, arguments: Sequence[str]) -> NoReturn:
+    """Run this script again in several processes under torchrun, and end with its exit code.
+
+    This process waits beside torchrun: asked to end, torchrun itself ends with 1 and says nothing on standard output.
 
     Raises:
         ConfigError: there are GPUs, and fewer than processes.
+        SystemExit: torchrun has ended.
     """
-    if num_processes == 1 or "RANK" in os.environ:
-        return
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else num_processes
     if num_processes > num_gpus:
         raise ConfigError(f"num_processes is {num_processes}, and this machine has {num_gpus} GPUs. Set it to that or less.")
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", script]
-    os.execv(sys.executable, [sys.executable, *launcher, *arguments])
+    with subprocess.Popen([sys.executable, *launcher, *arguments]) as torchrun:
+        try:
+            code = torchrun.wait()
+        except BaseException:
+            torchrun.terminate()
+            try:
+                torchrun.wait(SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                torchrun.kill()
+            raise
+    sys.exit(code)

@@ -51,7 +51,7 @@ from cesrec_core.datasets import Catalogue, Dataset, read_catalogue, read_datase
 from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.hashing import content_hash, short_hash
 from cesrec_core.locks import checkpoint_folder, release_training_lock, take_training_lock
-from cesrec_core.processes import restart_under_torchrun, share_cores
+from cesrec_core.processes import end_as_torchrun, share_cores
 from cesrec_core.report.ticks import whole_numbers
 from cesrec_core.sequences import Moment, input_and_target, training_part
 from cesrec_core.shipped import find_file
@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # By one process, in its own words.
         if "RANK" not in os.environ:
             take_training_lock(checkpoint_folder(options.out)).close()
-        restart_under_torchrun(__file__, config.finetune_constructor.num_processes, argv)
+            if config.finetune_constructor.num_processes > 1:
+                end_as_torchrun(__file__, config.finetune_constructor.num_processes, argv)
         return train(config, options)
 
     code = run_training_command(JOB, options, work)

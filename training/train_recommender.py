@@ -41,7 +41,7 @@ from cesrec_core.datasets import Dataset, read_dataset
 from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.evaluation.metrics import Ranks, hits, ndcg
 from cesrec_core.locks import checkpoint_folder, release_training_lock, take_training_lock
-from cesrec_core.processes import ProcessGroup, join_processes, leave_processes, restart_under_torchrun
+from cesrec_core.processes import ProcessGroup, end_as_torchrun, join_processes, leave_processes
 from cesrec_core.recommenders import (
     COUNTING,
     PADDING_IDX,
@@ -98,7 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "RANK" not in os.environ:
             take_training_lock(checkpoint_folder(arguments.out)).close()
             tell_unread_settings(config.train_recommender)
-        restart_under_torchrun(__file__, config.train_recommender.num_processes, argv)
+            if config.train_recommender.num_processes > 1:
+                # This process only waits from here on, and shall hold nothing.
+                del inputs
+                end_as_torchrun(__file__, config.train_recommender.num_processes, argv)
         return run(arguments, config, inputs, join_processes())
 
     code = run_training_command(JOB, arguments, train)
@@ -160,7 +163,7 @@ def run(arguments: argparse.Namespace, config: Config, inputs: Inputs, processes
     dataset, split, held_out_cuts, held_out = inputs.dataset, inputs.split, inputs.held_out_cuts, inputs.held_out
     checkpoint = checkpoint_folder(arguments.out)
     lock = take_training_lock(checkpoint) if processes.is_first else None
-    made_from = content_hash(inputs, config)
+    made_from = content_hash(inputs, config, processes.size)
     artifact_id = arguments.artifact_id or made_from
 
     twin = fit(held_out, config, processes, Progress(made_from), checkpoint_file(checkpoint, held_out_cuts))
@@ -388,13 +391,18 @@ def validation_ranks(model: TrainableRecommender, data: TrainingData, processes:
 
 
 def validation_metrics(twin: Fit, data: TrainingData) -> dict[str, float]:
-    """What the manifest records; popularity is ranked in the same way, over the same users."""
+    """What the manifest records, NDCG with its 95 % interval over users; popularity is ranked in the same way, by the same."""
     ranks = rank_targets(twin.model, data.validation_inputs, data.validation_targets)
     popular = Popularity(data.item_ids, TrainRecommenderSection())
     popular.fit_counts(data.sequences)
     popular_ranks = rank_targets(popular, data.validation_inputs, data.validation_targets)
+    measured = ndcg(ranks, 10)
+    # By the normal approximation: to draw ten million people again a thousand times would take longer than the training.
+    reach = 1.96 * float(measured.std()) / math.sqrt(max(1, len(measured)))
     return {
-        "validation_ndcg_at_10": mean(ndcg(ranks, 10)),
+        "validation_ndcg_at_10": mean(measured),
+        "validation_ndcg_at_10_low": mean(measured) - reach,
+        "validation_ndcg_at_10_high": mean(measured) + reach,
         "validation_hr_at_10": mean(hits(ranks, 10)),
         "popularity_ndcg_at_10": mean(ndcg(popular_ranks, 10)),
         "best_epoch": float(twin.progress.best_epoch),
@@ -440,7 +448,7 @@ def manifest_of(config: Config, cuts: Cuts, artifact_id: str, data: TrainingData
         trained_on={
             "run_date": config.run.run_date or "",
             "num_interactions": sum(map(len, data.sequences)),
-            "num_users": len(data.sequences),
+            "num_users": sum(len(sequence) > 0 for sequence in data.sequences),
             "content_hash": data.content_hash(),
             **cuts.boundaries,
         },
@@ -448,7 +456,7 @@ def manifest_of(config: Config, cuts: Cuts, artifact_id: str, data: TrainingData
     )
 
 
-def content_hash(inputs: Inputs, config: Config) -> str:
+def content_hash(inputs: Inputs, config: Config, num_processes: int) -> str:
     """Names an artifact by everything it is made from, but for WHEN_TO_TRAIN: a training that is given more time goes on."""
     dataset, cuts = inputs.dataset, inputs.held_out_cuts
     made_from = hashlib.sha256()
@@ -456,6 +464,8 @@ def content_hash(inputs: Inputs, config: Config) -> str:
     made_from.update(json.dumps([dataset.catalogue.item_ids, dataset.histories.user_ids]).encode())
     made_from.update(dataset.histories.item_codes.tobytes() + dataset.histories.offsets.tobytes())
     settings = config.train_recommender.model_dump(exclude=set(WHEN_TO_TRAIN[JOB]))
+    # Whoever calls torchrun may have another number than the configuration says.
+    settings["num_processes"] = num_processes
     made_from.update(json.dumps([settings, inputs.split, config.run.seed]).encode())
     return made_from.hexdigest()[:16]
 

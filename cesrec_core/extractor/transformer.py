@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cesrec_core.config import EmbedItemsSection
-from cesrec_core.errors import ConfigError, type_and_words
+from cesrec_core.errors import ConfigError, is_out_of_memory, type_and_words
 from cesrec_core.extractor.identity import locate_extractor
 from cesrec_core.extractor.pooling import pool
 from cesrec_core.language_models import ModelSource
@@ -20,8 +20,6 @@ from cesrec_core.token_counts import watch
 
 log = logging.getLogger(__name__)
 
-# Of the processor's allocator, of the driver, and of the library of matrix products.
-SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 # Weights that no hidden state depends on; models are often saved without them.
 UNUSED_WEIGHTS = ("pooler.", "lm_head.")
 # Of a forward pass on a CPU: with more of them it takes hardly less time for each.
@@ -185,9 +183,7 @@ def naming_the_model(section: EmbedItemsSection) -> Iterator[None]:
         yield
     except Exception as error:
         # No room, and what the operating system says: another attempt may do.
-        if (isinstance(error, OSError) and error.errno is not None) or isinstance(error, MemoryError):
-            raise
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+        if (isinstance(error, OSError) and error.errno is not None) or is_out_of_memory(error):
             raise
         raise ConfigError(
             f"embed_items.model_path names {section.model_path!r}, which cannot be loaded ({type_and_words(error)}). It is "
@@ -242,11 +238,6 @@ def spare_cache(model: Any) -> None:
     """Decoders keep keys and values for tokens to come, gigabytes a batch, and here none come."""
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether there was no room on an accelerator, or none for PyTorch on the processor: not all of it has a class."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in SIGNS_OF_NO_MEMORY)
 
 
 def token_batches(lengths: np.ndarray, tokens_per_batch: int, enough_tokens: int = ENOUGH_TOKENS) -> Iterator[np.ndarray]:

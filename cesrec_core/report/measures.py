@@ -32,6 +32,7 @@ QUALITY = (
         "Base recommender, NDCG@10",
         "On validation items, by full ranking, when it was trained.",
         is_better=1,
+        interval=("validation_ndcg_at_10_low", "validation_ndcg_at_10_high"),
     ),
     Measure(
         ("audit", "ndcg_over_popularity"),

@@ -1,6 +1,7 @@
 """Items held out of training altogether: can they be recommended by the Adapter's vector of their text?
 
-    python tests/benchmarks/cold_items.py --dataset FOLDER --work FOLDER [--moment validation] [--config FILE] [--set section.key=value ...]
+    python tests/benchmarks/cold_items.py --dataset FOLDER --work FOLDER [--moment validation] [--config FILE]
+        [--set section.key=value ...]
 
 A tenth of the items is drawn; their interactions are taken out of the histories, a recommender and an Adapter are trained
 on the rest. Then every user's last item is ranked among all items. For users whose last item is a cold one: without cold

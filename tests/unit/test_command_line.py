@@ -126,6 +126,24 @@ def test_a_full_disk_is_told_as_such(
     assert SECRET not in shown.out + shown.err + caplog.text
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(f"[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory {SECRET}"),
+        RuntimeError(f"An error occurred while calling o1.collect: java.lang.OutOfMemoryError: Java heap space {SECRET}"),
+    ],
+    ids=["Python", "PyTorch", "JVM"],
+)
+def test_memory_that_is_full_is_told_as_such(
+    error: Exception, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert finish("ingest", raising(error)) == 1
+    shown = capsys.readouterr()
+    assert last_line(shown.out)["error"].startswith("There was no room in memory for what was asked. Give the job more")
+    assert SECRET not in shown.out + shown.err + caplog.text
+
+
 ON_SPARK = """
 import sys
 from py4j.java_gateway import GatewayParameters, JavaGateway

@@ -9,7 +9,15 @@ from torch.nn import functional as F
 
 from cesrec_core.config import TrainRecommenderSection
 from cesrec_core.recommenders.attention import causal_mask
-from cesrec_core.recommenders.batches import batches_by_length, cut_windows, inputs_and_targets, left_pad
+from cesrec_core.recommenders.batches import (
+    PAIRS_PER_BATCH,
+    ROWS_PER_BATCH,
+    batches_by_length,
+    cut_windows,
+    encode_histories,
+    inputs_and_targets,
+    left_pad,
+)
 from cesrec_core.recommenders.losses import full_cross_entropy
 from cesrec_core.recommenders.registry import build_recommender
 
@@ -104,3 +112,24 @@ def test_learns_what_only_order_tells() -> None:
         optimizer.step()
     predicted = (model.eval().encode(walks[:, :-1]) @ model.item_vectors()[1:].T).argmax(dim=1) + 1
     assert predicted.tolist() == walks[:, -1].tolist()
+
+
+def test_the_longer_histories_are_the_fewer_are_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of attention grows with the square of their length."""
+    section = TrainRecommenderSection(embedding_dim=4, num_blocks=1, max_history_items=1600)
+    model = build_recommender([f"i{number}" for number in range(9)], section, 0).eval()
+    lengths = [*[3] * (ROWS_PER_BATCH + 10), *[900] * 15, 1600, 0]
+    histories = [np.arange(length) % 9 + 1 for length in np.random.default_rng(0).permutation(lengths)]
+    shapes, encode = [], model.encode
+
+    def encoding(padded: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(padded.shape))
+        return encode(padded)
+
+    monkeypatch.setattr(model, "encode", encoding)
+    vectors = encode_histories(model, histories)
+    assert shapes[0] == (ROWS_PER_BATCH, 3)
+    assert all(rows <= ROWS_PER_BATCH and rows * longest**2 <= PAIRS_PER_BATCH for rows, longest in shapes)
+    assert sum(rows for rows, _ in shapes) == len(histories) - 1
+    alone = torch.cat([encode_histories(model, [history]) for history in histories])
+    torch.testing.assert_close(vectors, alone)

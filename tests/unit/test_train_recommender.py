@@ -4,6 +4,7 @@ import errno
 import inspect
 import itertools
 import json
+import math
 import os
 import runpy
 import shutil
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ from torch.optim.swa_utils import AveragedModel
 
 import cesrec_core.recommenders.losses
 import cesrec_core.recommenders.training_data
-from cesrec_core.config import TrainRecommenderSection
+from cesrec_core.config import TrainRecommenderSection, load_config
+from cesrec_core.locks import checkpoint_folder, take_training_lock
 from cesrec_core.processes import ProcessGroup
 from cesrec_core.recommenders import RECOMMENDERS, checkpoint
 from cesrec_core.recommenders.artifact import load_recommender
@@ -97,6 +99,18 @@ def test_artifact_and_its_held_out_twin(trained: tuple[Path, dict[str, object]])
     for folder in (out, out / "held_out_twin"):
         assert (folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert not (model.encode(torch.tensor([[1, 2]])) == twin.encode(torch.tensor([[1, 2]]))).all()
+
+
+def test_ndcg_has_its_interval_over_users(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ranks 1, 1, 3 and beyond the list: mean 0.625, standard deviation sqrt(0.171875)."""
+    script = runpy.run_path(str(COMMAND))
+    monkeypatch.setitem(script["validation_metrics"].__globals__, "rank_targets", lambda *_: np.array([1, 1, 3, 11]))
+    fitted = SimpleNamespace(model=None, progress=SimpleNamespace(best_epoch=1))
+    data = SimpleNamespace(item_ids=["a"], sequences=[np.array([1])], validation_inputs=[], validation_targets=[])
+    metrics = script["validation_metrics"](fitted, data)
+    reach = 1.96 * math.sqrt(0.171875) / 2
+    ends = [metrics[f"validation_ndcg_at_10{end}"] for end in ("_low", "", "_high")]
+    assert ends == pytest.approx([0.625 - reach, 0.625, 0.625 + reach])
 
 
 def test_vocabulary_is_what_was_trained_on(trained: tuple[Path, dict[str, object]]) -> None:
@@ -615,9 +629,11 @@ def test_averaged_weights_are_what_is_validated_and_published(
             assert torch.allclose(ranked[epoch][name], made[epoch][name], atol=1e-6), (epoch, name)
 
 
-def test_sigterm_ends_a_training_with_its_code_and_a_summary(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_sigterm_ends_a_training_with_its_code_and_a_summary(num_processes: int, dataset: Path, tmp_path: Path) -> None:
     """Once its first epoch is kept."""
-    many = ["--set", "train_recommender.max_epochs=100000", "--set", "train_recommender.patience_epochs=100000"]
+    values = ["max_epochs=100000", "patience_epochs=100000", f"num_processes={num_processes}"]
+    many = [argument for value in values for argument in ("--set", f"train_recommender.{value}")]
     command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "out", *many)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         while not list((tmp_path / "out.checkpoint").glob("*.safetensors")):
@@ -629,6 +645,8 @@ def test_sigterm_ends_a_training_with_its_code_and_a_summary(dataset: Path, tmp_
     assert (told["job"], told["status"]) == ("train_recommender", "failed")
     assert told["error"] == "Stopped by SIGTERM. Give the same command again: it goes on from its last checkpoint."
     assert list((tmp_path / "out.checkpoint").glob("*.safetensors"))
+    # Nobody goes on with it: the lock of the training is free.
+    take_training_lock(checkpoint_folder(tmp_path / "out")).close()
 
 
 def test_more_processes_than_gpus_are_refused(
@@ -757,6 +775,26 @@ def test_a_refit_with_the_validation_item_keeps_its_twin(dataset: Path, tmp_path
     refit, twin = (load_recommender(tmp_path / "out" / folder)[1] for folder in ("", "held_out_twin"))
     assert (refit.split, twin.split) == ("leave_last_out", "leave_one_out")
     assert (refit.trained_on["num_interactions"], twin.trained_on["num_interactions"]) == (40 * 8, 40 * 7)
+
+
+def test_who_has_nothing_in_training_is_no_user_of_it(dataset: Path, tmp_path: Path) -> None:
+    """Users come one after the other here: those behind the moment of the split have no training interaction."""
+    few = ["--set", "train_recommender.model=markov", "--set", "dataset.has_real_timestamps=true"]
+    assert train(dataset, tmp_path / "out", *few, "--split", "global_timeline") == 0
+    trained_on = load_recommender(tmp_path / "out")[1].trained_on
+    num_users, remainder = divmod(trained_on["num_interactions"], 9)
+    assert 20 < num_users < 40
+    assert trained_on["num_users"] == num_users + (remainder > 0)
+
+
+def test_processes_that_torchrun_was_asked_for_by_hand_make_another_artifact(dataset: Path, tmp_path: Path) -> None:
+    script = runpy.run_path(str(COMMAND))
+    arguments = script["parse_arguments"](command_line(dataset, tmp_path / "out"))
+    names = []
+    for configured, number in ((1, 1), (1, 2), (2, 2)):
+        config = load_config(CONFIG, [f"train_recommender.num_processes={configured}"])
+        names.append(script["content_hash"](script["read_inputs"](arguments, config), config, number))
+    assert names[0] != names[1] == names[2]
 
 
 def test_missing_data_is_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
