@@ -91,6 +91,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no room in memory, or on an accelerator: not all of what says so has a class."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
     return any(sign in str(error) for sign in SIGNS_OF_NO_MEMORY)
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
-from cesrec_core.errors import ConfigError
+from cesrec_core.errors import ConfigError, StageError
 
 T = TypeVar("T")
 # torchrun gives its processes 30 before it kills them.
@@ -78,20 +78,31 @@ def end_as_torchrun(script: str, num_processes: int, arguments: Sequence[str]) -
 
     Raises:
         ConfigError: there are GPUs, and fewer than processes.
-        SystemExit: torchrun has ended.
+        StageError: a process has ended, and the first one said nothing of it.
+        SystemExit: torchrun has ended otherwise.
     """
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else num_processes
     if num_processes > num_gpus:
         raise ConfigError(f"num_processes is {num_processes}, and this machine has {num_gpus} GPUs. Set it to that or less.")
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", script]
-    with subprocess.Popen([sys.executable, *launcher, *arguments]) as torchrun:
+    has_told = False
+    with subprocess.Popen([sys.executable, *launcher, *arguments], stdout=subprocess.PIPE, text=True) as torchrun:
         try:
+            for line in torchrun.stdout or ():
+                print(line, end="", flush=True)
+                has_told = True
             code = torchrun.wait()
         except BaseException:
             torchrun.terminate()
             try:
-                torchrun.wait(SECONDS_TO_END)
+                torchrun.communicate(timeout=SECONDS_TO_END)
             except subprocess.TimeoutExpired:
                 torchrun.kill()
             raise
+    if code and not has_told:
+        raise StageError(
+            f"A process of the training has ended, and with it the others ({code}). Its messages stand above. Mend their "
+            "cause, or where it was killed for want of memory, lower batch_size or max_history_items; then give the same "
+            "command again: it goes on from its last checkpoint."
+        )
     sys.exit(code)

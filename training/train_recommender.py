@@ -396,17 +396,21 @@ def validation_metrics(twin: Fit, data: TrainingData) -> dict[str, float]:
     popular = Popularity(data.item_ids, TrainRecommenderSection())
     popular.fit_counts(data.sequences)
     popular_ranks = rank_targets(popular, data.validation_inputs, data.validation_targets)
-    measured = ndcg(ranks, 10)
-    # By the normal approximation: to draw ten million people again a thousand times would take longer than the training.
-    reach = 1.96 * float(measured.std()) / math.sqrt(max(1, len(measured)))
     return {
-        "validation_ndcg_at_10": mean(measured),
-        "validation_ndcg_at_10_low": mean(measured) - reach,
-        "validation_ndcg_at_10_high": mean(measured) + reach,
+        **_with_interval("validation_ndcg_at_10", ndcg(ranks, 10)),
         "validation_hr_at_10": mean(hits(ranks, 10)),
         "popularity_ndcg_at_10": mean(ndcg(popular_ranks, 10)),
         "best_epoch": float(twin.progress.best_epoch),
     }
+
+
+def _with_interval(name: str, values: NDArray[np.float64]) -> dict[str, float]:
+    """The mean over users and its 95 % interval, by the normal approximation: to draw ten million people again a thousand times
+    would take longer than the training."""
+    if not len(values):
+        return {name: 0.0}
+    reach = 1.96 * float(values.std()) / math.sqrt(len(values))
+    return {name: mean(values), f"{name}_low": max(0.0, mean(values) - reach), f"{name}_high": mean(values) + reach}
 
 
 def publish(folder: Path, fitted: Fit, data: TrainingData, manifest: Manifest) -> None:

@@ -101,18 +101,17 @@ class Warehouse:
         if self.schema_name is None:
             return DeltaTable.isDeltaTable(self.spark, str(self.path / "tables" / table.name))
         try:
-            is_there = self.spark.catalog.tableExists(self.location(table))
-            has_schema = is_there or self.spark.catalog.databaseExists(quoted(self.schema_name))
+            if self.spark.catalog.tableExists(self.location(table)):
+                return True
+            if self.spark.catalog.databaseExists(quoted(self.schema_name)):
+                return False
         except (PySparkException, Py4JJavaError) as error:
             if not is_of_another(str(error)):
                 raise
-            is_there = has_schema = False
-        if not has_schema:
-            raise ConfigError(
-                f"warehouse.schema_name is {self.schema_name}, and there is no such schema, or this user may not see it. "
-                "Create it, let this user use it, or name another."
-            )
-        return is_there
+        raise ConfigError(
+            f"warehouse.schema_name is {self.schema_name}, and there is no such schema, or this user may not see it or its "
+            "tables. Create it, let this user use it, or name another."
+        )
 
     def create_missing_tables(self) -> None:
         """Create every table that is not there yet, with NOT NULL, CHECK constraints and comments.

@@ -183,7 +183,9 @@ def _read_table(spark: SparkSession, location: str, version: int | None, is_name
         if not (isinstance(error, AnalysisException) or is_of_another(str(error))):
             raise
         if version is None:
-            raise InputDataError(f"There is no table {location}. Correct it in the dataset section.") from None
+            raise InputDataError(
+                f"There is no table {location}, nor a file or folder of that name. Correct it in the dataset section."
+            ) from None
         raise InputDataError(
             f"There is no Delta table {location} at version {version}. Correct it in the dataset section, or run again to pin "
             "its newest version."

@@ -23,7 +23,7 @@ def newest_version(spark: SparkSession, location: str) -> int:
         # A catalog that is not there is told by Java alone.
         if not (isinstance(error, AnalysisException) or is_of_another(str(error))):
             raise
-        may_be_hidden = ", or this user may not see it" if is_named else ""
+        may_be_hidden = ", or this user may not see it, nor a folder of that name" if is_named else ""
         raise InputDataError(
             f"There is no Delta table {location}{may_be_hidden}. Correct it in the dataset section, or give a folder of files "
             "there."

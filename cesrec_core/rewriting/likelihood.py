@@ -11,7 +11,7 @@ from torch import Tensor
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders import Recommender
-from cesrec_core.recommenders.batches import left_pad
+from cesrec_core.recommenders.batches import PAIRS_PER_BATCH, left_pad
 from cesrec_core.recommenders.protocol import PADDING_IDX
 
 # Scores of all places of a few users at once: 128 MiB in float64.
@@ -45,7 +45,8 @@ def likelihood_drops(scorer: Scorer, before: ItemLists, after: ItemLists) -> NDA
 def _log_probabilities(recommender: Recommender, histories: list[NDArray[np.int64]]) -> list[dict[int, float]]:
     """For each history, the log-probability of each item that follows another, by item_idx."""
     vectors = recommender.item_vectors().double()
-    size = max(1, SCORES_PER_BATCH // (len(vectors) * recommender.max_history_items))
+    longest = recommender.max_history_items
+    size = max(1, min(SCORES_PER_BATCH // (len(vectors) * longest), PAIRS_PER_BATCH // longest**2))
     result: list[dict[int, float]] = []
     for start in range(0, len(histories), size):
         padded = left_pad(histories[start : start + size], recommender.max_history_items).to(vectors.device)

@@ -83,13 +83,15 @@ def parser_for(description: str, examples: Sequence[str] = ("",), has_date: bool
 def configuration(arguments: argparse.Namespace) -> Config:
     """What the command line asks for; from here on the job logs as it says."""
     overrides = list(arguments.overrides)
+    pairs = [override.partition("=") for override in overrides]
+    formats = [value.strip(" '\"") for key, _, value in pairs if key.strip() == "run.log_format"]
+    if formats[-1:] == ["json"]:
+        # A scheduler's log service finds what is wrong with a configuration as it finds all else.
+        write_logs_as("json")
     if (run_date := getattr(arguments, "run_date", None)) is not None:
         if not is_date(run_date):
             raise ConfigError(f"--run-date {run_date}: give a date as YYYY-MM-DD, such as 2026-03-02.")
         overrides.append(f"run.run_date='{run_date}'")
-    if "run.log_format=json" in overrides:
-        # A scheduler's log service finds what is wrong with a configuration as it finds all else.
-        write_logs_as("json")
     config = load_config(Path(arguments.config), overrides)
     write_logs_as(config.run.log_format)
     return config

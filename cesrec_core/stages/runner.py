@@ -405,9 +405,19 @@ def _execute_and_tell(stages: Sequence[Stage], context: RunContext, earlier: Seq
     except BaseException as error:
         # Of a run that is another process's work now, that process tells; who is asked to end has no time to.
         is_ours = isinstance(error, Exception) and not isinstance(error, BusyError)
-        attach_run(error, context.run_id, tell_of_run(context) if is_ours else {})
+        attach_run(error, context.run_id, tell_of_run(context) if is_ours and _has_ended_badly(context) else {})
         raise
     return summary | tell_of_run(context, keeps_page=summary["status"] == "nothing_to_do") if is_at_the_end else summary
+
+
+def _has_ended_badly(context: RunContext) -> bool:
+    """Whether that is on record: what is refused before any work leaves a run as it was, and its page."""
+    try:
+        run = find_run(context.warehouse, context.run_id) if context.warehouse.exists(RUNS) else None
+    except Exception:
+        # Whoever writes the page is told the same, and says so.
+        return True
+    return run is not None and run.status in (run_status.FAILED, run_status.REFUSED)
 
 
 def tell_of_run(context: RunContext, keeps_page: bool = False) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def _record(warehouse: Warehouse, config: Config, run: Run) -> str:
     ended = None if run.finished_at is None else int(run.finished_at.timestamp() * 1000)
     try:
         _fill(client, recorded, warehouse, config, run, ended or int(run.started_at.timestamp() * 1000))
-    except Exception:
-        # It would be shown as running for good. The next time writes the rest.
+    except BaseException:
+        # It would be shown as running for good, also where the job is stopped here. The next time writes the rest.
         with suppress(Exception):
             client.set_terminated(recorded, "FAILED", ended)
         raise

@@ -1,8 +1,8 @@
 """Looks at the page of a run in a real browser: python tests/browser/check_page.py [PAGE] [--shots FOLDER].
 
-At phone and desktop width, in light and in dark: nothing is said on the console, nothing is asked of a network, there is no
-script, page and tables are no wider than their window, the page is no taller than a reader would scroll, every text can be told
-from what is behind it (WCAG AA), and texts of charts lie within their chart and beside each other.
+At widths from phone to desktop, in light and in dark: nothing is said on the console, nothing is asked of a network, there is
+no script, page and tables are no wider than their window, the page is no taller than a reader would scroll, every text can be
+told from what is behind it (WCAG AA), and texts of charts lie within their chart and beside each other.
 Without a page: one with hostile text in every place that quotes people.
 """
 
@@ -17,7 +17,8 @@ from devtools import Page, browser, find_browser
 
 from cesrec_core.local_java import as_root
 
-WIDTHS = (390, 1280)
+# A phone, the same on its side, the widest at which tables are paragraphs, the narrowest at which they are not, a desktop.
+WIDTHS = (390, 844, 1120, 1121, 1280)
 SCHEMES = ("light", "dark")
 MIN_HEIGHT, MAX_HEIGHT = 1500, 16_000
 # Texts and the first background behind them, by the formula of WCAG 2; large text may do with less.

@@ -158,6 +158,26 @@ def test_a_stage_alone_that_fails_leaves_a_page(copied_world: World) -> None:
     assert "no worker came up" in text
 
 
+def test_a_stage_that_is_refused_before_its_work_leaves_the_run_as_it_was(copied_world: World) -> None:
+    """Such as one whose model is not there: nothing has failed yet, and a page would say that all went well."""
+
+    def refuse(context: runner.RunContext) -> None:
+        raise ConfigError("there is no such model")
+
+    resting, refusing = (
+        dataclasses.replace(stage, run=lambda context: StageResult(), fingerprint=None, check=check)
+        for stage, check in zip(NIGHTLY[:2], (NIGHTLY[0].check, refuse), strict=True)
+    )
+    world, next_day = copied_world, "run.run_date='2026-03-03'"
+    run_id = runner._execute_and_tell([resting], world.open(next_day))["run_id"]
+    context = runner.open_run(load_config(world.config_path, [next_day]), world.spark, world.ray, dt.date(2026, 3, 3), True)
+    with pytest.raises(ConfigError) as caught:
+        runner._execute_and_tell([refusing], context, [resting])
+    assert run_of(caught.value) == {"run_id": run_id}
+    assert find_run(world.warehouse, run_id).status == "partial"
+    assert not (world.warehouse_path / "reports" / f"{run_id}.html").exists()
+
+
 def test_a_record_in_mlflow_holds_numbers_and_lineage_and_no_words(first_night: Night, page: str, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
     world, summary = first_night

@@ -23,6 +23,7 @@ from cesrec_core.errors import (
     attach_run,
 )
 from cesrec_core.job_parser import JobParser
+from cesrec_core.logs import write_logs_as
 from cesrec_core.stages import command_line
 from cesrec_core.stages.command_line import configuration, finish, parser_for, run_one_stage
 
@@ -130,10 +131,11 @@ def test_a_full_disk_is_told_as_such(
     "error",
     [
         MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError(f"[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory {SECRET}"),
         RuntimeError(f"An error occurred while calling o1.collect: java.lang.OutOfMemoryError: Java heap space {SECRET}"),
     ],
-    ids=["Python", "PyTorch", "JVM"],
+    ids=["Python", "system", "PyTorch", "JVM"],
 )
 def test_memory_that_is_full_is_told_as_such(
     error: Exception, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -207,14 +209,23 @@ def test_arguments_become_configuration(tmp_path: Path) -> None:
     assert config.mask_outliers.num_masked == 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--set", "run.log_format=json", "--set", "mask_outliers.num_masked=-1"], "mask_outliers.num_masked"),
+        (["--run-date", "2026-02-30", "--set", "run.log_format='json'"], "--run-date 2026-02-30"),
+    ],
+)
 def test_a_configuration_that_cannot_be_used_is_told_as_json_where_that_was_asked_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["--set", "run.log_format=json", "--set", "mask_outliers.num_masked=-1"]
     monkeypatch.setattr(sys, "argv", ["jobs/recommend.py", *asked])
-    assert run_one_stage("recommend") == 2
+    try:
+        assert run_one_stage("recommend") == 2
+    finally:
+        write_logs_as("text")
     line = json.loads(capsys.readouterr().err.strip())
-    assert (line["level"], line["run_id"]) == ("ERROR", None) and "mask_outliers.num_masked" in line["message"]
+    assert line["level"] == "ERROR" and told in line["message"]
 
 
 @pytest.mark.parametrize("date", ["2026-02-30", "yesterday", "it's late", "20260302", "2026-W10-1"])

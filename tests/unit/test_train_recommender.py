@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -649,6 +650,24 @@ def test_sigterm_ends_a_training_with_its_code_and_a_summary(num_processes: int,
     take_training_lock(checkpoint_folder(tmp_path / "out")).close()
 
 
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_all_and_is_told_of(dataset: Path, tmp_path: Path) -> None:
+    """As the kernel does where memory runs out."""
+    values = ["max_epochs=100000", "patience_epochs=100000", "num_processes=2"]
+    many = [argument for value in values for argument in ("--set", f"train_recommender.{value}")]
+    command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "out", *many)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        while not list((tmp_path / "out.checkpoint").glob("*.safetensors")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        torchrun, *workers = psutil.Process(process.pid).children(recursive=True)
+        next(worker for worker in workers if worker.environ().get("RANK") == "1").kill()
+        told = json.loads(process.communicate(timeout=120)[0].splitlines()[-1])
+    assert (process.returncode, told["job"], told["status"]) == (1, "train_recommender", "failed")
+    assert not any(each.is_running() for each in (torchrun, *workers))
+    take_training_lock(checkpoint_folder(tmp_path / "out")).close()
+
+
 def test_more_processes_than_gpus_are_refused(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -781,7 +800,11 @@ def test_who_has_nothing_in_training_is_no_user_of_it(dataset: Path, tmp_path: P
     """Users come one after the other here: those behind the moment of the split have no training interaction."""
     few = ["--set", "train_recommender.model=markov", "--set", "dataset.has_real_timestamps=true"]
     assert train(dataset, tmp_path / "out", *few, "--split", "global_timeline") == 0
-    trained_on = load_recommender(tmp_path / "out")[1].trained_on
+    manifest = load_recommender(tmp_path / "out")[1]
+    trained_on = manifest.trained_on
+    # Nor is there anybody to validate with, and an interval of nobody.
+    assert manifest.metrics["validation_ndcg_at_10"] == 0.0
+    assert "validation_ndcg_at_10_low" not in manifest.metrics and np.isfinite(list(manifest.metrics.values())).all()
     num_users, remainder = divmod(trained_on["num_interactions"], 9)
     assert 20 < num_users < 40
     assert trained_on["num_users"] == num_users + (remainder > 0)
