@@ -289,18 +289,30 @@ def test_a_run_that_is_done_tries_again_to_make_the_views(
     assert made == ([] if published is None else [published])
 
 
+@pytest.mark.parametrize("stage", ["publish", "recommend"])
 @pytest.mark.parametrize(
-    ("error", "told"),
-    [(ServerError(), {"report": "page"}), (StageError("x"), {"report": "page"}), (BusyError("x"), {}), (Stopped(), {})],
-    ids=lambda value: type(value).__name__,
+    ("error", "status", "told"),
+    [
+        (ServerError(), "failed", {"report": "page"}),
+        (StageError("x"), "failed", {"report": "page"}),
+        (QualityGateError("x"), "refused", {"report": "page"}),
+        (InputDataError("x"), "partial", {}),
+        (BusyError("x"), "failed", {}),
+        (Stopped(), "failed", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_a_whole_run_that_ends_has_a_page_whoever_ended_it(
-    error: BaseException, told: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_has_ended_badly_has_a_page_whoever_ended_it(
+    error: BaseException, status: str, told: dict[str, str], stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is refused before any work leaves the run as it was, and no page of a night on which nothing failed."""
+    run = Run("a", dt.date(2026, 3, 2), status, {}, "hash", "0.1", dt.datetime(2026, 3, 2, tzinfo=dt.UTC))
+    monkeypatch.setattr(Folders, "exists", lambda self, table: True, raising=False)
+    monkeypatch.setattr(runner, "find_run", lambda warehouse, run_id: run)
     monkeypatch.setattr(runner, "execute", lambda stages, context, earlier: stop_with(error)(context))
     monkeypatch.setattr(runner, "tell_of_run", lambda context: {"report": "page"})
     with pytest.raises(type(error)) as caught:
-        runner._execute_and_tell([dataclasses.replace(MASK, name="publish")], context_of(tmp_path, "a"))
+        runner._execute_and_tell([dataclasses.replace(MASK, name=stage)], context_of(tmp_path, "a"))
     assert run_of(caught.value) == {"run_id": "a", **told}
 
 
