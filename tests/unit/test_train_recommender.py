@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -630,16 +632,22 @@ def test_averaged_weights_are_what_is_validated_and_published(
             assert torch.allclose(ranked[epoch][name], made[epoch][name], atol=1e-6), (epoch, name)
 
 
-@pytest.mark.parametrize("num_processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_sigterm_ends_a_training_with_its_code_and_a_summary(num_processes: int, dataset: Path, tmp_path: Path) -> None:
-    """Once its first epoch is kept."""
+@contextmanager
+def endless_training(dataset: Path, out: Path, num_processes: int) -> Iterator[subprocess.Popen[str]]:
+    """A process of its own, once its first epoch is kept."""
     values = ["max_epochs=100000", "patience_epochs=100000", f"num_processes={num_processes}"]
     many = [argument for value in values for argument in ("--set", f"train_recommender.{value}")]
-    command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "out", *many)]
+    command = [sys.executable, str(COMMAND), *command_line(dataset, out, *many)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        while not list((tmp_path / "out.checkpoint").glob("*.safetensors")):
+        while not list(checkpoint_folder(out).glob("*.safetensors")):
             assert process.poll() is None
             time.sleep(0.1)
+        yield process
+
+
+@pytest.mark.parametrize("num_processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_sigterm_ends_a_training_with_its_code_and_a_summary(num_processes: int, dataset: Path, tmp_path: Path) -> None:
+    with endless_training(dataset, tmp_path / "out", num_processes) as process:
         process.terminate()
         told = json.loads(process.communicate(timeout=120)[0].splitlines()[-1])
     assert process.returncode == 143
@@ -653,13 +661,7 @@ def test_sigterm_ends_a_training_with_its_code_and_a_summary(num_processes: int,
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_all_and_is_told_of(dataset: Path, tmp_path: Path) -> None:
     """As the kernel does where memory runs out."""
-    values = ["max_epochs=100000", "patience_epochs=100000", "num_processes=2"]
-    many = [argument for value in values for argument in ("--set", f"train_recommender.{value}")]
-    command = [sys.executable, str(COMMAND), *command_line(dataset, tmp_path / "out", *many)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        while not list((tmp_path / "out.checkpoint").glob("*.safetensors")):
-            assert process.poll() is None
-            time.sleep(0.1)
+    with endless_training(dataset, tmp_path / "out", num_processes=2) as process:
         torchrun, *workers = psutil.Process(process.pid).children(recursive=True)
         next(worker for worker in workers if worker.environ().get("RANK") == "1").kill()
         told = json.loads(process.communicate(timeout=120)[0].splitlines()[-1])
