@@ -21,8 +21,8 @@ from cesrec_core.schemas import FEEDBACK, INTERACTIONS, PSEUDO_SEQUENCES, RECOMM
 CREATED = (INTERACTIONS, FEEDBACK, RECOMMENDATIONS, PSEUDO_SEQUENCES, RUNS)
 SECRET = "ada@example.org"
 NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
-# A hyphen, which catalogs allow, has to be quoted wherever Spark parses the name.
-DATABASE = "cesrec-test"
+# Digits alone have to be quoted wherever Spark parses a name, as hyphens have, which Spark's own catalog does not take.
+DATABASE = "2026"
 
 
 @pytest.fixture(scope="module", params=["path", pytest.param("schema_name", marks=pytest.mark.slow)])
