@@ -39,8 +39,13 @@ log = logging.getLogger(__name__)
 RUN_TAG = "cesrec.run_id"
 # A server that does not answer shall not hold a job for the minutes that MLflow would try.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-# MLflow tells its makers what it is used for, unless told not to; and it asks to be told that files are meant as a store.
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
+# MLflow tells its makers what it is used for, unless told not to; it prints where a server shows a run, on the standard output
+# that is for results; and it asks to be told that files are meant as a store.
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+}
 STATUSES = {**dict.fromkeys((*run_status.DONE, run_status.PARTIAL), "FINISHED"), run_status.RUNNING: "RUNNING"}
 MAX_PARAMETER_CHARACTERS = 500
 MAX_PER_REQUEST = 100
