@@ -10,6 +10,7 @@ from typing import NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
+from cesrec_core.child_processes import ending
 from cesrec_core.errors import ConfigError, StageError
 
 T = TypeVar("T")
@@ -86,19 +87,12 @@ def end_as_torchrun(script: str, num_processes: int, arguments: Sequence[str]) -
         raise ConfigError(f"num_processes is {num_processes}, and this machine has {num_gpus} GPUs. Set it to that or less.")
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", script]
     has_told = False
-    with subprocess.Popen([sys.executable, *launcher, *arguments], stdout=subprocess.PIPE, text=True) as torchrun:
-        try:
-            for line in torchrun.stdout or ():
-                print(line, end="", flush=True)
-                has_told = True
-            code = torchrun.wait()
-        except BaseException:
-            torchrun.terminate()
-            try:
-                torchrun.communicate(timeout=SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                torchrun.kill()
-            raise
+    command = [sys.executable, *launcher, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as torchrun, ending(torchrun, SECONDS_TO_END):
+        for line in torchrun.stdout or ():
+            print(line, end="", flush=True)
+            has_told = True
+        code = torchrun.wait()
     if code and not has_told:
         raise StageError(
             f"A process of the training has ended, and with it the others ({code}). Its messages stand above. Mend their "

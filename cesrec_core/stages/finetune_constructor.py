@@ -10,8 +10,9 @@ from cesrec_core.language_models import ModelSource, check_model_folder
 from cesrec_core.schemas import INTERACTIONS, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
 from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.kept_models import keep_reason, training_notes
 from cesrec_core.stages.training_pairs import export_pairs
-from cesrec_core.stages.training_process import keep_reason, run_training, training_notes
+from cesrec_core.stages.training_process import run_training
 
 NAME = "finetune_constructor"
 # It learns how words and histories go together, not what is new: it follows the recommender, whose vectors it reads.

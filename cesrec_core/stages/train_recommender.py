@@ -5,7 +5,8 @@ from cesrec_core.config import WHEN_TO_TRAIN
 from cesrec_core.hashing import short_hash
 from cesrec_core.schemas import INTERACTIONS, ITEMS, USER_SEQUENCES
 from cesrec_core.stages.context import RunContext, Stage, StageResult
-from cesrec_core.stages.training_process import export_dataset, keep_reason, run_training, training_notes
+from cesrec_core.stages.kept_models import keep_reason, training_notes
+from cesrec_core.stages.training_process import export_dataset, run_training
 
 NAME = "train_recommender"
 # Values that say by what means to train: they ask for no other model, as those of WHEN_TO_TRAIN do not.

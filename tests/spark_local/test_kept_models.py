@@ -12,7 +12,7 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.warehouse import Warehouse, local_frame
 from cesrec_core.schemas import INTERACTIONS
 from cesrec_core.stages.context import RunContext, StageState, write_state
-from cesrec_core.stages.training_process import keep_reason, training_notes
+from cesrec_core.stages.kept_models import keep_reason, training_notes
 
 STAGE, SETTINGS = "train_recommender", {"width": "64"}
 MONDAY = dt.date(2026, 3, 2)

@@ -14,11 +14,11 @@ from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run
 from cesrec_core.errors import BusyError, InputDataError, QualityGateError, StageError, Stopped, run_of
 from cesrec_core.schemas import RUNS
-from cesrec_core.stages import runner, training_process
+from cesrec_core.stages import kept_models, runner
 from cesrec_core.stages.context import RunContext, Stage, StageResult, StageState, write_state
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, note, read_journal
+from cesrec_core.stages.kept_models import keep_reason
 from cesrec_core.stages.runner import decide, execute, open_run, run_stage, was_overtaken
-from cesrec_core.stages.training_process import keep_reason
 
 
 class Folders:
@@ -130,7 +130,7 @@ def test_a_model_is_kept_from_its_day_until_it_is_too_old(
     date: str, is_kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a date before its own it was trained on what had not happened yet."""
-    monkeypatch.setattr(training_process, "num_interactions", lambda context, after: (100, 0))
+    monkeypatch.setattr(kept_models, "num_interactions", lambda context, after: (100, 0))
     notes = {"settings": {"width": "64"}, "run_date": "2026-03-02", "num_interactions": 95}
     write_state(tmp_path, "train_recommender", StageState({}, "a", 1.0, {}, {}, "artifact", notes))
     reason = keep_reason(context_of(tmp_path, "b", date), "train_recommender", {"width": "64"}, 7, 0.1)
