@@ -116,7 +116,13 @@ def main(arguments: list[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for path in options.notebooks:
         written = options.out / f"{path.stem}.ipynb"
-        written.write_text(as_ipynb(list(run_cells(path, {"__name__": "__main__"}))), encoding="utf-8")
+        shown: list[ShownCell] = []
+        try:
+            for cell in run_cells(path, {"__name__": "__main__"}):
+                shown.append(cell)
+        finally:
+            # Where a cell fails, what came before it explains why.
+            written.write_text(as_ipynb(shown), encoding="utf-8")
         print(written, flush=True)
     return 0
 

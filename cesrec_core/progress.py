@@ -34,17 +34,19 @@ def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
 
             yield advance_bar
         return
-    yield _line_writer(label, total, unit)
+    yield lines(label, total, unit)
 
 
-def _line_writer(label: str, total: int, unit: str) -> Advance:
+def lines(label: str, total: int, unit: str, tells_end: bool = True) -> Advance:
+    """The plain lines, on a terminal too: where what is told of are parts of something that has lines of its own."""
     done = 0
     last_line = time.monotonic()
 
     def advance(amount: int, /) -> None:
         nonlocal done, last_line
         done += amount
-        if done >= total or time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+        is_end = done >= total
+        if (is_end and tells_end) or (not is_end and time.monotonic() - last_line > SECONDS_BETWEEN_LINES):
             last_line = time.monotonic()
             log.info("%s: %d of %d %s", label, done, total, unit)
 

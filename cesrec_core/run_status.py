@@ -6,3 +6,5 @@ PUBLISHED, FINISHED, PARTIAL = "published", "finished", "partial"
 ALL = (RUNNING, PUBLISHED, FINISHED, PARTIAL, REFUSED, FAILED)
 # All stages have been through it, so that it may be published again.
 DONE = (PUBLISHED, FINISHED)
+# All stages but publishing have been through it.
+AT_AN_END = (*DONE, REFUSED)

@@ -42,6 +42,7 @@ from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.evaluation.metrics import Ranks, hits, ndcg
 from cesrec_core.locks import checkpoint_folder, release_training_lock, take_training_lock
 from cesrec_core.processes import ProcessGroup, end_as_torchrun, join_processes, leave_processes
+from cesrec_core.progress import Advance, lines
 from cesrec_core.recommenders import (
     COUNTING,
     PADDING_IDX,
@@ -143,11 +144,18 @@ def read_inputs(arguments: argparse.Namespace, config: Config) -> Inputs:
     cuts = cut_histories(dataset.histories, SPLIT_OF_TWIN.get(split, split), config.dataset.has_real_timestamps)
     held_out = prepare(dataset, cuts)
     if not held_out.num_reachable_targets and config.train_recommender.model not in COUNTING:
+        num_had = int((held_out.validation_targets > 0).sum())
+        num_unknown = len(held_out.validation_targets) - num_had
         wanted = "people with interactions on both sides of a cut" if cuts.name == "global_timeline" else "longer histories"
+        if num_had > num_unknown:
+            wanted = "people who come to items that are new to them (what somebody has had is not recommended)"
+        elif num_unknown:
+            wanted = "more people, so that others have had the same items"
         raise InputDataError(
             f"No user of {arguments.dataset} has a validation item under split {cuts.name!r} that could be recommended: of "
-            f"{len(held_out.validation_targets)}, none is new to its user and stands in somebody's training part. Without one "
-            f"there is no telling when to stop. Bring {wanted}, or set train_recommender.model to markov, which only counts."
+            f"{num_had + num_unknown}, {num_had} were had by their user before, and {num_unknown} stand in nobody's training "
+            f"part. Without one there is no telling when to stop. Bring {wanted}, or set train_recommender.model to markov, "
+            "which only counts."
         )
     return Inputs(dataset, split, cuts, held_out)
 
@@ -239,6 +247,7 @@ def fit(
         windows = windows_of_epoch(data.sequences, settings, rng)
         lengths = np.array([len(window) for window in windows])
         batch_losses = []
+        advance = progress_of_epoch(epoch, math.ceil(len(windows) / settings.batch_size), processes)
         for rows in batches_by_length(lengths, settings.batch_size, rng):
             mine, weight = share_of_batch(rows, lengths, processes)
             inputs, targets = inputs_and_targets([windows[row] for row in mine], settings.max_history_items)
@@ -249,6 +258,7 @@ def fit(
             optimizer.step()
             averaged.update_parameters(model)
             batch_losses.append(loss.detach())
+            advance(1)
         progress.losses.append(mean_over(processes, torch.stack(batch_losses).mean().item()))
         # The loss is that before a step, so that the last step's harm shows in the weights alone.
         if not (math.isfinite(progress.losses[-1]) and all(bool(weight.isfinite().all()) for weight in average.parameters())):
@@ -279,6 +289,13 @@ def set_average_state(model: TrainableRecommender, sequences: Sequence[NDArray[n
     known = [sequence for sequence in sequences if sequence.any()]
     few = np.random.default_rng(seed).permutation(len(known))[:USERS_IN_AVERAGE].tolist()
     model.average_state.copy_(encode_histories(model, [known[row] for row in few]).mean(dim=0))
+
+
+def progress_of_epoch(epoch: int, num_batches: int, processes: ProcessGroup) -> Advance:
+    """Tells now and then how far an epoch has come, where it takes long; its end has a line of its own."""
+    if not processes.is_first:
+        return lambda _: None
+    return lines(f"epoch {epoch}", num_batches, "batches", tells_end=False)
 
 
 def windows_of_epoch(
@@ -392,6 +409,8 @@ def validation_ranks(model: TrainableRecommender, data: TrainingData, processes:
 
 def validation_metrics(twin: Fit, data: TrainingData) -> dict[str, float]:
     """What the manifest records, NDCG with its 95 % interval over users; popularity is ranked in the same way, by the same."""
+    if not len(data.validation_targets):
+        logger.warning("Nobody has a validation item: validation figures are 0, and nothing was measured")
     ranks = rank_targets(twin.model, data.validation_inputs, data.validation_targets)
     popular = Popularity(data.item_ids, TrainRecommenderSection())
     popular.fit_counts(data.sequences)

@@ -6,7 +6,7 @@ Nothing else opens a Delta table. Tables lie under a path or carry a catalog nam
 import functools
 import logging
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,7 @@ from pyspark.sql.types import StructType
 from cesrec_core import columns as c
 from cesrec_core.config import WarehouseSection
 from cesrec_core.errors import ConfigError, InputDataError, SchemaError
-from cesrec_core.schemas import PUBLISHED_VIEWS, TABLES, Column, Table, table_named
+from cesrec_core.schemas import PUBLISHED_VIEWS, TABLES, Table, table_named
 from cesrec_core.table_names import is_of_another, quoted
 
 # Every commit of this project carries it, so that commits by others (people's feedback) can be told apart.
@@ -64,9 +64,13 @@ def _is_write() -> SparkColumn:
     return ~F.coalesce("operation", F.lit("")).isin(*UPKEEP_OPERATIONS)
 
 
-def _comparable(column: Column) -> str:
-    """SQL of a column's value, with {} for the table's alias; Spark cannot compare maps."""
-    return f"to_json({{}}.`{column.name}`)" if column.type.startswith("map<") else f"{{}}.`{column.name}`"
+def _is_equal(left: str, right: str) -> str:
+    return f"{left} <=> {right}"
+
+
+def _is_equal_map(left: str, right: str) -> str:
+    """Spark cannot compare maps."""
+    return f"to_json({left}) <=> to_json({right})"
 
 
 class Warehouse:
@@ -252,6 +256,7 @@ class Warehouse:
         frame: DataFrame,
         delete_missing: bool = False,
         update_matched: bool = True,
+        same: Mapping[str, Callable[[str, str], str]] | None = None,
         holds_run: str | None = None,
     ) -> int:
         """Upsert by the table's key in one commit; returns the number of source rows.
@@ -260,14 +265,17 @@ class Warehouse:
 
         Args:
             delete_missing: also remove rows whose key the source lacks.
+            same: by column, from two values in SQL to whether they count as the same, where that is not equality.
             holds_run: the run whose rows the table then holds, for `versions_holding`.
         """
         num_rows = self._check_rows(frame, table)
         same_key = " AND ".join(f"t.`{name}` <=> s.`{name}`" for name in table.key)
-        others = [_comparable(column) for column in table.columns if column.name not in table.key]
+        others = [column for column in table.columns if column.name not in table.key]
         merge = self._delta_table(table).alias("t").merge(self._in_order(frame, table).alias("s"), same_key)
         if others and update_matched:
-            differs = " OR ".join(f"NOT ({value.format('t')} <=> {value.format('s')})" for value in others)
+            is_same = {column.name: _is_equal_map if column.type.startswith("map<") else _is_equal for column in others}
+            is_same |= same or {}
+            differs = " OR ".join(f"NOT ({is_same[each.name](f't.`{each.name}`', f's.`{each.name}`')})" for each in others)
             merge = merge.whenMatchedUpdateAll(condition=differs)
         merge = merge.whenNotMatchedInsertAll()
         if delete_missing:

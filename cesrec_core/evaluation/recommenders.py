@@ -87,11 +87,13 @@ class Measured:
     Attributes:
         full, sampled: int64 [U] ranks under the two protocols.
         lists: int64 [U, TOP_K] item_idx.
+        num_negatives: of a user in the sampled protocol, a mean: fewer than asked for where the catalogue has no more.
     """
 
     full: Ranks
     sampled: Ranks
     lists: NDArray[np.int64]
+    num_negatives: float
 
 
 def held_out_users(dataset: Dataset, manifest: Manifest, item_ids: Sequence[str], moment: Moment) -> HeldOutUsers:
@@ -207,7 +209,8 @@ def measure(
         scores[:, 0] = -np.inf
         lists.append(top_k(torch.from_numpy(scores), list(seen), TOP_K)[0].numpy())
         advance(len(targets))
-    return Measured(np.concatenate(full), np.concatenate(sampled), np.concatenate(lists))
+    num_drawn = float((drawn > 0).sum(axis=1).mean())
+    return Measured(np.concatenate(full), np.concatenate(sampled), np.concatenate(lists), num_drawn)
 
 
 PER_USER: dict[str, Callable[[Measured], NDArray[np.float64]]] = {

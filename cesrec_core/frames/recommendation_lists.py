@@ -7,6 +7,9 @@ from cesrec_core import columns as c
 
 ADDED, CHANGED, RESCORED, REMOVED = "added", "changed", "rescored", "removed"
 CHANGES = (ADDED, CHANGED, RESCORED, REMOVED)
+# In nats. The vector of a history hangs on those that share its batch by the last bits of float32, so nights that change
+# nothing for somebody move their scores by a millionth; a store need not hear of that.
+SCORE_TOLERANCE = 1e-4
 
 
 def ranked_lists(recommendations: DataFrame) -> DataFrame:
@@ -46,7 +49,8 @@ def changed_lists(now: DataFrame, before: DataFrame) -> DataFrame:
     """user_id, change, and the list as it is now (null where it was removed); no row for users whose list stayed the same.
 
     `change` is `added` and `removed` for users whom one of the runs lacks, `changed` where items or their order differ, and
-    `rescored` where only scores or the round do: who takes these rows over has the lists of `now`.
+    `rescored` where only scores, by more than SCORE_TOLERANCE, or the round do: who takes these rows over has the lists of
+    `now`, and scores as near to theirs.
 
     Args:
         now, before: of `ranked_lists`.
@@ -57,10 +61,16 @@ def changed_lists(now: DataFrame, before: DataFrame) -> DataFrame:
         F.when(F.col(f"old_{c.ITEM_IDS}").isNull(), ADDED)
         .when(F.col(c.ITEM_IDS).isNull(), REMOVED)
         .when(~_is_same(c.ITEM_IDS), CHANGED)
-        .when(~(_is_same(c.SCORES) & _is_same(c.ROUND)), RESCORED)
+        .when(~(F.expr(has_same_scores(c.SCORES, f"old_{c.SCORES}")) & _is_same(c.ROUND)), RESCORED)
     )
     changed = both.withColumn(c.CHANGE, change).where(F.col(c.CHANGE).isNotNull())
     return changed.select(c.USER_ID, c.CHANGE, c.ROUND, c.ITEM_IDS, c.SCORES)
+
+
+def has_same_scores(left: str, right: str) -> str:
+    """SQL of whether two lists of scores are the same within SCORE_TOLERANCE; never null."""
+    is_near = f"forall(zip_with({left}, {right}, (a, b) -> abs(a - b) <= {SCORE_TOLERANCE}), near -> near)"
+    return f"coalesce(size({left}) = size({right}) AND {is_near}, false)"
 
 
 def _is_same(name: str) -> Column:

@@ -188,10 +188,11 @@ class _Search:
             wider, outside = self._topmost(scores[doubtful], WIDE_NET)
             chosen[doubtful], products[doubtful] = self._in_order(vectors[doubtful], scores[doubtful], wider)
             doubtful = doubtful[self._doubtful(vectors[doubtful], products[doubtful], outside)]
-        everything = torch.arange(self.num_items, device=scores.device)[None]
+        lowest = products[:, self.k - 1] - self._error(vectors)
         for row in doubtful.tolist():  # hundreds of items tie
             alone = slice(row, row + 1)
-            chosen[alone], products[alone] = self._in_order(vectors[alone], scores[alone], everything)
+            columns = torch.nonzero(scores[row, : self.num_items] >= lowest[row]).T
+            chosen[alone], products[alone] = self._in_order(vectors[alone], scores[alone], columns)
         return chosen, products
 
     def _candidates(self, scores: Tensor, count: int, level: int) -> tuple[Tensor, Tensor]:
@@ -240,6 +241,10 @@ class _Search:
 
     def _doubtful(self, vectors: Tensor, products: Tensor, outside: Tensor) -> Tensor:
         """Rows int64 where an item outside the candidates may belong to the list, for all that float32 can tell."""
-        error = ERROR_FACTOR * vectors.shape[1] * 2.0**-24 * vectors.norm(dim=1) * self.longest_item
-        is_doubtful = (outside > -torch.inf) & (outside >= products[:, self.k - 1] - error)
+        is_doubtful = (outside > -torch.inf) & (outside >= products[:, self.k - 1] - self._error(vectors))
         return torch.nonzero(is_doubtful).flatten()
+
+    def _error(self, vectors: Tensor) -> Tensor:
+        """What float32 may be off by, [b]."""
+        error: Tensor = ERROR_FACTOR * vectors.shape[1] * 2.0**-24 * vectors.norm(dim=1) * self.longest_item
+        return error

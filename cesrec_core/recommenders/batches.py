@@ -71,7 +71,7 @@ def encode_histories(model: Recommender, histories: Sequence[NDArray[np.int64]])
 
     Of somebody without items the model knows what people are like on average.
     """
-    device = model.item_vectors().device
+    device = model.average_state.device
     known = [items[items != 0][-model.max_history_items :] for items in histories]
     lengths = np.array([len(items) for items in known], np.int64)
     order = np.argsort(lengths, kind="stable")

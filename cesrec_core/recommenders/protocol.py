@@ -22,6 +22,9 @@ PADDING_IDX = 0
 class Recommender(Protocol):
     """A sequential recommender whose score is a dot product, so that top-k over all items is one matrix product.
 
+    It is fitted by the loop of `training/train_recommender.py`, by gradients or `CountingRecommender.fit_counts`; `artifact`
+    saves and loads it.
+
     Attributes:
         item_ids: vocabulary, V external keys.
         max_history_items: only that many of the newest items are read.

@@ -211,14 +211,16 @@ class Report:
     """Everything the page says of one run.
 
     Attributes:
+        made_at: when the page was made, UTC.
         status: of the table `runs`.
-        published_run_id: the run that consumers read now.
+        published_run_id: the run that consumers read then.
         error: why the run stopped, where it did.
         changed_people: share of people whose list is another than in `compared_with`, the run published before.
         tiles: the numbers of the first screen.
         notes: what the page could not show, and why.
     """
 
+    made_at: dt.datetime
     run_id: str
     run_date: dt.date
     status: str
@@ -246,3 +248,7 @@ class Report:
     output_versions: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def has_been_through(self, stage: str) -> bool:
+        """Whether what the stage writes is known: 0 rows of what a run did not come to would be no measurement."""
+        return all(line.outcome in ("ran", "skipped") for line in self.stages if line.name == stage)

@@ -56,6 +56,10 @@ def verdict(report: Report) -> Verdict:
 def _findings(report: Report) -> Iterator[Finding]:
     if report.error is not None:
         yield Finding("bad", report.error, "stages")
+    elif report.status == run_status.PARTIAL:
+        next_one = next((stage.name for stage in report.stages if stage.outcome == "not reached"), None)
+        if next_one is not None:
+            yield Finding("look", f"The run has not been through all stages: {next_one} is next.", "stages")
     if report.status == run_status.PUBLISHED and report.published_run_id != report.run_id:
         yield Finding("note", f"Consumers read run {report.published_run_id} now.", "made-from")
     elif report.status != run_status.PUBLISHED:

@@ -48,6 +48,7 @@ from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext
 from cesrec_core.stages.evaluation_files import write_evaluation
 from cesrec_core.stages.runner import open_run
+from cesrec_core.stages.tracking import track_run
 from cesrec_core.stages.training_process import export_dataset
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,9 @@ def _report(context: RunContext, evaluated: Evaluated) -> dict[str, Any]:
     }
     file = write_evaluation(context.warehouse.path, context.run_id, text, figures)
     _write_metrics(context, rows)
-    return {"run_id": context.run_id, "status": "done", "report": str(file), **figures}
+    # Where it is the evaluation of a night that is on record, its figures and files belong there.
+    recorded = track_run(context.warehouse, context.config, context.run_id)
+    return {"run_id": context.run_id, "status": "done", "report": str(file), **recorded, **figures}
 
 
 def _worth_of_words(context: RunContext) -> str:

@@ -119,10 +119,11 @@ def run_recommender_evaluation(config: Config, options: argparse.Namespace) -> d
         "coverage@10": coverage(of_artifact.lists, len(dataset.catalogue)),
         "novelty@10, bits": novelty(of_artifact.lists, users.num_users_of, users.num_training_users),
         "targets out of reach, share": unreachable(of_artifact.full),
+        "negatives of a user, sampled": of_artifact.num_negatives,
     }
     groups = by_group(of_artifact, users, section.num_bootstrap_samples, seed)
-    title = f"{artifact.name}: {moment} items of {len(users.user_ids)} users ({split}), full ranking, seen items filtered"
-    print(as_text(title, figures, of_lists, groups, tests, against.name if against is not None else "") + "\n", flush=True)
+    title = f"{artifact}: {moment} items of {len(users.user_ids)} users ({split}), full ranking, seen items filtered"
+    print(as_text(title, figures, of_lists, groups, tests, str(against or "")) + "\n", flush=True)
     if ENTROPY not in groups:
         log.warning("%s: items have no attributes, so that nobody's entropy of taste is known", options.dataset)
     return {

@@ -25,7 +25,7 @@ from cesrec_core.delta_io.runs import all_runs, latest_published
 from cesrec_core.delta_io.session import refuse_pattern, spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError, InputDataError, StageError
-from cesrec_core.frames.recommendation_lists import CHANGES, changed_lists, lists_around, ranked_lists
+from cesrec_core.frames.recommendation_lists import CHANGES, changed_lists, has_same_scores, lists_around, ranked_lists
 from cesrec_core.locks import take_lock
 from cesrec_core.schemas import RECOMMENDATIONS, RUNS, SERVED_RECOMMENDATIONS
 
@@ -127,7 +127,8 @@ def _export(warehouse: Warehouse, since: str | None, formats: tuple[str, ...], o
         _check_place(out)
         warehouse.create(SERVED_RECOMMENDATIONS)
         # Also where the table holds this run already: its rows may have been made again, and what is the same is not written.
-        warehouse.merge(SERVED_RECOMMENDATIONS, now, delete_missing=True, holds_run=run_id)
+        same = {c.SCORES: has_same_scores}
+        warehouse.merge(SERVED_RECOMMENDATIONS, now, delete_missing=True, same=same, holds_run=run_id)
         changes = _changes_since(warehouse, old, now).persist()
         try:
             return {**where, "status": "done", "counts": _write(now, changes, wanted, out)}

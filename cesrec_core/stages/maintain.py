@@ -16,10 +16,11 @@ from cesrec_core.config import Config, MaintainSection
 from cesrec_core.delta_io.runs import all_runs, find_run, latest_published, write_run
 from cesrec_core.delta_io.session import spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import BusyError, ConfigError
-from cesrec_core.schemas import ALIGNED_EMBEDDINGS, QUARANTINE, SERVED_RECOMMENDATIONS, TABLES, Table
+from cesrec_core.errors import BusyError, ConfigError, InputDataError
+from cesrec_core.schemas import ALIGNED_EMBEDDINGS, QUARANTINE, RUNS, SERVED_RECOMMENDATIONS, TABLES, Table
 from cesrec_core.stages.context import writing_to
 from cesrec_core.stages.export_recommendations import export_lock
+from cesrec_core.stages.report import report_of_run, report_path
 from cesrec_core.stages.retention import (
     artifacts_in_force,
     artifacts_to_keep,
@@ -29,6 +30,7 @@ from cesrec_core.stages.retention import (
     retention_of,
     runs_stood_on,
 )
+from cesrec_core.stages.tracking import track_run
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +43,18 @@ def run_maintenance(config: Config) -> dict[str, Any]:
     """
     spark = spark_session(config.spark, "cesrec maintain")
     warehouse = Warehouse(spark, config.warehouse)
+    _refuse_what_is_no_warehouse(warehouse)
     with writing_to(warehouse.path):
         return _maintain(warehouse, config.maintain)
+
+
+def _refuse_what_is_no_warehouse(warehouse: Warehouse) -> None:
+    """Before anything is made there, the lock included."""
+    if not warehouse.exists(RUNS):
+        raise InputDataError(
+            f"No run has begun in the warehouse {warehouse.path} yet. Run jobs/nightly_refresh.py first, or mend "
+            "warehouse.path."
+        )
 
 
 def _maintain(warehouse: Warehouse, section: MaintainSection) -> dict[str, Any]:
@@ -127,8 +139,15 @@ def roll_back(config: Config, run_id: str) -> dict[str, Any]:
     """
     spark = spark_session(config.spark, "cesrec roll_back")
     warehouse = Warehouse(spark, config.warehouse)
+    _refuse_what_is_no_warehouse(warehouse)
     with writing_to(warehouse.path):
-        return _roll_back(warehouse, run_id)
+        summary = _roll_back(warehouse, run_id)
+        before = summary["published_before"]
+        # Pages and records say what consumers read.
+        if before not in (None, run_id) and report_path(warehouse.path, before).is_file():
+            report_of_run(warehouse, config, before)
+        told = report_of_run(warehouse, config, run_id) | track_run(warehouse, config, run_id)
+    return summary | told
 
 
 def _roll_back(warehouse: Warehouse, run_id: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cesrec_core import run_status
 from cesrec_core.artifacts import read_manifest
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
-from cesrec_core.delta_io.runs import all_runs, latest_published
+from cesrec_core.delta_io.runs import Run, all_runs, latest_published
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
@@ -130,15 +130,18 @@ def made_up_titles(file: Path) -> tuple[str, ...]:
 class RunReader:
     """One run of a warehouse and the runs before it.
 
+    Args:
+        unrecorded: the run, where no table tells of it: its first stage refused what it read, and has changed nothing.
+
     Raises:
         ConfigError: there is no such run.
     """
 
-    def __init__(self, warehouse: Warehouse, config: Config, run_id: str) -> None:
+    def __init__(self, warehouse: Warehouse, config: Config, run_id: str, unrecorded: Run | None = None) -> None:
         self.warehouse = warehouse
         self.config = config
         runs = all_runs(warehouse)
-        named = [run for run in runs if run.run_id == run_id]
+        named = [run for run in runs if run.run_id == run_id] or ([] if unrecorded is None else [unrecorded])
         if not named:
             raise ConfigError(f"There is no run {run_id} here. Name one of the table runs.")
         self.run = named[0]
@@ -153,6 +156,7 @@ class RunReader:
         histograms = tuple(found for found in (self.masks(), self._of_alignment(artifacts)) if found is not None)
         num_rewrites, fallbacks = self.rounds()
         return Report(
+            made_at=dt.datetime.now(dt.UTC),
             run_id=self.run.run_id,
             run_date=self.run.run_date,
             status=self.run.status,
@@ -211,6 +215,9 @@ class RunReader:
 
     def _tiles(self) -> Iterator[Trend]:
         yield from (trend for trend in map(self._trend, TILES) if trend is not None)
+        if self.run.status not in run_status.AT_AN_END:
+            # Of what a run did not come to, 0 would be no measurement.
+            return
         yield self._of_every_run("Rows refused", self._num_refused())
         seconds = {run.run_id: sum(s.seconds for s in self._records(run.run_id).values()) for run in (*self.earlier, self.run)}
         yield self._of_every_run("Seconds of work", {run_id: total for run_id, total in seconds.items() if total})

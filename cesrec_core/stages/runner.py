@@ -42,7 +42,7 @@ from cesrec_core.stages.context import (
     writing_to,
 )
 from cesrec_core.stages.ingest import locate_sources, pin_sources
-from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, note
+from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, note, read_journal
 from cesrec_core.stages.report import report_of_run, why_not
 from cesrec_core.stages.tracking import track_run
 
@@ -332,9 +332,8 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
                 _mark(context, started_at, run_status.RUNNING)
                 has_begun = True
     except BaseException as error:
-        # What the first stage of all refuses has changed nothing, and that shall stay so.
-        if has_begun:
-            _record_end(stage, context, started_at, error)
+        # What the first stage of all refuses has changed no table, and that shall stay so.
+        _record_end(stage, context, started_at if has_begun else None, error)
         raise
     logs.enter_stage(None)
     if stages[-1].name != "publish":
@@ -400,24 +399,34 @@ def run_job(
 def _execute_and_tell(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Stage] = ()) -> dict[str, Any]:
     """The work, and where it has come to the run's end, well or not, the page about it and the tracking server's record."""
     is_at_the_end = stages[-1].name == "publish"
+    started_at = dt.datetime.now(dt.UTC)
     try:
         summary = execute(stages, context, earlier)
     except BaseException as error:
         # Of a run that is another process's work now, that process tells; who is asked to end has no time to.
         is_ours = isinstance(error, Exception) and not isinstance(error, BusyError)
-        attach_run(error, context.run_id, tell_of_run(context) if is_ours and _has_ended_badly(context) else {})
+        attach_run(error, context.run_id, _tell_of_end(context, stages[0], started_at) if is_ours else {})
         raise
     return summary | tell_of_run(context, keeps_page=summary["status"] == "nothing_to_do") if is_at_the_end else summary
 
 
-def _has_ended_badly(context: RunContext) -> bool:
-    """Whether that is on record: what is refused before any work leaves a run as it was, and its page."""
+def _tell_of_end(context: RunContext, first: Stage, started_at: dt.datetime) -> dict[str, Any]:
+    """Page and record of a run that has ended badly, and of one that its first stage stopped the page alone.
+
+    What is refused before any work leaves a run as it was, and its page.
+    """
     try:
         run = find_run(context.warehouse, context.run_id) if context.warehouse.exists(RUNS) else None
     except Exception:
         # Whoever writes the page is told the same, and says so.
-        return True
-    return run is not None and run.status in (run_status.FAILED, run_status.REFUSED)
+        return tell_of_run(context)
+    if run is not None:
+        return tell_of_run(context) if run.status in (run_status.FAILED, run_status.REFUSED) else {}
+    entry = read_journal(context.work_path).get(first.name)
+    if entry is None or entry.outcome != FAILED:
+        return {}
+    unrecorded = _row(context, started_at, run_status.FAILED)
+    return report_of_run(context.warehouse, context.config, context.run_id, unrecorded=unrecorded)
 
 
 def tell_of_run(context: RunContext, keeps_page: bool = False) -> dict[str, Any]:
@@ -465,13 +474,12 @@ def _recall_earlier(earlier: Sequence[Stage], stages: Sequence[Stage], context: 
             )
 
 
-def _record_end(stage: Stage, context: RunContext, started_at: dt.datetime, error: BaseException) -> None:
-    """Journal and status of a run that any error stopped. What cannot be recorded of it does not hide it."""
+def _record_end(stage: Stage, context: RunContext, started_at: dt.datetime | None, error: BaseException) -> None:
+    """Journal and, where it has begun, status of a run that any error stopped. What cannot be recorded does not hide it."""
     status = run_status.REFUSED if isinstance(error, QualityGateError) else run_status.FAILED
-    records: list[Callable[[], None]] = [
-        lambda: note(context, stage.name, FAILED, why_not(error)),
-        lambda: _mark(context, started_at, status),
-    ]
+    records: list[Callable[[], None]] = [lambda: note(context, stage.name, FAILED, why_not(error))]
+    if started_at is not None:
+        records.append(lambda: _mark(context, started_at, status))
     for record in records:
         try:
             record()
@@ -486,19 +494,24 @@ def _mark(context: RunContext, started_at: dt.datetime, status: str) -> None:
     before = find_run(context.warehouse, context.run_id)
     if before is not None and before.status in run_status.DONE:
         return
-    row = Run(
+    row = _row(context, before.started_at if before is not None else started_at, status)
+    if status == run_status.REFUSED:
+        # What the audit refuses was made by these; a run that stops before it may not know all of its own yet.
+        row = dataclasses.replace(row, artifact_ids={kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES})
+    write_run(context.warehouse, row)
+
+
+def _row(context: RunContext, started_at: dt.datetime, status: str) -> Run:
+    return Run(
         run_id=context.run_id,
         run_date=context.run_date,
         status=status,
         input_versions=context.inputs,
         config_hash=context.config.result_hash(),
         code_version=__version__,
-        started_at=before.started_at if before is not None else started_at,
-        # What the audit refuses was made by these; a run that stops before it may not know all of its own yet.
-        artifact_ids={kind: context.artifact_id(kind) for kind in ARTIFACT_STAGES} if status == run_status.REFUSED else {},
+        started_at=started_at,
+        finished_at=None if status == run_status.RUNNING else dt.datetime.now(dt.UTC),
     )
-    finished_at = None if status == run_status.RUNNING else dt.datetime.now(dt.UTC)
-    write_run(context.warehouse, dataclasses.replace(row, finished_at=finished_at))
 
 
 def _as_text(counts: Mapping[str, int]) -> str:

@@ -23,7 +23,7 @@ from cesrec_core.artifacts import MANIFEST, read_manifest
 from cesrec_core.config import Config, MlflowSection
 from cesrec_core.delta_io.runs import Run, find_run
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import ConfigError
+from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.job_parser import is_debugging
 from cesrec_core.schemas import METRICS
 from cesrec_core.stages.context import read_record
@@ -128,16 +128,27 @@ def open_experiment(section: MlflowSection) -> tuple["MlflowClient", str]:
             "mlflow.is_enabled is true, and nothing says where MLflow is. Set mlflow.tracking_uri or MLFLOW_TRACKING_URI to a "
             "server or a folder."
         )
+    uri = section.tracking_uri
+    if uri is not None and uri.startswith("~"):
+        # As a shell would have read it; MLflow makes a folder of that name.
+        uri = str(Path(uri).expanduser())
     try:
-        client = mlflow.MlflowClient(tracking_uri=section.tracking_uri)
+        client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(section.experiment)
-        return client, str(found.experiment_id if found is not None else client.create_experiment(section.experiment))
-    except MlflowException as error:
+        if found is None:
+            return client, str(client.create_experiment(section.experiment))
+    except (MlflowException, OSError) as error:
         raise ConfigError(
             f"MLflow does not answer, or refuses ({type(error).__name__}). Check mlflow.tracking_uri or MLFLOW_TRACKING_URI, "
             "what is needed to sign in there, and mlflow.experiment; CESREC_DEBUG=1 shows all of it. (mlflow-skinny opens "
             "folders and servers; a database takes mlflow.)"
         ) from error
+    if found.lifecycle_stage == "deleted":
+        raise ConfigError(
+            f"MLflow's experiment {section.experiment} has been deleted, and its name is not free. Restore it (mlflow "
+            f"experiments restore --experiment-id {found.experiment_id}), or give mlflow.experiment another name."
+        )
+    return client, str(found.experiment_id)
 
 
 def _send(
@@ -206,7 +217,11 @@ def lineage_of(warehouse: Path, run: Run) -> dict[str, Any]:
     """Which inputs and which trained artifacts made the run, and what those were built on."""
     artifacts: dict[str, Any] = {}
     for kind, artifact_id in run.artifact_ids.items():
-        manifest = read_manifest(warehouse / "artifacts" / kind / artifact_id, kind)
+        try:
+            manifest = read_manifest(warehouse / "artifacts" / kind / artifact_id, kind)
+        except ArtifactError:
+            artifacts[kind] = {"artifact_id": artifact_id, "parents": {}, "split": None, "is_removed": True}
+            continue
         artifacts[kind] = {"artifact_id": artifact_id, "parents": manifest.parents, "split": manifest.split}
     return {
         "run_id": run.run_id,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 from conftest import World
 from pyspark.sql import DataFrame
@@ -17,7 +18,7 @@ from pyspark.sql import functions as F
 from tiny_world import NUM_USERS
 
 from cesrec_core.config import load_config
-from cesrec_core.delta_io.runs import find_run, write_run
+from cesrec_core.delta_io.runs import find_run, latest_published, write_run
 from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.errors import BusyError, ConfigError, InputDataError, QualityGateError, StageError, run_of
 from cesrec_core.locks import take_lock
@@ -27,6 +28,7 @@ from cesrec_core.stages import report, runner
 from cesrec_core.stages.context import StageResult
 from cesrec_core.stages.export_recommendations import export_recommendations, run_export
 from cesrec_core.stages.journal import RAN, SKIPPED
+from cesrec_core.stages.maintain import roll_back, run_maintenance
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.report import report_of_run, run_report
 from cesrec_core.stages.report_contents import RunReader
@@ -137,6 +139,51 @@ def test_a_refused_run_has_a_page_that_says_why(copied_world: World) -> None:
     text = text_of(Path(run_of(caught.value)["report"]).read_text(encoding="utf-8"))
     assert "Refused by the audit 12 rows recommend" in text.replace("✕ ", "")
     assert "recommend not reached" in text
+
+
+def test_a_night_that_its_first_stage_refuses_has_a_page_and_changes_no_table(
+    copied_world: World, first_night: Night, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who looks in the morning must not find last night's page, and think that all is well."""
+    world = copied_world
+    dataset = Path(shutil.copytree(first_night[0].folder / "dataset", world.folder / "dataset"))
+    pq.write_table(pq.read_table(dataset / "items.parquet").slice(0, 0), dataset / "items.parquet")
+    before = world.versions()
+    with pytest.raises(InputDataError) as caught:
+        runner._execute_and_tell(NIGHTLY, world.open("run.run_date='2026-03-03'", f"dataset.path={dataset}"))
+    assert world.versions() == before
+    told = run_of(caught.value)
+    page = Path(told["report"])
+    text = text_of(page.read_text(encoding="utf-8"))
+    assert "Failed" in text and "no items" in text and "build_sequences not reached" in text
+    assert "Rows refused" not in text and "No row was refused" not in text
+
+    config = load_config(world.config_path)
+    with caplog.at_level("WARNING"):
+        assert run_report(config, None)["report"] != str(page)
+    assert f"A later run was stopped by its first stage, and has changed nothing. Its page is {page}" in caplog.text
+    with pytest.raises(ConfigError, match="was stopped by its first stage, and no table tells of it"):
+        run_report(config, told["run_id"])
+
+
+def test_who_is_published_again_is_told_of(copied_world: World) -> None:
+    world, config = copied_world, load_config(copied_world.config_path)
+    first = find_run(world.warehouse, latest_published(world.warehouse))
+    now = dt.datetime.now(dt.UTC)
+    write_run(world.warehouse, dataclasses.replace(first, run_id="second", started_at=now, published_at=now))
+    page = Path(run_report(config, "second")["report"])
+    assert "consumers read then this run" in text_of(page.read_text(encoding="utf-8"))
+    told = roll_back(config, first.run_id)
+    assert f"consumers read then run {first.run_id}" in text_of(page.read_text(encoding="utf-8"))
+    assert "consumers read then this run" in text_of(Path(told["report"]).read_text(encoding="utf-8"))
+
+
+def test_what_is_no_warehouse_is_left_as_it_is(first_night: Night, tmp_path: Path) -> None:
+    config = load_config(first_night[0].config_path, [f"warehouse.path={tmp_path / 'mistyped'}"])
+    for command in (run_maintenance, lambda config: roll_back(config, "x")):
+        with pytest.raises(InputDataError, match=r"No run has begun in the warehouse .*mistyped yet"):
+            command(config)
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_a_stage_alone_that_fails_leaves_a_page(copied_world: World) -> None:
@@ -298,7 +345,7 @@ def lists_in(folder: Path) -> dict[str, tuple[list[str], list[float]]]:
 @pytest.fixture
 def two_runs(copied_world: World) -> tuple[World, str, str]:
     """The first night's run, and one published after it in which one person came, one left, one has another order and one
-    other scores."""
+    other scores; another one's scores moved by what float32 may lose."""
     world = copied_world
     first = world.open().run_id
     rows = world.table("recommendations", first).withColumn("run_id", F.lit("second"))
@@ -306,7 +353,8 @@ def two_runs(copied_world: World) -> tuple[World, str, str]:
     rows = rows.where(user != "person-00").withColumn("user_id", F.when(user == "person-01", "newcomer").otherwise(user))
     swapped = F.when((user == "person-02") & (F.col("rank") <= 2), 3 - F.col("rank")).otherwise(F.col("rank"))
     rows = rows.withColumn("rank", swapped).withColumn(
-        "score", F.when(user == "person-03", (score + 1).cast("float")).otherwise(score)
+        "score",
+        F.when(user == "person-03", score + 1).when(user == "person-04", score + 2e-5).otherwise(score).cast("float"),
     )
     world.warehouse.replace_run(TABLES["recommendations"], rows, "second")
     run = find_run(world.warehouse, first)
@@ -352,7 +400,8 @@ def test_an_export_brings_a_store_from_one_run_to_the_next(two_runs: tuple[World
         store.pop(row["user_id"], None)
         if row["change"] != "removed":
             store[row["user_id"]] = (row["item_ids"], row["scores"])
-    assert store == wanted
+    assert store == {user: (ids, pytest.approx(scores, abs=1e-4)) for user, (ids, scores) in wanted.items()}
+    assert store["person-04"] != wanted["person-04"]
 
 
 def publish_again(world: World, run_id: str, year: int) -> None:

@@ -79,6 +79,13 @@ def test_the_ipynb_holds_texts_sources_and_what_was_shown(tmp_path: Path, capsys
     assert len({cell["id"] for cell in read["cells"]}) == 3
 
 
+def test_what_was_shown_before_a_cell_failed_is_written(tmp_path: Path) -> None:
+    (tmp_path / "01.py").write_text(NOTEBOOK + "\n# COMMAND ----------\n\n1 / 0\n", encoding="utf-8")
+    with pytest.raises(ZeroDivisionError):
+        main([str(tmp_path / "01.py"), "--out", str(tmp_path)])
+    assert len(json.loads((tmp_path / "01.ipynb").read_text(encoding="utf-8"))["cells"]) == 3
+
+
 def test_values_that_do_not_draw_themselves_are_not_kept() -> None:
     (cell,) = json.loads(as_ipynb([ShownCell(Cell(1, "user_id"), "somebody")]))["cells"]
     assert cell["outputs"] == []

@@ -53,6 +53,7 @@ def stage_lines() -> tuple[StageLine, ...]:
 def good_night(**changes: object) -> Report:
     """A published run after eight others; `changes` replace fields."""
     values: dict[str, object] = {
+        "made_at": MOMENT + dt.timedelta(minutes=5),
         "run_id": "a75b452b6d810805",
         "run_date": TODAY,
         "status": "published",

@@ -30,6 +30,27 @@ def test_an_experiment_is_made_once(tmp_path: Path, is_in_environment: bool, mon
     assert open_experiment(section)[1] == experiment
 
 
+def test_an_experiment_that_was_deleted_is_named(tmp_path: Path) -> None:
+    section = MlflowSection(is_enabled=True, tracking_uri=str(tmp_path), experiment="nights")
+    client, experiment = open_experiment(section)
+    client.delete_experiment(experiment)
+    with pytest.raises(ConfigError, match=f"experiment nights has been deleted.*--experiment-id {experiment}"):
+        open_experiment(section)
+    client.restore_experiment(experiment)
+    assert open_experiment(section)[1] == experiment
+
+
+def test_a_folder_of_ones_own_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    open_experiment(MlflowSection(is_enabled=True, tracking_uri="~/store"))
+    assert (tmp_path / "store").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_told() -> None:
+    with pytest.raises(ConfigError, match="MLflow does not answer, or refuses"):
+        open_experiment(MlflowSection(is_enabled=True, tracking_uri="/proc/nobody/store"))
+
+
 def test_who_says_nothing_of_where_it_is_is_told_what_to_set() -> None:
     with pytest.raises(ConfigError, match=r"nothing says where MLflow is\. Set mlflow\.tracking_uri or MLFLOW_TRACKING_URI"):
         open_experiment(MlflowSection(is_enabled=True))

@@ -72,6 +72,27 @@ def test_ties_of_equal_vectors_go_by_item_idx_in_company_and_alone(k: int) -> No
         assert torch.equal(alone.products[0], together.products[row])
 
 
+def test_hundreds_of_ties_at_the_top_are_told_apart_without_the_rest_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    items = torch.from_numpy(rng.normal(size=(4001, 16)).astype(np.float32))
+    users = torch.from_numpy(rng.normal(size=(3, 16)).astype(np.float32))
+    items[1000:1300] = 10 * users[0]
+    widths = []
+    in_order = product_search._Search._in_order
+
+    def noted(search, vectors, scores, columns):  # type: ignore[no-untyped-def]
+        widths.append(columns.shape[1])
+        return in_order(search, vectors, scores, columns)
+
+    monkeypatch.setattr(product_search._Search, "_in_order", noted)
+    nothing = ItemLists.of([np.zeros(0, np.int64)] * 3)
+    allowed = torch.ones(4001, dtype=torch.bool)
+    found = top_products(users, items, nothing, allowed, 10).item_idx
+    assert found[0].tolist() == list(range(1000, 1010))
+    assert found.tolist() == by_full_sort(users, items, nothing, allowed, 10)
+    assert max(widths) == 300
+
+
 def test_order_is_that_of_float64_where_float32_cannot_tell() -> None:
     """Large parts that cancel: in float32 the small part, which decides, drowns in rounding."""
     rng = np.random.default_rng(1)

@@ -36,6 +36,18 @@ def test_long_steps_say_something_in_between(monkeypatch: pytest.MonkeyPatch, ca
     assert caplog.messages == ["embed_items: 2 of 10 rows"]
 
 
+def test_parts_of_what_has_lines_of_its_own_tell_no_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = iter([0.0, 11.0, 11.0, 30.0])
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(clock))
+    caplog.set_level(logging.INFO, "cesrec.progress")
+    advance = progress_module.lines("epoch 3", 2, "batches", tells_end=False)
+    advance(1)
+    advance(1)
+    assert caplog.messages == ["epoch 3: 1 of 2 batches"]
+
+
 def test_a_terminal_gets_a_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -316,7 +316,7 @@ def test_groups_tell_their_borders_by_hand() -> None:
         0,
         np.zeros(0, np.bool_),
     )
-    measured = Measured(np.array([1, 1, 3, 11, 2, 1]), np.zeros(6, np.int64), np.zeros((6, 10), np.int64))
+    measured = Measured(np.array([1, 1, 3, 11, 2, 1]), np.zeros(6, np.int64), np.zeros((6, 10), np.int64), 0.0)
     of_length = by_group(measured, users, num_samples=10, seed=0)["history length"]
     # Ranks 1, 3 and 2 of those with one item: (1 + 1 / log2(4) + 1 / log2(3)) / 3.
     assert [group and (group.num_users, group.lowest, group.highest, group.ndcg.mean) for group in of_length] == [

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_values import HOSTILE, good_night, points
+from report_values import HOSTILE, good_night, points, stage_lines
 
 from cesrec_core.report import page
 from cesrec_core.report.bins import fine_bins, histogram_of
@@ -99,7 +99,8 @@ def test_a_run_about_which_little_is_known_has_a_page() -> None:
     night = good_night()
     bare = dataclasses.replace(
         type(night)(
-            night.run_id, night.run_date, "failed", night.started_at, None, night.code_version, night.config_hash, None
+            *(night.made_at, night.run_id, night.run_date, "failed"),
+            *(night.started_at, None, night.code_version, night.config_hash, None),
         ),
         error="Stage embed_items: the model is not there.",
     )
@@ -138,6 +139,26 @@ def test_many_more_refused_rows_need_a_look() -> None:
     assert levels(verdict(good_night(tiles=tiles, stages=(), quarantine=many))) == ["look"]
     as_before = (Trend("Rows refused", "", points([9.0, 17.0]), ",.0f"),)
     assert levels(verdict(good_night(tiles=as_before, stages=(), quarantine=many))) == ["note"]
+
+
+def test_a_run_that_stopped_between_stages_needs_a_look() -> None:
+    """Whoever was to start the next one may be gone."""
+    reached, left = stage_lines()[:4], [dataclasses.replace(line, outcome="not reached") for line in stage_lines()[4:]]
+    found = verdict(good_night(status="partial", stages=(*reached, *left)))
+    assert found.level == "look"
+    assert "The run has not been through all stages: understand_feedback is next." in [each.text for each in found.findings]
+
+
+def test_what_a_run_did_not_come_to_is_not_said_to_be_none() -> None:
+    first, *others = stage_lines()
+    lines = (
+        dataclasses.replace(first, outcome="failed"),
+        *(dataclasses.replace(line, outcome="not reached") for line in others),
+    )
+    night = good_night(status="failed", stages=lines, rewrites=(), clarifications=(), quarantine=())
+    text = page.render(night)
+    assert text.count("The run did not come to that.") == 3
+    assert not [said for said in ("Nobody had to be asked", "No row was refused", "No history was changed") if said in text]
 
 
 def test_a_refused_run_is_bad_whatever_else_is_said() -> None:

@@ -853,7 +853,7 @@ def test_without_validation_items_only_counting_goes_on(tmp_path: Path, caplog: 
     pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["A", "B"]}), tmp_path / "items.parquet")
     for split in ("leave_one_out", "all"):
         assert train(tmp_path, tmp_path / "out", "--split", split) == 3
-        assert "has a validation item under split 'leave_one_out' that could be recommended: of 0, none" in caplog.text
+        assert "has a validation item under split 'leave_one_out' that could be recommended: of 0, 0 were had" in caplog.text
         caplog.clear()
     assert train(tmp_path, tmp_path / "out", "--split", "all", "--set", "train_recommender.model=markov") == 0
 
@@ -865,7 +865,8 @@ def test_validation_items_that_nobody_can_be_recommended_are_none(tmp_path: Path
     pq.write_table(pa.table(interactions), tmp_path / "interactions.parquet")
     pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["A", "B"]}), tmp_path / "items.parquet")
     assert train(tmp_path, tmp_path / "out") == 3
-    assert "of 9, none is new to its user" in caplog.text
+    assert "of 9, 9 were had by their user before, and 0 stand in nobody's training part" in caplog.text
+    assert "Bring people who come to items that are new to them" in caplog.text
     assert train(tmp_path, tmp_path / "out", "--set", "train_recommender.model=markov") == 0
 
 
