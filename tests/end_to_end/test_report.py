@@ -172,10 +172,10 @@ def test_who_is_published_again_is_told_of(copied_world: World) -> None:
     now = dt.datetime.now(dt.UTC)
     write_run(world.warehouse, dataclasses.replace(first, run_id="second", started_at=now, published_at=now))
     page = Path(run_report(config, "second")["report"])
-    assert "consumers read then this run" in text_of(page.read_text(encoding="utf-8"))
+    assert "consumers read this run (page made" in text_of(page.read_text(encoding="utf-8"))
     told = roll_back(config, first.run_id)
-    assert f"consumers read then run {first.run_id}" in text_of(page.read_text(encoding="utf-8"))
-    assert "consumers read then this run" in text_of(Path(told["report"]).read_text(encoding="utf-8"))
+    assert f"consumers read run {first.run_id} (page made" in text_of(page.read_text(encoding="utf-8"))
+    assert "consumers read this run (page made" in text_of(Path(told["report"]).read_text(encoding="utf-8"))
 
 
 def test_what_is_no_warehouse_is_left_as_it_is(first_night: Night, tmp_path: Path) -> None:
