@@ -122,7 +122,7 @@ class RaySection(Section):
     cpus_per_spark_node: Count | None = None
     gpus_per_spark_node: WholeNumber = 0
     object_store_mib: Count = 1024
-    rows_per_shard: Count = 50_000
+    rows_per_shard: Count = 10_000
     max_attempts_per_shard: Count = 3
 
     @field_validator("num_gpus_per_actor")

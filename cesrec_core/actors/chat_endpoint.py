@@ -8,6 +8,7 @@ import email.utils
 import json
 import logging
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -277,6 +278,30 @@ class ChatEndpoint:
         return Written(answer.text, TRUNCATED_ANSWER if answer.finish_reason == "length" else None)
 
     def _post(self, body: dict[str, Any]) -> bytes:
+        """Send it, and wait for `timeout_seconds` at most.
+
+        In a thread of its own, which is left alone then: the library's timeout is between two pieces of what arrives, and the
+        head of an answer, too, may dribble in for ever. Questions end after MAX_FAILURES_IN_A_ROW, so that few are left.
+        """
+        outcome: queue.SimpleQueue[_Response | Exception] = queue.SimpleQueue()
+
+        def send() -> None:
+            try:
+                outcome.put(self._send(body))
+            except Exception as error:
+                outcome.put(error)
+
+        threading.Thread(target=send, name="chat-endpoint-request", daemon=True).start()
+        try:
+            answer = outcome.get(timeout=self._section.timeout_seconds)
+        except queue.Empty:
+            raise _TemporaryError("Timeout") from None
+        if isinstance(answer, Exception):
+            raise answer
+        self._check_status(answer)
+        return answer.content
+
+    def _send(self, body: dict[str, Any]) -> "_Response":
         url = self._section.base_url.rstrip("/") + "/chat/completions"
         deadline = self._clock() + self._section.timeout_seconds
         try:
@@ -289,8 +314,9 @@ class ChatEndpoint:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                self._check_status(response)
-                return self._content(response, deadline)
+                status = response.status_code
+                content = self._content(response, deadline) if status == 200 else b""
+                return _Response(status, response.headers.get("Retry-After"), content)
         except (requests.RequestException, HTTPError) as error:
             raise _TemporaryError(type(error).__name__) from None
 
@@ -312,12 +338,12 @@ class ChatEndpoint:
                 raise _TemporaryError("Timeout")
         return content
 
-    def _check_status(self, response: requests.Response) -> None:
-        status = response.status_code
+    def _check_status(self, response: "_Response") -> None:
+        status = response.status
         if status == 200:
             return
         if status in _TEMPORARY_STATUSES or status >= 500:
-            told = _retry_after(response.headers.get("Retry-After"))
+            told = _retry_after(response.retry_after)
             if told is not None:
                 told = min(told, self._section.max_wait_seconds)
                 self._pace.put_off(told)
@@ -344,6 +370,15 @@ class ChatEndpoint:
             status,
             self._setting,
         )
+
+
+@dataclass(frozen=True)
+class _Response:
+    """What came back; `content` only of a success."""
+
+    status: int
+    retry_after: str | None
+    content: bytes
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
 from cesrec_core.actors.worker_warnings import Teller, Warned, WorkerWarnings
 from cesrec_core.arrow import is_readable
@@ -290,10 +290,21 @@ class _Halving:
 
 @dataclass(frozen=True)
 class _Member:
-    """An actor, and the answer to whether it was set up."""
+    """An actor, the answer to whether it was set up, and how often in a row nothing could be set up in its place."""
 
     handle: Any
     ready: Any
+    num_failed: int = 0
+
+    def may_work(self) -> bool:
+        """Whether it is set up, or nothing is known of that yet."""
+        try:
+            ray.get(self.ready, timeout=0)
+        except GetTimeoutError:
+            return True
+        except (RayError, _SetupError):
+            return False
+        return True
 
     def was_ready(self) -> bool:
         try:
@@ -335,13 +346,19 @@ class _Pool:
                     self.teller.tell(ray.get(reference))
                     idle.append(actor)
                 except RayError as error:
-                    attempts[shard] = attempts.get(shard, 0) + 1
                     is_dead = isinstance(error, RayActorError | OutOfMemoryError)
                     # A GPU that has failed once may fail this process for good.
                     is_over = is_dead or self.section.num_gpus_per_actor > 0
                     if is_over:
                         ray.kill(actor.handle)
-                    else:
+                    if isinstance(getattr(error, "cause", None), _SetupError) or (is_dead and not actor.was_ready()):
+                        pending.appendleft(shard)
+                        num_restarts += is_over
+                        has_others = any(member.may_work() for _, member in running.values())
+                        idle += self._after_failed_start(actor, is_over, error, has_others)
+                        continue
+                    attempts[shard] = attempts.get(shard, 0) + 1
+                    if not is_over:
                         idle.append(actor)
                     again = self._after_failure(shard, attempts[shard], error, actor.was_ready())
                     # Halves come first: one row after the other is found, and not all of them at the end. What fails whole
@@ -388,9 +405,33 @@ class _Pool:
             gpus,
         )
 
-    def _new_actor(self) -> _Member:
+    def _new_actor(self, num_failed: int = 0) -> _Member:
         handle: Any = self.actor_class.remote(self.worker, self.num_threads, self.mark)
-        return _Member(handle, handle.set_up.remote())
+        return _Member(handle, handle.set_up.remote(), num_failed)
+
+    def _after_failed_start(self, actor: _Member, is_over: bool, error: RayError, has_others: bool) -> list[_Member]:
+        """Who tries next in the place of an actor that could not be set up: nobody, after some attempts, where others work.
+
+        Raises:
+            StageError: there are no others, and as often as may be nothing could be set up.
+        """
+        cause = getattr(error, "cause", None)
+        kind = _kind(cause) if cause is not None else type(error).__name__
+        num_failed, most = actor.num_failed + 1, self.section.max_attempts_per_shard
+        self.num_failed_starts += 1
+        log.warning("A worker could not be set up (%s), attempt %d of %d", kind, num_failed, most)
+        if has_others and num_failed >= most:
+            log.warning("The others go on with one worker fewer")
+            if not is_over:
+                ray.kill(actor.handle)
+            return []
+        if not has_others and self.num_failed_starts >= most * self.section.num_actors:
+            raise StageError(
+                f"No worker could be set up, {self.num_failed_starts} times in a row, last with {kind}. Shards done so far are "
+                "kept: mend the cause and start the job again."
+            ) from error
+        time.sleep(min(2.0**num_failed, 30.0) / 10)
+        return [self._new_actor(num_failed) if is_over else replace(actor, num_failed=num_failed)]
 
     def _after_failure(self, shard: Path, attempt: int, error: RayError, was_ready: bool) -> list[Path]:
         """What to try next: the shard again, its halves, or nothing where it was laid aside.
@@ -410,14 +451,9 @@ class _Pool:
             ) from error
         kind = _kind(cause) if cause is not None else type(error).__name__
         log.warning("Shard %s failed with %s, attempt %d of %d", shard.name, kind, attempt, self.section.max_attempts_per_shard)
-        self.num_failed_starts = 0 if was_ready else self.num_failed_starts + 1
-        if self.num_failed_starts >= self.section.max_attempts_per_shard * self.section.num_actors:
-            raise StageError(
-                f"No worker could be set up, {self.num_failed_starts} times in a row, last with {kind}. Shards done so far are "
-                "kept: mend the cause and start the job again."
-            ) from error
+        self.num_failed_starts = 0
         # A worker that is not there, and files that cannot be read, are no fault of some row.
-        is_about_rows = was_ready and not isinstance(cause, _SetupError | OSError)
+        is_about_rows = was_ready and not isinstance(cause, OSError)
         if is_about_rows and self.halving.is_open_to(shard):
             return self.halving.halve(shard)
         if attempt < self.section.max_attempts_per_shard:

@@ -159,6 +159,8 @@ class PairDrawer:
         if rng.random() >= _NEAR_MISS_SHARE:
             return int(self._draw_popular(1, rng)[0])
         candidates = self._near_misses(true_code)
+        if not candidates:  # the catalogue holds no other
+            return true_code
         return candidates[int(rng.integers(len(candidates)))]
 
     def _find_near_misses(self, true_code: int) -> list[int]:
@@ -166,6 +168,8 @@ class PairDrawer:
         similarities = self._directions @ self._directions[true_code]
         similarities[true_code] = -np.inf
         num_neighbours = min(_NUM_NEIGHBOURS, len(similarities) - 1)
+        if not num_neighbours:
+            return []
         # Sorted, because argpartition leaves the order open and a draw must be reproducible.
         near: list[int] = np.sort(np.argpartition(-similarities, num_neighbours - 1)[:num_neighbours]).tolist()
         wish = self._attribute_sets[true_code]

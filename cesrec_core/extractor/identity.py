@@ -11,6 +11,9 @@ from cesrec_core.language_models import ModelSource, locate_model
 
 # Raised when the text that is embedded, or how it is read, changes in a way that the settings below do not show.
 EXTRACTOR_VERSION = 2
+# Of sentence-transformers; lengths, which the last one changes, are the Adapter's business.
+READ_MODULES = ("Transformer", "Pooling", "Normalize")
+_SWITCH = "pooling_mode_"
 
 
 def locate_extractor(section: EmbedItemsSection) -> ModelSource:
@@ -27,12 +30,25 @@ def trained_pooling(source: ModelSource) -> str | None:
         return None
     if not isinstance(modes, dict):
         return None
-    chosen = [
-        mode.removeprefix("pooling_mode_") for mode, is_on in modes.items() if is_on is True and mode.startswith("pooling_")
-    ]
-    # Vectors are normalised, so that what a sum is divided by makes no difference.
+    named = modes.get("pooling_mode") or []
+    chosen = [named] if isinstance(named, str) else [mode for mode in named if isinstance(mode, str)]
+    # Earlier versions wrote one switch for each.
+    switches = {mode.removeprefix(_SWITCH): is_on for mode, is_on in modes.items() if mode.startswith(_SWITCH)}
+    chosen += [mode for mode, is_on in switches.items() if is_on is True]
+    # What a sum is divided by moves no direction, and an Adapter learns lengths.
     of_config = {"mean_tokens": "mean", "mean_sqrt_len_tokens": "mean", "lasttoken": "last", "weightedmean_tokens": "weighted"}
+    of_config |= {name.removesuffix("_tokens"): pooling for name, pooling in of_config.items()}
     return of_config.get(chosen[0], chosen[0]) if len(chosen) == 1 else None
+
+
+def unread_modules(source: ModelSource) -> list[str]:
+    """What sentence-transformers does to a model's vectors and this project does not, such as `Dense`, by its own names."""
+    try:
+        modules = json.loads((source.folder / "modules.json").read_bytes())
+        kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
+    except (OSError, ValueError, TypeError, LookupError):
+        return []
+    return [kind for kind in kinds if kind not in READ_MODULES]
 
 
 def extractor_id(section: EmbedItemsSection) -> str:

@@ -16,7 +16,7 @@ from cesrec_core.feedback.clarity import reason_not_to_act
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.ranking.scoring import Scorer
-from cesrec_core.rewriting.fallbacks import DRIFT, INVALID_REWRITE, NOTHING_MASKED, SAME_WORDS
+from cesrec_core.rewriting.fallbacks import DRIFT, INVALID_REWRITE, NOT_ASKED, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.rewriting.foresight import ForesightDecoder
 from cesrec_core.rewriting.likelihood import likelihood_drops
 from cesrec_core.rewriting.outliers import OutlierRule, find_outliers
@@ -30,7 +30,8 @@ class Remark:
     """One utterance and what was understood of it.
 
     Attributes:
-        unwanted_item_ids, unwanted_attributes: what is turned down; such items are not put into the history.
+        unwanted_item_ids, unwanted_attributes: what is turned down; such items are not put into the history, in this round or
+            in a later one, unless they are asked for meanwhile.
         wanted_item_ids, wanted_attributes: what is asked for. Where something stands on both sides, nothing is done.
     """
 
@@ -149,7 +150,7 @@ class Rewriter:
             asking = [user for user in users if user not in idle]
             candidates = self._candidates([current[user] for user in asking])
             asked = {
-                user: self._request(remarks[user], current[user], masks[user], allowed)
+                user: self._request(requests[user].remarks[: number + 1], current[user], masks[user], allowed)
                 for user, allowed in zip(asking, candidates, strict=True)
             }
             answers = self.decoder.construct([asked[user].request for user in asking])
@@ -186,7 +187,8 @@ class Rewriter:
             result.append(is_candidate & self.features.is_active)
         return result
 
-    def _request(self, remark: Remark, codes: np.ndarray, masked: list[int], candidates: np.ndarray) -> _Asked:
+    def _request(self, said: Sequence[Remark], codes: np.ndarray, masked: list[int], candidates: np.ndarray) -> _Asked:
+        """What is asked because of the last of these remarks."""
         start = max(0, len(codes) - self.decoder.history_items)
         is_masked = np.zeros(len(codes), dtype=bool)
         is_masked[masked] = True
@@ -195,17 +197,18 @@ class Rewriter:
             # What is asked for is what comes after the kept items: that is where the answer will stand.
             positions = np.concatenate([positions[~is_masked[start:]], positions[is_masked[start:]]])
         places = np.flatnonzero(is_masked[positions]).tolist()
-        allowed = self._allowed(remark, codes[:start], candidates)
+        remark, allowed = said[-1], self._allowed(said, codes[:start], candidates)
         # Enough digits of the words' own name to draw by, whoever else is in the batch.
         seed = int(short_hash(remark.feedback_id), 16)
         request = ConstructionRequest(codes[positions], places, remark.utterance, allowed, seed, older=codes[:start])
         return _Asked(request, positions)
 
-    def _allowed(self, remark: Remark, older: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    def _allowed(self, said: Sequence[Remark], older: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """bool [N]: candidates not turned down, and not among the older items that the Constructor does not see."""
-        allowed: np.ndarray = candidates & ~self.features.has_any_attribute(remark.unwanted_attributes)
+        attributes, item_ids = turned_down(said)
+        allowed: np.ndarray = candidates & ~self.features.has_any_attribute(attributes)
         allowed[older] = False
-        allowed[self.features.codes(list(remark.unwanted_item_ids))] = False
+        allowed[self.features.codes(item_ids)] = False
         return allowed
 
     def _rewritten(self, remark: Remark, codes: np.ndarray, asked: _Asked, answer: Construction) -> Round:
@@ -250,6 +253,17 @@ class Rewriter:
         }
 
 
+def turned_down(said: Sequence[Remark]) -> tuple[list[str], list[str]]:
+    """Attributes and item_ids that clear remarks turn down, oldest first, and that none of the later ones asks for."""
+    attributes: set[str] = set()
+    item_ids: set[str] = set()
+    for remark in said:
+        if remark.reason_not_to_act is None:
+            attributes = attributes.difference(remark.wanted_attributes).union(remark.unwanted_attributes)
+            item_ids = item_ids.difference(remark.wanted_item_ids).union(remark.unwanted_item_ids)
+    return sorted(attributes), sorted(item_ids)
+
+
 def _reason_to_keep(said: Sequence[Remark], rounds: Sequence[Round], remark: Remark, mask: list[int]) -> str | None:
     """Why a user's history needs no Constructor in this round."""
     if reason := remark.reason_not_to_act:
@@ -257,7 +271,8 @@ def _reason_to_keep(said: Sequence[Remark], rounds: Sequence[Round], remark: Rem
     if not mask:
         return NOTHING_MASKED
     # The same words of the same things on the same history, to the same effect: none.
-    if rounds and not rounds[-1].replaced_positions and replace(said[-1], feedback_id=remark.feedback_id) == remark:
+    was_asked = bool(rounds) and rounds[-1].fallback_reason not in NOT_ASKED
+    if was_asked and not rounds[-1].replaced_positions and replace(said[-1], feedback_id=remark.feedback_id) == remark:
         return SAME_WORDS
     return None
 

@@ -97,8 +97,11 @@ def _ask(context: RunContext) -> int:
 
 
 def _metrics(rounds: DataFrame) -> dict[str, float]:
-    probabilities = rounds.select(F.explode(c.PROBABILITIES).alias("probability"))
-    mean = probabilities.agg(F.avg("probability")).collect()[0][0]
+    put_in = rounds.select(c.REPLACED_ITEM_IDS, c.ITEM_IDS, F.arrays_zip(c.REPLACED_POSITIONS, c.PROBABILITIES).alias("places"))
+    put_in = put_in.select(c.REPLACED_ITEM_IDS, c.ITEM_IDS, F.explode("places").alias("place"))
+    # At the recent end kept items move up, which nobody decided: a probability of 1 that says nothing.
+    is_decided = ~F.array_contains(c.REPLACED_ITEM_IDS, F.get(c.ITEM_IDS, F.col(f"place.{c.REPLACED_POSITIONS}")))
+    mean = put_in.where(is_decided).agg(F.avg(f"place.{c.PROBABILITIES}")).collect()[0][0]
     return {} if mean is None else {"mean_probability_of_replacement": float(mean)}
 
 

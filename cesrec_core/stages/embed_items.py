@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from cesrec_core import columns as c
 from cesrec_core.delta_io.shards import import_shards
-from cesrec_core.extractor.identity import extractor_id, locate_extractor, trained_pooling
+from cesrec_core.extractor.identity import extractor_id, locate_extractor, trained_pooling, unread_modules
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS, QUARANTINE
 from cesrec_core.stages.context import OF_NO_RUN, RunContext, Stage, StageResult, read_state
 from cesrec_core.stages.map_table import map_frame, refused_by
@@ -33,7 +33,15 @@ def fingerprint(context: RunContext) -> dict[str, str]:
 
 
 def check(context: RunContext) -> None:
-    trained = trained_pooling(locate_extractor(context.config.embed_items))
+    source = locate_extractor(context.config.embed_items)
+    if unread := unread_modules(source):
+        log.warning(
+            "The model in %s was made for sentence-transformers with %s, which is not applied here: vectors are those before "
+            "it. Take a model without",
+            context.config.embed_items.model_path,
+            ", ".join(unread),
+        )
+    trained = trained_pooling(source)
     if trained not in (None, context.config.embed_items.pooling):
         log.warning(
             "embed_items.pooling is %s, and the model in %s was trained with %s: its vectors say less of the text so. Set the "

@@ -97,6 +97,28 @@ class AlwaysDies(Double):
         os._exit(1)
 
 
+class OneIsNeverReady(Double):
+    """Whichever process is set up first cannot be; the others take their time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def setup(self) -> None:
+        super().setup()
+        taken = self.folder / "taken-by"
+        try:
+            with taken.open("x") as opened:
+                opened.write(str(os.getpid()))
+        except FileExistsError:
+            pass
+        if taken.read_text() in ("", str(os.getpid())):
+            raise OSError("this GPU is taken")
+
+    def process(self, shard: pa.Table) -> pa.Table:
+        time.sleep(0.5)
+        return super().process(shard)
+
+
 class NeverReady(Double):
     def __init__(self, message: str = "no model in /models") -> None:
         self.message = message
@@ -331,6 +353,20 @@ def test_workers_that_cannot_be_set_up_are_not_started_for_every_shard(tmp_path:
         map_shards(folder, target, CountsFailedSetups(tmp_path), section(num_actors=2))
     # Each of two actors once when it starts, once for each of four failures, and once for a shard still in the other's hand.
     assert 4 <= len(list(tmp_path.glob("setup-*"))) <= 7
+
+
+def test_one_worker_that_cannot_be_set_up_does_not_end_what_others_do(
+    tmp_path: Path, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where one of eight GPUs is taken: it fails at once, again and again, while the others have minutes for each shard."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(8):
+        pq.write_table(pa.table({"number": [number]}), folder / f"part-{number:02d}.parquet")
+    report = map_shards(folder, target, OneIsNeverReady(tmp_path), section(num_actors=2))
+    assert numbers(target) == [0, 2, 4, 6, 8, 10, 12, 14] and report.num_output_rows == 8
+    assert "A worker could not be set up (OSError: this GPU is taken), attempt 2 of 2" in caplog.text
+    assert "The others go on with one worker fewer" in caplog.text
 
 
 def test_a_full_disk_is_named_and_what_is_done_stays_done(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

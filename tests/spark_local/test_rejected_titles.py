@@ -8,20 +8,25 @@ from tiny_features import tiny_features
 
 from cesrec_core.stages.construct_pseudo_sequences import _metrics, _of_titles, _report_rejected
 
-ROUNDS = "is_fallback boolean, fallback_reason string, rejected_titles array<string>, probabilities array<float>"
+ROUNDS = (
+    "is_fallback boolean, fallback_reason string, rejected_titles array<string>, probabilities array<float>, "
+    "replaced_positions array<int>, replaced_item_ids array<string>, item_ids array<string>"
+)
+NOTHING = ([], [], ["a", "b"])
 
 
 def test_made_up_titles_are_counted_by_round_and_reported_with_the_nearest(spark: SparkSession, tmp_path: Path) -> None:
     """Of eight rounds five were answered, two of them with titles that no candidate bears."""
     rows = [
-        (False, None, None, [None]),
-        (False, None, None, [0.5]),
-        (True, "truncated_answer", None, []),
-        (True, "not_a_candidate", ["thing two", "Thing 2!"], []),
-        (True, "not_a_candidate", ["thing two"], []),
-        (True, "vague_feedback", None, []),
-        (True, "budget_exhausted", None, []),
-        (True, "endpoint_failed", None, []),
+        (False, None, None, [None], [0], ["a"], ["c", "b"]),
+        # At the recent end: b moves up, which nobody decided.
+        (False, None, None, [1.0, 0.5], [0, 1], ["a", "b"], ["b", "c"]),
+        (True, "truncated_answer", None, [], *NOTHING),
+        (True, "not_a_candidate", ["thing two", "Thing 2!"], [], *NOTHING),
+        (True, "not_a_candidate", ["thing two"], [], *NOTHING),
+        (True, "vague_feedback", None, [], *NOTHING),
+        (True, "budget_exhausted", None, [], *NOTHING),
+        (True, "endpoint_failed", None, [], *NOTHING),
     ]
     rounds = spark.createDataFrame(rows, ROUNDS)
     assert _of_titles(rounds) == {

@@ -129,22 +129,56 @@ def test_pairs_of_another_catalogue_are_refused(sequences: DataFrame, features: 
 
 
 @pytest.fixture
-def export(spark: SparkSession, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., StoredPairs]:
-    """The pairs of users with so many items each, of which 30 are asked for."""
+def export_of(features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[DataFrame, Split], Path]:
+    """The pairs of a table of histories, of which 30 are asked for."""
     monkeypatch.setattr(stage, "export_features", lambda context: features)
 
-    def run(split: Split, *lengths: int) -> StoredPairs:
-        histories = [(f"u{user:02d}", ITEM_IDS[user : user + length]) for user, length in enumerate(lengths)]
-        table = spark.createDataFrame(histories, "user_id string, item_ids array<string>")
+    def run(table: DataFrame, split: Split) -> Path:
         values = {"dataset": {"split": split}, "finetune_constructor": {"num_steps": 3, "batch_size": 10}}
         context: Any = SimpleNamespace(
             config=parse_config(values, "test"),
             stage_path=lambda name: tmp_path / name,
             warehouse=SimpleNamespace(read=lambda name: table),
         )
-        return StoredPairs(export_pairs(context), NUM_ITEMS)
+        return export_pairs(context)
 
     return run
+
+
+@pytest.fixture
+def export(spark: SparkSession, export_of: Callable[[DataFrame, Split], Path]) -> Callable[..., StoredPairs]:
+    """The pairs of users with so many items each."""
+
+    def run(split: Split, *lengths: int) -> StoredPairs:
+        histories = [(f"u{user:02d}", ITEM_IDS[user : user + length]) for user, length in enumerate(lengths)]
+        table = spark.createDataFrame(histories, "user_id string, item_ids array<string>")
+        return StoredPairs(export_of(table, split), NUM_ITEMS)
+
+    return run
+
+
+def test_the_stage_shows_no_held_out_interaction_to_what_draws(
+    sequences: DataFrame, export_of: Callable[[DataFrame, Split], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in what it asks for nor in how popular items are, by which others are put in."""
+    counted: list[np.ndarray] = []
+
+    def noted(features: Path, num_interactions: np.ndarray, *others: Any) -> DrawPairs:
+        counted.append(num_interactions)
+        return DrawPairs(features, num_interactions, *others)
+
+    monkeypatch.setattr(stage, "DrawPairs", noted)
+    folder = export_of(sequences, "leave_one_out")
+    held_out = [*VALIDATION.values(), *TEST.values()]
+    of_training = np.bincount([code for user in range(NUM_USERS) for code in history(user)[:-2]], minlength=NUM_ITEMS)
+    (num_interactions,) = counted
+    assert num_interactions.tolist() == of_training.tolist()
+    assert not num_interactions[held_out].any()
+    training = rows(folder, TRAINING)
+    assert training
+    assert not [row for row in training if not set(held_out).isdisjoint([*row["target"], *row["history"]])]
+    said = " ".join(row["utterance"] for row in training) + " "
+    assert not [code for code in held_out if re.search(rf"Thing {code}\b", said)]
 
 
 @pytest.mark.parametrize(("split", "lengths"), [("all", (5, 3)), ("all", (6,) * 9), ("leave_one_out", (5,))])

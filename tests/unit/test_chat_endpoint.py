@@ -53,8 +53,16 @@ class Reply:
     """What the server does with one request."""
 
     def __init__(
-        self, status: int = 200, body: bytes = b"{}", seconds: float = 0.0, dribbles: bool = False, **headers: str
+        self,
+        status: int = 200,
+        body: bytes = b"{}",
+        seconds: float = 0.0,
+        dribbles: bool = False,
+        head: bytes = b"",
+        **headers: str,
     ) -> None:
+        """`head` is sent letter by letter, for two seconds, in the stead of a reply."""
+        self.head = head
         self.status, self.body, self.seconds, self.headers = status, body, seconds, headers
         self.dribbles = dribbles
 
@@ -84,6 +92,9 @@ class Server:
                 with server.lock:
                     server.num_at_once -= 1
                 try:
+                    for letter in map(bytes, zip(reply.head * 200, strict=True)) if reply.head else ():
+                        self.wfile.write(letter)
+                        time.sleep(2.0 / (200 * len(reply.head)))
                     self.send_response(reply.status)
                     for name, value in reply.headers.items():
                         self.send_header(name.replace("_", "-"), value)
@@ -266,6 +277,15 @@ def test_an_answer_that_dribbles_in_is_not_waited_for(ask: Any, server: Server) 
 
     (done,) = ask([Reply(body=completion("Up"), dribbles=True), UP], clock=Ticking(), timeout_seconds=20.0)
     assert (done.fallback_reason, len(server.requests)) == (None, 2)
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK ", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["a line", "lines of waiting"])
+def test_a_head_that_dribbles_in_is_not_waited_for(ask: Any, server: Server, head: bytes) -> None:
+    """By a real clock: the library reads a head by itself."""
+    started = time.monotonic()
+    (done,) = ask([Reply(head=head), UP], timeout_seconds=0.3)
+    assert (done.fallback_reason, len(server.requests)) == (None, 2)
+    assert time.monotonic() - started < 1.5
 
 
 def test_a_key_that_no_header_can_hold_is_said_to_be_one(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import cesrec_core.extractor.transformer as extractor_module
 from cesrec_core.actors.embed_items import EmbedItems
 from cesrec_core.config import Config, EmbedItemsSection
 from cesrec_core.errors import ConfigError
-from cesrec_core.extractor.identity import extractor_id, trained_pooling
+from cesrec_core.extractor.identity import READ_MODULES, extractor_id, trained_pooling
 from cesrec_core.extractor.pooling import pool
 from cesrec_core.extractor.transformer import (
     Extractor,
@@ -403,6 +403,11 @@ def test_the_id_changes_with_everything_that_changes_an_embedding(folder: Path, 
         ('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false, "include_prompt": true}', "cls_token"),
         ('{"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}', "mean"),
         ('{"pooling_mode_lasttoken": true}', "last"),
+        ('{"embedding_dimension": 384, "pooling_mode": "cls", "include_prompt": true}', "cls"),
+        ('{"embedding_dimension": 384, "pooling_mode": ["mean"], "include_prompt": true}', "mean"),
+        ('{"pooling_mode": "weightedmean"}', "weighted"),
+        ('{"pooling_mode": ["cls", "max"]}', None),
+        ('{"pooling_mode": null}', None),
         ('{"pooling_mode_mean_sqrt_len_tokens": true}', "mean"),
         ('{"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true}', None),
         ("{", None),
@@ -425,6 +430,17 @@ def test_another_pooling_than_the_model_was_trained_with_is_told(
     (copy / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{trained}": True}))
     embed_items.check(SimpleNamespace(config=Config(embed_items=section(copy))))  # type: ignore[arg-type]
     assert ("embed_items.pooling is mean" in caplog.text and "trained with cls_token" in caplog.text) == is_told
+
+
+def test_what_sentence_transformers_does_after_pooling_is_told_where_it_is_not_done_here(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "encoder"))
+    modules = [{"idx": place, "type": f"sentence_transformers.models.{kind}"} for place, kind in enumerate(READ_MODULES)]
+    for added in ([], [{"idx": 3, "type": "sentence_transformers.models.Dense"}]):
+        (copy / "modules.json").write_text(json.dumps(modules + added))
+        embed_items.check(SimpleNamespace(config=Config(embed_items=section(copy))))  # type: ignore[arg-type]
+        assert ("made for sentence-transformers with Dense" in caplog.text) == bool(added)
 
 
 def test_one_changed_weight_changes_the_id(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ from tiny_features import ITEM_IDS, tiny_features
 from tiny_llama import write_tiny_llama
 
 from cesrec_core.config import ConstructSection
-from cesrec_core.constructor.construction import ItemDecoder, construct, next_place_scores
+from cesrec_core.constructor.construction import Construction, ItemDecoder, construct, next_place_scores
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ConstructorSettings, ItemConstructor
 from cesrec_core.feedback.clarity import VAGUE_FEEDBACK
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.ranking.scoring import Scorer
 from cesrec_core.recommenders import TrainableRecommender
-from cesrec_core.rewriting.fallbacks import DRIFT, NOTHING_MASKED, SAME_WORDS
+from cesrec_core.rewriting.fallbacks import DRIFT, ENDPOINT_FAILED, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.rewriting.foresight import Expectation
 from cesrec_core.rewriting.likelihood import likelihood_drops
 from cesrec_core.rewriting.outliers import OutlierRule, find_outliers
-from cesrec_core.rewriting.rewriter import Remark, Rewriter, RewriteRequest, item_decoder
+from cesrec_core.rewriting.rewriter import Remark, Rewriter, RewriteRequest, item_decoder, turned_down
 
 RULE = OutlierRule(num_masked=1, min_kept_items=2, max_history_items=4)
 RED = Remark("f1", "something red, please", is_vague=False)
@@ -133,6 +133,30 @@ def test_unwanted_items_are_never_put_in(model: ItemConstructor) -> None:
         assert done.probabilities == [pytest.approx(1.0)]
 
 
+def test_what_was_turned_down_stays_out_in_later_rounds(model: ItemConstructor) -> None:
+    features = tiny_features()
+    for attribute in features.attribute_names:
+        has_it = features.has_any_attribute([attribute])
+        no = Remark("f1", f"no {attribute}, nor that one", False, ("i4",), (attribute,))
+        later = [Remark(f"f{number}", f"something {attribute}", False) for number in (2, 3)]
+        (rounds,) = rewriter(model).rewrite([request([0, 1, 2, 3], [1], no, *later)])
+        put_in = [done.codes[place] for done in rounds for place in done.replaced_positions]
+        assert put_in and not has_it[put_in].any() and 4 not in put_in
+
+
+def test_what_is_asked_for_since_may_come_back() -> None:
+    no = Remark("f1", "no red, nor that one", False, ("i4",), ("red",))
+    assert turned_down([no, RED]) == (["red"], ["i4"])
+    assert turned_down([no, Remark("f2", "red after all", False, (), (), (), ("red",))]) == ([], ["i4"])
+    assert turned_down([no, Remark("f2", "that one, then", False, (), (), ("i4",))]) == (["red"], [])
+
+
+def test_words_of_two_minds_turn_nothing_down() -> None:
+    """Their history stays as it is, and so do the items that may come in."""
+    assert turned_down([Remark("f1", "red, not red", False, (), ("red",), (), ("red",))]) == ([], [])
+    assert turned_down([VAGUE]) == ([], [])
+
+
 def test_items_with_an_unwanted_attribute_are_never_put_in_nor_kept_where_masked(model: ItemConstructor) -> None:
     """Each attribute in turn: what is put in does not have it, though the words that the Constructor reads ask for it."""
     features = tiny_features()
@@ -179,6 +203,17 @@ def test_the_same_words_again_are_not_asked_again_when_they_changed_nothing(mode
     assert [done.fallback_reason for done in rounds[:2]] == [None, SAME_WORDS]
     assert rounds[2].fallback_reason != SAME_WORDS
     assert [done.feedback_id for done in rounds] == ["f1", "f2", "f3"]
+
+    # Where an endpoint did not answer, nothing is known of what the words do.
+    class Gone:
+        history_items = 4
+
+        def construct(self, asked: Sequence[ConstructionRequest]) -> list[Construction]:
+            return [Construction(one.history, (), fallback_reason=ENDPOINT_FAILED) for one in asked]
+
+    rewrite_by_gone = Rewriter(Gone(), tiny_features(), rewrite.rule, rewrite.settings)
+    (rounds_of_gone,) = rewrite_by_gone.rewrite([request([0, 1, 2, 3], [1], RED, again)])
+    assert [done.fallback_reason for done in rounds_of_gone] == [ENDPOINT_FAILED, ENDPOINT_FAILED]
     # "Not that one", of another list.
     of_another = dataclasses.replace(again, unwanted_item_ids=(ITEM_IDS[1],))
     (rounds,) = rewrite.rewrite([request([0, 1, 2, 3], [1], RED, of_another)])
