@@ -295,7 +295,7 @@ def progress_of_epoch(epoch: int, num_batches: int, processes: ProcessGroup) -> 
     """Tells now and then how far an epoch has come, where it takes long; its end has a line of its own."""
     if not processes.is_first:
         return lambda _: None
-    return lines(f"epoch {epoch}", num_batches, "batches", tells_end=False)
+    return lines(f"in epoch {epoch}", num_batches, "batches", tells_end=False)
 
 
 def windows_of_epoch(

@@ -14,5 +14,3 @@ TRUNCATED_ANSWER = "truncated_answer"
 BUDGET_EXHAUSTED = "budget_exhausted"
 ENDPOINT_FAILED = "endpoint_failed"
 ENDPOINT_REFUSED = "endpoint_refused"
-# The same question, asked again, may be answered.
-NOT_ASKED = (BUDGET_EXHAUSTED, ENDPOINT_FAILED)

@@ -16,13 +16,23 @@ from cesrec_core.feedback.clarity import reason_not_to_act
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.ranking.scoring import Scorer
-from cesrec_core.rewriting.fallbacks import DRIFT, INVALID_REWRITE, NOT_ASKED, NOTHING_MASKED, SAME_WORDS
+from cesrec_core.rewriting.fallbacks import (
+    BUDGET_EXHAUSTED,
+    DRIFT,
+    ENDPOINT_FAILED,
+    INVALID_REWRITE,
+    NOTHING_MASKED,
+    SAME_WORDS,
+)
 from cesrec_core.rewriting.foresight import ForesightDecoder
 from cesrec_core.rewriting.likelihood import likelihood_drops
 from cesrec_core.rewriting.outliers import OutlierRule, find_outliers
 from cesrec_core.rewriting.pseudo_sequences import apply_rewrite, difference
 
 log = logging.getLogger(__name__)
+
+# The same question, asked again, may be answered.
+NOT_ANSWERED = (BUDGET_EXHAUSTED, ENDPOINT_FAILED)
 
 
 @dataclass(frozen=True)
@@ -271,7 +281,7 @@ def _reason_to_keep(said: Sequence[Remark], rounds: Sequence[Round], remark: Rem
     if not mask:
         return NOTHING_MASKED
     # The same words of the same things on the same history, to the same effect: none.
-    was_asked = bool(rounds) and rounds[-1].fallback_reason not in NOT_ASKED
+    was_asked = bool(rounds) and rounds[-1].fallback_reason not in NOT_ANSWERED
     if was_asked and not rounds[-1].replaced_positions and replace(said[-1], feedback_id=remark.feedback_id) == remark:
         return SAME_WORDS
     return None

@@ -177,8 +177,6 @@ def test_the_stage_shows_no_held_out_interaction_to_what_draws(
     training = rows(folder, TRAINING)
     assert training
     assert not [row for row in training if not set(held_out).isdisjoint([*row["target"], *row["history"]])]
-    said = " ".join(row["utterance"] for row in training) + " "
-    assert not [code for code in held_out if re.search(rf"Thing {code}\b", said)]
 
 
 @pytest.mark.parametrize(("split", "lengths"), [("all", (5, 3)), ("all", (6,) * 9), ("leave_one_out", (5,))])
