@@ -40,7 +40,9 @@ from cesrec_core.token_counts import watch
 if TYPE_CHECKING:
     from peft import PeftModel
 
-# Learned vectors and projections start small beside token embeddings, so that the language model first sees words it knows.
+# Learned vectors start small beside token embeddings, so that the language model first sees words it knows. The projection of
+# an item's other vectors starts larger than the mean of its words, to which it is added: small, it learned less
+# (CONTRIBUTING.md).
 _START_STD = 0.02
 _START_WISH_GATE = 0.1
 
