@@ -296,19 +296,12 @@ class _Member:
     ready: Any
     num_failed: int = 0
 
-    def may_work(self) -> bool:
-        """Whether it is set up, or nothing is known of that yet."""
+    def was_ready(self) -> bool | None:
+        """Whether it was set up; None where nothing is known of that yet."""
         try:
             ray.get(self.ready, timeout=0)
         except GetTimeoutError:
-            return True
-        except (RayError, _SetupError):
-            return False
-        return True
-
-    def was_ready(self) -> bool:
-        try:
-            ray.get(self.ready, timeout=0)
+            return None
         except (RayError, _SetupError):
             return False
         return True
@@ -354,13 +347,13 @@ class _Pool:
                     if isinstance(getattr(error, "cause", None), _SetupError) or (is_dead and not actor.was_ready()):
                         pending.appendleft(shard)
                         num_restarts += is_over
-                        has_others = any(member.may_work() for _, member in running.values())
+                        has_others = any(member.was_ready() is not False for _, member in running.values())
                         idle += self._after_failed_start(actor, is_over, error, has_others)
                         continue
                     attempts[shard] = attempts.get(shard, 0) + 1
                     if not is_over:
                         idle.append(actor)
-                    again = self._after_failure(shard, attempts[shard], error, actor.was_ready())
+                    again = self._after_failure(shard, attempts[shard], error, bool(actor.was_ready()))
                     # Halves come first: one row after the other is found, and not all of them at the end. What fails whole
                     # comes last, when its cause may have passed.
                     if again == [shard] and shard.parent.name != HALVES:

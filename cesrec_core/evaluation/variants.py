@@ -22,7 +22,8 @@ from cesrec_core.errors import ConfigError
 from cesrec_core.evaluation.metrics import Ranks, hits, ndcg, ranks_of_sums, sample_negatives, sampled_ranks
 from cesrec_core.evaluation.significance import Interval, PairedTest, bootstrap_interval, paired_test
 from cesrec_core.feedback.simulator import simulate_utterance
-from cesrec_core.feedback.understanding import Listener, RuleListener, Signals, settled
+from cesrec_core.feedback.understanding import Listener, RuleListener, Signals
+from cesrec_core.feedback.wishes import settled
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.ranking.feedback_match import FeedbackMatch

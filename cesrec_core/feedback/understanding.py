@@ -11,7 +11,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -78,32 +77,6 @@ class Signals:
         """Whether something can be acted on, and nothing is both wanted and unwanted."""
         contradicts = set(self.wanted_attributes) & set(self.unwanted_attributes)
         return not self.is_vague and not contradicts and not set(self.wanted_item_ids) & set(self.unwanted_item_ids)
-
-
-class Wishes(NamedTuple):
-    """What somebody wants and does not want by all that they said."""
-
-    wanted_attributes: tuple[str, ...]
-    unwanted_attributes: tuple[str, ...]
-    wanted_item_ids: tuple[str, ...]
-    unwanted_item_ids: tuple[str, ...]
-
-
-def settled(said: Iterable[Signals]) -> Wishes:
-    """What clear utterances of one user mean together, oldest first: of what is spoken of twice the later word counts."""
-    attributes: dict[str, bool] = {}
-    items: dict[str, bool] = {}
-    for one in said:
-        if one.is_clear:
-            attributes |= dict.fromkeys(one.wanted_attributes, True) | dict.fromkeys(one.unwanted_attributes, False)
-            items |= dict.fromkeys(one.wanted_item_ids, True) | dict.fromkeys(one.unwanted_item_ids, False)
-    return Wishes(
-        *(
-            tuple(name for name, is_wanted in of_kind.items() if is_wanted is wanted)
-            for of_kind in (attributes, items)
-            for wanted in (True, False)
-        )
-    )
 
 
 def model_id(vocabulary: CatalogueVocabulary, head: str = "") -> str:

@@ -155,7 +155,7 @@ def feedback_by_user(active: DataFrame, signals: DataFrame) -> DataFrame:
 def words_by_user(active: DataFrame, signals: DataFrame) -> DataFrame:
     """user_id, utterance and MEANING of users who said something clear: their newest such words, and what all of them mean.
 
-    See `feedback.understanding.settled`, which says the same of one user.
+    See `feedback.wishes.settled`, which says the same of one user.
     """
     said = feedback_by_user(active, signals.where(is_clear()))
     of_user = F.col(c.SAID)

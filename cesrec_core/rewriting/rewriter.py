@@ -13,6 +13,7 @@ from cesrec_core.constructor.construction import Construction, Decoder, ItemDeco
 from cesrec_core.constructor.decoding import NO_ITEM, ConstructionRequest, Decoding
 from cesrec_core.constructor.model import ItemConstructor
 from cesrec_core.feedback.clarity import reason_not_to_act
+from cesrec_core.feedback.wishes import settled
 from cesrec_core.hashing import short_hash
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.ranking.scoring import Scorer
@@ -59,6 +60,10 @@ class Remark:
         wanted = self.wanted_attributes, self.wanted_item_ids
         unwanted = self.unwanted_attributes, self.unwanted_item_ids
         return reason_not_to_act(self.utterance, self.is_vague, wanted, unwanted)
+
+    @property
+    def is_clear(self) -> bool:
+        return self.reason_not_to_act is None
 
 
 @dataclass(frozen=True)
@@ -215,10 +220,10 @@ class Rewriter:
 
     def _allowed(self, said: Sequence[Remark], older: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """bool [N]: candidates not turned down, and not among the older items that the Constructor does not see."""
-        attributes, item_ids = turned_down(said)
-        allowed: np.ndarray = candidates & ~self.features.has_any_attribute(attributes)
+        wishes = settled(said)
+        allowed: np.ndarray = candidates & ~self.features.has_any_attribute(wishes.unwanted_attributes)
         allowed[older] = False
-        allowed[self.features.codes(item_ids)] = False
+        allowed[self.features.codes(list(wishes.unwanted_item_ids))] = False
         return allowed
 
     def _rewritten(self, remark: Remark, codes: np.ndarray, asked: _Asked, answer: Construction) -> Round:
@@ -261,17 +266,6 @@ class Rewriter:
             for user, drop in zip(changed, drops, strict=True)
             if drop > limit
         }
-
-
-def turned_down(said: Sequence[Remark]) -> tuple[list[str], list[str]]:
-    """Attributes and item_ids that clear remarks turn down, oldest first, and that none of the later ones asks for."""
-    attributes: set[str] = set()
-    item_ids: set[str] = set()
-    for remark in said:
-        if remark.reason_not_to_act is None:
-            attributes = attributes.difference(remark.wanted_attributes).union(remark.unwanted_attributes)
-            item_ids = item_ids.difference(remark.wanted_item_ids).union(remark.unwanted_item_ids)
-    return sorted(attributes), sorted(item_ids)
 
 
 def _reason_to_keep(said: Sequence[Remark], rounds: Sequence[Round], remark: Remark, mask: list[int]) -> str | None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from cesrec_core.feedback.understanding import Signals, settled
+from cesrec_core.feedback.understanding import Signals
+from cesrec_core.feedback.wishes import settled
 from cesrec_core.frames.clarifications import with_questions
 from cesrec_core.frames.histories import (
     closed_by_user,

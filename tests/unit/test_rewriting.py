@@ -21,7 +21,7 @@ from cesrec_core.rewriting.fallbacks import DRIFT, ENDPOINT_FAILED, NOTHING_MASK
 from cesrec_core.rewriting.foresight import Expectation
 from cesrec_core.rewriting.likelihood import likelihood_drops
 from cesrec_core.rewriting.outliers import OutlierRule, find_outliers
-from cesrec_core.rewriting.rewriter import Remark, Rewriter, RewriteRequest, item_decoder, turned_down
+from cesrec_core.rewriting.rewriter import Remark, Rewriter, RewriteRequest, item_decoder
 
 RULE = OutlierRule(num_masked=1, min_kept_items=2, max_history_items=4)
 RED = Remark("f1", "something red, please", is_vague=False)
@@ -144,17 +144,21 @@ def test_what_was_turned_down_stays_out_in_later_rounds(model: ItemConstructor) 
         assert put_in and not has_it[put_in].any() and 4 not in put_in
 
 
-def test_what_is_asked_for_since_may_come_back() -> None:
-    no = Remark("f1", "no red, nor that one", False, ("i4",), ("red",))
-    assert turned_down([no, RED]) == (["red"], ["i4"])
-    assert turned_down([no, Remark("f2", "red after all", False, (), (), (), ("red",))]) == ([], ["i4"])
-    assert turned_down([no, Remark("f2", "that one, then", False, (), (), ("i4",))]) == (["red"], [])
+def test_what_is_asked_for_since_may_come_back(model: ItemConstructor) -> None:
+    """All but 4 is turned down, and then 5 is asked for: where 4 stands in the history, 5 is all that is left."""
+    no = Remark("f1", "only that one", False, tuple(f"i{code}" for code in (1, 2, 5, 6, 7)))
+    yes = Remark("f2", "that one, then", False, (), (), ("i5",))
+    (first, second) = rewriter(model).rewrite([request([0, 1, 2, 3], [1], no, yes)])[0]
+    assert first.codes.tolist() == [0, 4, 2, 3]
+    assert set(second.codes[second.replaced_positions]) <= {5}
+    allowed = rewriter(model)._allowed([no, yes], np.zeros(0, np.int64), np.ones(8, dtype=bool))
+    assert np.flatnonzero(allowed).tolist() == [0, 3, 4, 5]
 
 
-def test_words_of_two_minds_turn_nothing_down() -> None:
+def test_words_of_two_minds_turn_nothing_down(model: ItemConstructor) -> None:
     """Their history stays as it is, and so do the items that may come in."""
-    assert turned_down([Remark("f1", "red, not red", False, (), ("red",), (), ("red",))]) == ([], [])
-    assert turned_down([VAGUE]) == ([], [])
+    both = Remark("f1", "red, not red", False, ("i4",), ("Red",), (), ("Red",))
+    assert rewriter(model)._allowed([both, VAGUE], np.zeros(0, np.int64), np.ones(8, dtype=bool)).all()
 
 
 def test_items_with_an_unwanted_attribute_are_never_put_in_nor_kept_where_masked(model: ItemConstructor) -> None:
