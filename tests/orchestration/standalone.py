@@ -65,14 +65,12 @@ def main() -> int:
             summary = submit(folder, wheel, JOBS / "nightly_refresh.py", on_cluster(folder, master), night(folder, config))
             applications = ask(page)["completedapps"]
             check_ray_was_on_spark(folder / "events")
-            asked = [config, *(f"{key}={value}" for key, value in RAY_ON_SPARK.items())]
-            versions = submit(folder, wheel, LIBRARY_VERSIONS, on_cluster(folder, master), asked)
+            check_libraries(folder, wheel, master, config)
         assert summary["status"] == "published", summary
         cores = 2 * CORES_PER_WORKER
         assert [(app["name"], app["cores"], app["state"]) for app in applications] == [
             ("cesrec nightly_refresh", cores, "FINISHED")
         ]
-        assert all(versions[process] == [VERSION] for process in ("driver", "executors", "workers")), versions
         check_nothing_goes_on(scratch)
         check_record(folder / "mlflow", summary)
         formats = ["--format", "jsonl", "--format", "parquet"]
@@ -170,6 +168,13 @@ def submit(folder: Path, wheel: Path, script: Path, options: Sequence[str], argu
     done = subprocess.run(command, cwd=folder / "empty", env=environment, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stdout
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def check_libraries(folder: Path, wheel: Path, master: str, config: Path) -> None:
+    """The driver, the executors and Ray's workers on the nodes of that Spark have all imported the wheel."""
+    asked = [config, *(f"{key}={value}" for key, value in RAY_ON_SPARK.items())]
+    versions = submit(folder, wheel, LIBRARY_VERSIONS, on_cluster(folder, master), asked)
+    assert all(versions[process] == [VERSION] for process in ("driver", "executors", "workers")), versions
 
 
 def check_ray_was_on_spark(folder: Path) -> None:
