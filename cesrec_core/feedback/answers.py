@@ -5,14 +5,16 @@ import itertools
 from collections.abc import Sequence
 
 from cesrec_core.feedback.intents import CRITIQUE_ADD, CRITIQUE_FEATURE
-from cesrec_core.feedback.understanding import Signals, plain_text
+from cesrec_core.feedback.plain_text import plain_text
+from cesrec_core.feedback.understanding import Signals
 from cesrec_core.feedback.vocabulary import Word, word_set, words_of
 from cesrec_core.prompts import attribute_words
 
 _YES = word_set(
-    "yes yeah yea ye yess y yep yup sure ok okay absolutely definitely certainly indeed gladly fine sounds perfect love great"
+    "yes yeah yea ye yess y yep yup sure ok okay absolutely definitely certainly indeed gladly fine sounds perfect love great "
+    "cool alright right works always okey"
 )
-_NO = word_set("no nope nah naw n not never neither none nor hate bad")
+_NO = word_set("no nope nah naw n not never neither none nor hate bad pass")
 _FIRST = word_set("first 1st former 1")
 _SECOND = word_set("second 2nd latter last 2")
 _BOTH = word_set("both either any each")
@@ -20,8 +22,19 @@ _BOTH = word_set("both either any each")
 _AROUND = word_set(
     "a an and but the one ones option choice i id would do like rather have prefer pick take want think guess suppose it that "
     "this them these really very much please thanks thank you so well hmm oh of course more some with for me go let lets us "
-    "actually maybe probably why kind type sort way hell god be is are good lovely nice sound does did should mix anything"
+    "actually maybe probably why kind type sort way hell god be is are good lovely nice sound does did should mix anything "
+    "then to those above by now today tonight at all in mood ahead number two"
 )
+# Whole answers whose words say yes together, as `words_of` gives them: "let's" without its "s".
+_ASSENTS = frozenset(
+    (
+        *("i guess", "i guess so", "i suppose", "i suppose so", "i would", "i do", "i would like that", "id like that"),
+        *("let do it", "let do that", "let go", "go ahead", "go for it", "bring it on", "you bet", "could not hurt"),
+        *("it could not hurt", "that could not hurt", "more than anything", "sounds like a plan", "no problem", "no doubt"),
+        *("no objections", "by all means", "count me in", "im in"),
+    )
+)
+_COUNTING = frozenset(("option", "number", "choice"))
 # "the first" is still turned down by a "not" so many words before it.
 _REACH_OF_NOT = 2
 _CONFIDENCE = 0.9
@@ -42,13 +55,16 @@ def read_answer(utterance: str, offered: Sequence[str], signals: Signals) -> tup
         refer to what was offered.
     """
     words = words_of(plain_text(utterance))
-    polarity = _of_answer(words, offered) if _is_nothing_else(words) else None
+    is_whole = _is_nothing_else(words)
+    polarity = _of_answer(words, offered) if is_whole else None
     if polarity is not None:
         wanted = tuple(attribute for attribute in offered if polarity.get(attribute) == 1)
         unwanted = tuple(attribute for attribute in offered if polarity.get(attribute) == -1)
         # Whatever else was understood took the answer for a remark on what was recommended.
         alone = dataclasses.replace(signals, wanted_item_ids=(), unwanted_item_ids=())
         return _clear(alone, wanted, unwanted), _restated(wanted, unwanted)
+    if is_whole and not _YES.isdisjoint(said := {word.text for word in words}) and not _NO.isdisjoint(said):
+        return signals, None  # "yes. Actually no"
     leading, is_of_offer = _leading(words, offered)
     named = {*signals.wanted_attributes, *signals.unwanted_attributes}
     open_ones = tuple(attribute for attribute in offered if attribute not in named)
@@ -65,12 +81,18 @@ def read_answer(utterance: str, offered: Sequence[str], signals: Signals) -> tup
 
 def _is_nothing_else(words: Sequence[Word]) -> bool:
     known = _YES | _NO | _FIRST | _SECOND | _BOTH | _AROUND
-    return bool(words) and all(word.text in known for word in words)
+    return bool(words) and (_is_assent(words) or all(word.text in known for word in words))
+
+
+def _is_assent(words: Sequence[Word]) -> bool:
+    return " ".join(word.text for word in words) in _ASSENTS
 
 
 def _of_answer(words: Sequence[Word], offered: Sequence[str]) -> dict[str, int] | None:
     """Attribute -> 1 or -1; None where the words decide nothing ("not sure")."""
     texts = [word.text for word in words]
+    if _is_assent(words):
+        return dict.fromkeys(offered, 1)
     if texts[:2] == ["anything", "but"]:
         turned = _of_answer(words[2:], offered) or (dict.fromkeys(offered, 1) if len(offered) == 1 else {})
         return {attribute: -polarity for attribute, polarity in turned.items()} or None
@@ -78,6 +100,8 @@ def _of_answer(words: Sequence[Word], offered: Sequence[str]) -> dict[str, int] 
         chosen = _chosen(texts, offered)
         if chosen:
             return chosen
+        if ("no", "to") in itertools.pairwise(texts) or ("not" in texts and not {"either", "any"}.isdisjoint(texts)):
+            return dict.fromkeys(offered, -1)  # "no to both"; "not both" may want one of them
         if _BOTH.intersection(texts):
             return None if {"not", "no"}.intersection(texts) else dict.fromkeys(offered, -1 if _NO.intersection(texts) else 1)
     is_asking_back = "why" in texts
@@ -93,7 +117,12 @@ def _of_answer(words: Sequence[Word], offered: Sequence[str]) -> dict[str, int] 
 def _chosen(texts: Sequence[str], offered: Sequence[str]) -> dict[str, int]:
     polarity: dict[str, int] = {}
     for place, text in enumerate(texts):
-        attribute = offered[0] if text in _FIRST else offered[1] if text in _SECOND else None
+        is_counted = place > 0 and texts[place - 1] in _COUNTING
+        is_first, is_second = (
+            text in _FIRST or (is_counted and text == "one"),
+            text in _SECOND or (is_counted and text == "two"),
+        )
+        attribute = offered[0] if is_first else offered[1] if is_second else None
         if attribute is not None:
             polarity[attribute] = -1 if "not" in texts[max(0, place - _REACH_OF_NOT) : place] else 1
     return polarity

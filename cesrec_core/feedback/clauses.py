@@ -19,6 +19,7 @@ from cesrec_core.feedback.cues import (
     EMPHASES,
     EXCHANGES,
     EXCLUSIVE,
+    FIRST_PERSONS,
     FOR_LONG,
     INTERJECTIONS,
     LIGHT_WORDS,
@@ -44,8 +45,9 @@ from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, Word
 _UNSAID = 0.7
 # Words looked at beyond the current one: bounds the work on text without an end, and no clause of a person is longer.
 _LOOK_AHEAD = 60
-# "over any of the", between a cue and what it is said of.
+# "over any of the", between a cue and what it is said of; "for a bit of".
 _MAX_DETERMINERS = 3
+_MEASURES = frozenset(("bit", "little", "lot", "touch", "dose"))
 _MAX_WORDS_OF_SUBJECT = 7
 _BEFORE_A_SUBJECT = INTERJECTIONS | CONTRASTS | ADVERBS | COPULAS | DEGREES | {"definitely", "maybe", "perhaps"}
 _INDEFINITE = frozenset(("a", "an", "some"))
@@ -62,7 +64,14 @@ _ASKS_FOR_OTHERS = (
 )
 DISMISSAL = re.compile(_ASKS_FOR_OTHERS)
 # Of a whole utterance, lower case: it turns down what was shown, whatever a model of sentences makes of it. Java reads it, too.
-MERE_REJECTION = rf"^\W*(no|nope|nah|nay|neither|none|next)\b(?! (idea|problem|doubt|worries))|{_ASKS_FOR_OTHERS}"
+_BEFORE_A_NO = "oh|hell|god|um|uh|well|please|sorry|how about|absolutely|definitely|certainly|simply|lol"
+_NOT_A_NO = "idea|problem|doubt|worries|objections?|complaints?|notes|need|issues?|regrets?|i (have|had)(n['’]?t| not)"
+_OUTRIGHT = "rather not|not for me|not my (thing|taste|style|kind|cup of tea)|(absolutely|definitely|certainly|of course) not"
+_SIGNS_OF_NO = "[\U0001f44e\u274c\u2716]" r"|(?<![\d/.])([0-3](\.\d)?\s?/\s?10|4\s?/\s?10|[0-2]\s?/\s?5)(?![\d/])"
+MERE_REJECTION = (
+    rf"^\W*(({_BEFORE_A_NO})\W+)*(no|nope|nah|nay|neither|none|next)\b(?!\W+({_NOT_A_NO})\b)|\b({_OUTRIGHT})\b|"
+    rf"{_SIGNS_OF_NO}|{_ASKS_FOR_OTHERS}"
+)
 BARE_REJECTION = re.compile(
     r"(no|nope|nah|nay|neither|none|next|pass)( (to|of|all|these|those|them|thanks?|thank|you|please|sorry|one))*"
 )
@@ -170,6 +179,14 @@ class Reader:
         if text == "to" and clause.is_rather and clause.opinions and self._next_mention(place + 1) is not None:
             clause.polarity = -1
             return place + 1
+        if (
+            text == "free"
+            and self._words[place - 1].after == "-"
+            and clause.opinions
+            and clause.opinions[-1].mention.end == place
+        ):
+            _set_all(clause.opinions[-1:], -1)  # "horror-free"
+            return place + 1
         clause.is_adjusting = clause.is_adjusting or text in ADJUSTING_VERBS
         if text in PARTICLES and clause.is_adjusting and cue is None:
             _set_all(clause.opinions[clause.num_adjusted :], PARTICLES[text])
@@ -193,7 +210,8 @@ class Reader:
             return True
         if text in SUBJECTS:
             return not self._is_opinion(place) and (previous, text) not in (("all", "you"), ("why", "you"))
-        return text in CONTRASTS
+        # "I hate it because of the gore": what follows is what is hated.
+        return text in CONTRASTS and not (text == "because" and self._texts[place + 1 : place + 2] == ["of"])
 
     def _is_wished(self, place: int) -> bool:
         """True after "I hate horror a comedy" where "would be better" follows: it is said of the last one."""
@@ -432,12 +450,15 @@ class Reader:
         if said[:1] and said[0] in CONTRASTS:
             said = said[1:]
         elif said[:1] != ("me",) and not (start and self._texts[start - 1] in CONTRASTS):
-            return False
+            # "My kids like it, I do not", but nothing is taken back by "I like it, I do not".
+            return said in ELLIPSES and FIRST_PERSONS.isdisjoint(self._texts[max(0, start - _LOOK_AHEAD) : start])
         return said in ELLIPSES
 
     def _is_missed(self, start: int, end: int) -> bool:
         """Whether a clause has an "in ages": what has not been seen for so long is missed."""
-        return any(tuple(self._texts[place : place + 2]) in FOR_LONG for place in range(start, min(end, start + _LOOK_AHEAD)))
+        named = {inside for mention in self._mentions.values() for inside in range(mention.start, mention.end)}
+        places = (place for place in range(start, min(end, start + _LOOK_AHEAD)) if place not in named)
+        return any(tuple(self._texts[place : place + length]) in FOR_LONG for place in places for length in (2, 3, 4))
 
     def _antecedents(self) -> list[Opinion]:
         """What a clause without a mention of its own speaks of: the last mention, else the only recommendation."""
@@ -495,7 +516,7 @@ class Reader:
         for place in range(start, min(len(self._words), start + _MAX_DETERMINERS + 1)):
             if place in self._mentions:
                 return self._mentions[place]
-            if self._texts[place] not in FUNCTION_WORDS or self._ends_clause(place + 1):
+            if self._texts[place] not in FUNCTION_WORDS | _MEASURES or self._ends_clause(place + 1):
                 return None
         return None
 

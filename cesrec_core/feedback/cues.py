@@ -42,7 +42,7 @@ def _frames(*frames: tuple[str, str]) -> tuple[str, ...]:
 
 _PHRASES: dict[Cue, tuple[str, ...]] = {
     Cue.NEGATE: (
-        "not|no|never|without|neither|nor|none|nothing|cannot|hardly|barely|nobody|not say i|never say i",
+        "not|no|never|without|sans|neither|nor|none|nothing|cannot|hardly|barely|nobody|not say i|never say i",
         *_frames(
             ("no way", "i|im|i am|ill|i will|we|we are|we will"),
         ),
@@ -83,6 +83,9 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "bad|boring|terrible|awful|horrible|lame|dull|crap|garbage|rubbish|sucks|sucked|worst|worse|disappointing|disappointed",
         "overrated|annoying|dumb|stupid|meh|tired of|sick of|bored of|bored with|bored by|fed up with|weary of",
         "dreadful|atrocious|appalling|mediocre|tedious|pointless|bland|underwhelming|unbearable|tiresome|waste of time",
+        "trash|a slog|a dud|a flop|a chore|a snooze|a snoozefest|a mess|a joke|a disaster|nothing special|ruined|ruins",
+        "ruined my|ruins my|ruined our|ruins our|fell apart|falls apart|broke after|stopped working|wears me out|wore me out",
+        "stress me out|stresses me out|stressed me out",
         "waste of money|a letdown|a let down|fell asleep|fall asleep|suck|depressing|ew|eww|over my dead body",
         *_frames(
             (
@@ -113,6 +116,11 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         "never have too much|never have too many|never get too much|never get too many",
         "never go wrong|nothing beats|not beat a|not beat|nothing better than|anything better than|not live without",
         "not opposed to|not averse to|nothing except|too little|too few",
+        "not ask for more|not ask for better|not ask for anything more|not be happier|not be better|none better|not disappoint",
+        "not disappoint me|not disappointed|never disappoints",
+        "not pass this up|not pass it up|not pass that up|not pass up|not miss this|not miss it|not miss out on",
+        "no one should miss|nobody should miss|nothing i do not like|nothing we do not like|no complaints|no complaints about",
+        "no objections|no objections to|no objection to|no regrets",
         "not see enough|not seen enough|not had enough of|what happened to all the",
         *_frames(
             ("who does not", "love|like|enjoy"),
@@ -131,6 +139,7 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
             ("not that i|not that we|never said i|never said we|not say i|not say we", "dislike|disliked|hate|hated"),
             ("not saying i|not saying we", "dislike|hate|do not like"),
             ("unless", "it is|its|it has|there is|they are|theyre"),
+            ("not let|never let", "me down|us down"),
         ),
     ),
     Cue.REJECT: (
@@ -147,7 +156,9 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
         ),
         "everything but|anything except|everything except|anything other than|other than|had enough|enough of|enough with",
         "had my fill of|too much|too many|way too|too|less|fewer|pass on|pass|not stand|stop|no more|rid of|unlike",
-        "no thx|no ty|ban|hide all|hide the|hide any|filter out",
+        "no thx|no ty|ban|hide all|hide the|hide any|filter out|off the table|off limits|regret|regretted",
+        "gave up on|give up on|giving up on|veto|vetoes|vetoed|lost my taste for|lost my appetite for|lost patience with",
+        "could do without|can do without",
         "no thanks|no thank you|hold the|spare me|ugh|yuck|turned off|done with|over with|am over",
         "im over",
         "so over|further from|farther from|far from|further away from|farther away from|lighter on|light on|too heavy on",
@@ -242,13 +253,16 @@ _PHRASES: dict[Cue, tuple[str, ...]] = {
 
 # Words after which a new clause begins: what was negated before is over.
 CONTRASTS = word_set("but however though although yet while whereas then because since otherwise")
-# After what was turned down, and before what is wanted instead: "no horror, so MAYBE a comedy", "no horror AND MORE comedy".
-CONCLUSIONS = word_set("maybe perhaps so and")
+# After what was turned down, and before what is wanted instead: "no horror, so MAYBE a comedy", "no horror AND MORE comedy",
+# "no horror JUST comedy".
+CONCLUSIONS = word_set("maybe perhaps so and just only")
 _AFTER_CONCLUSION = {
     "maybe": None,
     "perhaps": None,
+    "just": None,
+    "only": None,
     "so": word_set("maybe perhaps a an some something give show can could please any lets what how id rather"),
-    "and": word_set("more maybe perhaps instead rather give show"),
+    "and": word_set("more maybe perhaps instead rather give show go"),
 }
 SUBJECTS = word_set("i we you he she they im ill id ive lets let")
 # "I do not think I want ..." negates the wanting.
@@ -281,12 +295,14 @@ COPULAS = word_set("is was are were be been looks looked sounds sounded seems se
 EMPHASES = word_set("ever even please again")
 DEGREES = word_set("pretty quite rather totally absolutely completely extremely incredibly super kinda simply truly honestly")
 # Whom something bored or pleased: behind them nothing more is needed.
-OBJECTS = word_set("me us")
+OBJECTS = word_set("me us my our")
 # What is said of something shown without naming it: "acting was terrible".
 ASPECTS = word_set(
     "acting plot story storyline ending beginning music soundtrack graphics gameplay quality price design idea look looks "
     "cover writing characters dialogue humor humour jokes pace pacing length visuals effects cast reviews rating"
 )
+# Who speaks. What somebody else likes is no wish where these only take it back: "my kids like it, I DO NOT".
+FIRST_PERSONS = word_set("i im id ive ill we")
 # "I hate it BUT HE DOES NOT", "I did not think so BUT I DID": what was said holds the other way round for who speaks.
 ELLIPSES = frozenset(
     tuple(words.split())
@@ -303,12 +319,21 @@ ELLIPSES = frozenset(
         "im not",
         "i would not",
         "i never did",
+        "not mine",
+        "not us",
+        "we do not",
     )
 )
 # "I have not seen a good one IN AGES": it is missed.
 FOR_LONG = frozenset(
-    (first, last)
-    for first, lasts in (("in", "ages years months forever decades"), ("for", "ages years months"), ("in", "a"), ("in", "so"))
+    (*first.split(), last)
+    for first, lasts in (
+        ("in", "ages years months forever decades"),
+        ("for", "ages years months"),
+        ("in a", "while long very good year month week"),
+        ("in so", "long"),
+        ("in so many", "years months weeks"),
+    )
     for last in lasts.split()
 )
 # Answers to what was just named: "the first: no, the second: yes".

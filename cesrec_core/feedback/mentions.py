@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cesrec_core.feedback.cues import ASPECTS, CONTRASTS, Cue, cue_at
+from cesrec_core.feedback.plain_text import plain_text
 from cesrec_core.feedback.spelling import is_misspelt
 from cesrec_core.feedback.vocabulary import (
     FUNCTION_WORDS,
@@ -95,11 +96,14 @@ def find_mentions(words: Sequence[Word], recommended: Sequence[str], vocabulary:
     """Mentions in order, none overlapping another. A title's words are not read as attributes."""
     titles = _TitleFinder(words, recommended, vocabulary)
     foreign = _foreign_titles(words)
-    written = {title.start: title for start, end in foreign.items() if (title := titles.written_out(start, end)) is not None}
+    written = titles.copied() | {
+        title.start: title for start, end in foreign.items() if (title := titles.written_out(start, end)) is not None
+    }
     mentions: list[Mention] = []
     place = 0
     while place < len(words):
-        mention = written.get(place) or titles.at(place)
+        found = [mention for mention in (written.get(place), titles.at(place)) if mention is not None]
+        mention = max(found, key=lambda mention: mention.end, default=None)
         is_known = any(place <= start < foreign.get(place, 0) for start in written)
         if place in foreign and not is_known and (mention is None or mention.end < foreign[place]):
             mention = Mention(place, foreign[place], evidence=_PARTIAL, is_title=True)
@@ -172,7 +176,8 @@ class _TitleFinder:
         self._vocabulary = vocabulary
         self._words_of_titles: dict[str, list[str]] = {}
         self._recommended: dict[str, list[str]] = {}
-        for item_id in dict.fromkeys(recommended):
+        self._shown = tuple(dict.fromkeys(recommended))
+        for item_id in self._shown:
             for name in names_of(vocabulary.titles.get(item_id, "")):
                 self._recommended.setdefault(name, []).append(item_id)
         self._first_words = {name.split(" ", 1)[0] for name in self._recommended}
@@ -190,6 +195,28 @@ class _TitleFinder:
                 if mention is not None:
                     return mention
         return self._misspelt.get(start) or self._part(start)
+
+    def copied(self) -> dict[int, Mention]:
+        """Recommended titles that stand there word for word and capital for capital, by their first word.
+
+        What such a title holds besides a name, such as a series in brackets, or a year that it consists of, names nothing else.
+        """
+        whole: dict[tuple[tuple[str, bool], ...], list[str]] = {}
+        for item_id in self._shown:
+            title = _as_said(words_of(plain_text(self._vocabulary.titles.get(item_id, ""))))
+            whole.setdefault(title, []).append(item_id)
+        said = _as_said(self._words)
+        found: dict[int, Mention] = {}
+        for title, item_ids in sorted(whole.items(), key=lambda entry: len(entry[0])):
+            for start in range(len(said) - len(title) + 1) if title else ():
+                if said[start : start + len(title)] == title and (len(title) > 1 or self._is_opinion_of_number(start)):
+                    found[start] = Mention(start, start + len(title), item_ids=tuple(item_ids), is_title=True)
+        return found
+
+    def _is_opinion_of_number(self, place: int) -> bool:
+        """Whether somebody likes a number or does not, "I liked 1984", which says no more of time than a title does."""
+        verb = cue_at([self._words[place - 1].text], 0)[0] if place else None
+        return self._words[place].text.isdecimal() and verb in (Cue.LIKE, Cue.DISLIKE)
 
     def written_out(self, start: int, end: int) -> Mention | None:
         """The title as the catalogue writes it, article behind and brackets included, that ends with the year before `end`."""
@@ -457,6 +484,10 @@ def _is_liking(words: Sequence[Word], place: int, following: str) -> bool:
     """Whether an "it" is what somebody liked or not: "loved it every time", but not "like it when" or "like it to be"."""
     verb = None if place == 0 else cue_at([words[place - 1].text], 0)[0]
     return verb in (Cue.LIKE, Cue.DISLIKE) and following not in _AFTER_LIKING
+
+
+def _as_said(words: Sequence[Word]) -> tuple[tuple[str, bool], ...]:
+    return tuple((word.text, word.is_capitalised) for word in words)
 
 
 def _text_at(words: Sequence[Word], place: int) -> str:

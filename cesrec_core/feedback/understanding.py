@@ -8,7 +8,6 @@ in the utterance, which is cut first, and does not depend on the catalogue.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,12 +17,12 @@ from cesrec_core.feedback.clarity import contradicted
 from cesrec_core.feedback.clauses import BARE_REJECTION, DISMISSAL, Opinion, Reader
 from cesrec_core.feedback.intents import ACCEPT, CRITIQUE_ADD, CRITIQUE_COMPARE, INQUIRY, OTHER, REJECT, is_actionable
 from cesrec_core.feedback.mentions import Mention, find_mentions
+from cesrec_core.feedback.plain_text import plain_text
 from cesrec_core.feedback.speech_acts import Embed, Head, Spoken, intents_of, spoken
 from cesrec_core.feedback.synonyms import Synonyms, unknown_terms
-from cesrec_core.feedback.vocabulary import CatalogueVocabulary, Word, without_contractions, words_of
-from cesrec_core.web_text import with_characters
+from cesrec_core.feedback.vocabulary import CatalogueVocabulary, Word, words_of
 
-PARSER_VERSION = "rules-8"
+PARSER_VERSION = "rules-9"
 
 _EXPLICIT = 0.9
 _IMPLIED = 0.6
@@ -33,16 +32,6 @@ _OF_WHAT_IS_ASKED_FOR = 0.15
 
 Shown = Sequence[Mapping[str, str]]
 
-# "A > B": neither an arrow, nor a smiley, nor the end of a tag.
-_TAG = re.compile(r"</?[a-z][^<>]*>", re.I)
-_GREATER = re.compile(r"(?<![<=:;-])>{1,3}(?=\s*\w)")
-_LESS = re.compile(r"<{1,3}(?=\s*[^\W\d])")
-_NUMBER_SIGN = re.compile(r"#\s?(\d{1,2})\b")
-# "8/10", "two thumbs" in pictures, and what they say: yes or no.
-_OF_TEN = re.compile(r"(?<![\d/.])(\d{1,2}(?:\.\d)?)\s?/\s?(5|10)(?![\d/])")
-_GOOD_MARK, _BAD_MARK = 0.7, 0.4
-_THUMBS_UP = re.compile("[\U0001f44d\u2705\u2714]\ufe0f?[\U0001f3fb-\U0001f3ff]?")
-_THUMBS_DOWN = re.compile("[\U0001f44e\u274c\u2716]\ufe0f?[\U0001f3fb-\U0001f3ff]?")
 _ACCEPTANCE = re.compile(
     r"\b(check (\w+ )?out|look(ing)? for?ward|sounds? (good|great|interesting|perfect|awesome|fun)|perfect|"
     r"(ill|i will|going to|gonna|want to|have to|definitely) (watch|see|try|take|get|buy|play|go with))\b"
@@ -155,8 +144,13 @@ class Listener:
             of_sentences = np.stack([probabilities[sentence] for sentence in said.sentences])
             evidence = _evidence_of_change(signals, item_ids)
             of_whole, names_unwanted = probabilities[said.whole], bool(signals.unwanted_attributes)
+            item_only = reading.hints_at_shown_alone
             intents = (REJECT,) if said.is_bare_rejection else intents_of(of_sentences, of_whole, evidence, names_unwanted)
-            result.append(replace(by_meaning.signals, intents=intents))
+            meaning = by_meaning.signals
+            if item_only and REJECT in intents and ACCEPT not in intents:
+                # No cue of the rules says what was thought of it ("the first one broke after a day"), but the sentence does.
+                meaning = replace(meaning, wanted_item_ids=(), unwanted_item_ids=meaning.wanted_item_ids)
+            result.append(replace(meaning, intents=intents))
         return result
 
     def _read_by_meaning(
@@ -201,7 +195,8 @@ def _evidence_of_change(signals: Signals, recommended: Sequence[str]) -> float:
 class _Reading:
     """What an utterance means, and what that was read from.
 
-    `names_attributes`: by their own words, or outright by others.
+    `names_attributes`: by their own words, or outright by others. `hints_at_shown_alone`: all that is wanted is something that
+    was shown, and only because it was named.
     """
 
     signals: Signals
@@ -209,6 +204,7 @@ class _Reading:
     words: Sequence[Word]
     mentions: Sequence[Mention]
     names_attributes: bool
+    hints_at_shown_alone: bool
 
 
 def _read(utterance: str, recommended: Sequence[str], vocabulary: CatalogueVocabulary, max_characters: int) -> _Reading:
@@ -219,6 +215,10 @@ def _read(utterance: str, recommended: Sequence[str], vocabulary: CatalogueVocab
     for opinion in opinions:
         if opinion.mention.is_by_meaning and not opinion.is_explicit:
             opinion.polarity = 0
+    is_item_wanted = any(opinion.polarity > 0 and opinion.mention.item_ids for opinion in opinions)
+    for opinion in opinions:
+        if opinion.mention.is_by_meaning and opinion.polarity < 0 and is_item_wanted:
+            opinion.polarity = 0  # "more like the second one, less violent": less of it than there, not none of its kind
     shown = frozenset(recommended)
     is_bare = bool(BARE_REJECTION.fullmatch(" ".join(word.text for word in words)))
     return _Reading(
@@ -228,22 +228,21 @@ def _read(utterance: str, recommended: Sequence[str], vocabulary: CatalogueVocab
         mentions,
         names_attributes=any(mention.attributes and not mention.is_by_meaning for mention in mentions)
         or any(opinion.polarity for opinion in opinions if opinion.mention.is_by_meaning),
+        hints_at_shown_alone=_hint_at_shown_alone(opinions, shown),
     )
 
 
-def plain_text(utterance: str) -> str:
-    """What was said without control characters and tags, in one line, with signs that say yes, no or a number in words."""
-    unescaped = with_characters(utterance)
-    visible = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in unescaped)
-    drawn = _THUMBS_UP.sub(" yes, ", _THUMBS_DOWN.sub(" no, ", _OF_TEN.sub(_as_verdict, _TAG.sub(" ", visible))))
-    spelled = _NUMBER_SIGN.sub(r"number \1", _LESS.sub(" below ", _GREATER.sub(" over ", drawn)))
-    # Long runs of spaces would take the splitting into sentences a time that grows with their square.
-    return without_contractions(" ".join(spelled.split()).replace("…", ".").replace("’", "'"))
-
-
-def _as_verdict(mark: re.Match[str]) -> str:
-    share = float(mark.group(1)) / float(mark.group(2))
-    return " yes, " if share >= _GOOD_MARK else " no, " if share <= _BAD_MARK else " "
+def _hint_at_shown_alone(opinions: Iterable[Opinion], shown: frozenset[str]) -> bool:
+    acted_on = [
+        opinion for opinion in opinions if opinion.polarity and (opinion.mention.attributes or opinion.mention.item_ids)
+    ]
+    return bool(acted_on) and all(
+        opinion.polarity > 0
+        and not opinion.is_explicit
+        and shown.issuperset(opinion.mention.item_ids)
+        and not opinion.mention.attributes
+        for opinion in acted_on
+    )
 
 
 def _signals(opinions: list[Opinion], words: list[Word], recommended: frozenset[str]) -> Signals:

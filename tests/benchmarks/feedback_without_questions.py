@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from cesrec_core.feedback.clarity import reason_not_to_act
-from cesrec_core.feedback.understanding import understand
+from cesrec_core.feedback.understanding import Signals, understand
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
 
 MAX_CHARACTERS = 1000
@@ -37,10 +37,12 @@ def main() -> None:
 def _is_read_right(item_id: str, title: str, vocabulary: CatalogueVocabulary) -> bool:
     liked = understand(f"I liked {title}", [item_id], vocabulary, MAX_CHARACTERS)
     disliked = understand(f"I did not like {title}", [item_id], vocabulary, MAX_CHARACTERS)
-    says_more = any(
-        (liked.wanted_attributes, liked.unwanted_attributes, disliked.wanted_attributes, disliked.unwanted_attributes)
-    )
-    return item_id in liked.wanted_item_ids and item_id in disliked.unwanted_item_ids and not says_more
+    of_liked, of_disliked = _items_and_attributes(liked), _items_and_attributes(disliked)
+    return of_liked == ((item_id,), (), (), ()) and of_disliked == ((), (item_id,), (), ())
+
+
+def _items_and_attributes(read: Signals) -> tuple[tuple[str, ...], ...]:
+    return read.wanted_item_ids, read.unwanted_item_ids, read.wanted_attributes, read.unwanted_attributes
 
 
 def _reason(utterance: str, vocabulary: CatalogueVocabulary) -> str:

@@ -228,8 +228,15 @@ def test_rejected_items_are_those_whose_last_mention_turns_them_down(spark: Spar
         said("w1", "w", days(11)),
         said("x1", "x", days(1)),
         said("y1", "y", days(1)),
+        said("no1", "thumb", days(1), words="👎"),
+        said("no2", "mark", days(1), words="1/10"),
+        said("no3", "hell", days(1), words="Hell no"),
+        said("yes1", "agrees", days(1), words="No objections"),
+        said("yes2", "mark9", days(1), words="9/10"),
+        said("yes3", "not yet", days(1), words="No I haven't but I'd like to"),
     ]
     meaning = [
+        *(meant(name, intent="reject") for name in ("no1", "no2", "no3", "yes1", "yes2", "yes3")),
         meant("u1", unwanted_items=("a", "b")),
         meant("u2", wanted_items=("a",), unwanted_items=("c",)),
         meant("v1", intent="reject"),  # all that was shown
@@ -243,7 +250,8 @@ def test_rejected_items_are_those_whose_last_mention_turns_them_down(spark: Spar
     older = "user_id string, older_item_ids array<string>"
     sequences = spark.createDataFrame([("u", None), ("v", ["b", "z"]), ("w", ["y"])], older)
     by_user = {row["user_id"]: row["closed_item_ids"] for row in closed_by_user(found, sequences).collect()}
-    assert by_user == {"u": ["b", "c"], "v": ["a", "b", "z"], "w": ["y"]}
+    all_shown = {user: ["a", "b"] for user in ("thumb", "mark", "hell")}
+    assert by_user == all_shown | {"u": ["b", "c"], "v": ["a", "b", "z"], "w": ["y"]}
     moments = {(row["user_id"], row["item_id"]): row["created_at"].astimezone(dt.UTC) for row in found.collect()}
     assert moments["u", "b"] == RUN_END - days(5)
     assert rejected_items(feedback, signals, RUN_END, rejected_days=0).isEmpty()

@@ -36,6 +36,13 @@ def answer(utterance: str, *offered: str) -> tuple[set[str], set[str], bool]:
         "sounds good",
         "love it",
         "👍",
+        "that works",
+        "ok then",
+        "I guess",
+        "go ahead",
+        "let's do it",
+        "couldn't hurt",
+        "fine by me",
     ],
 )
 def test_a_yes_wants_what_was_offered(said: str) -> None:
@@ -57,6 +64,9 @@ def test_a_yes_wants_what_was_offered(said: str) -> None:
         "please don't",
         "👎",
         "anything but that",
+        "not tonight",
+        "not in the mood",
+        "pass",
     ],
 )
 def test_a_no_turns_it_down(said: str) -> None:
@@ -81,6 +91,10 @@ def test_a_no_turns_it_down(said: str) -> None:
         ("both are fine", {"Comedy", "Drama"}, set()),
         ("both sound bad", set(), {"Comedy", "Drama"}),
         ("anything but the first", set(), {"Comedy"}),
+        ("neither of those", set(), {"Comedy", "Drama"}),
+        ("no to both", set(), {"Comedy", "Drama"}),
+        ("I don't want either", set(), {"Comedy", "Drama"}),
+        ("option one", {"Comedy"}, set()),
         ("none of them, sci-fi", {"Sci-Fi"}, {"Comedy", "Drama"}),
         ("neither, sci-fi", {"Sci-Fi"}, {"Comedy", "Drama"}),
         ("not comedy", set(), {"Comedy"}),
@@ -88,6 +102,10 @@ def test_a_no_turns_it_down(said: str) -> None:
 )
 def test_a_choice_of_two(said: str, wanted: set[str], unwanted: set[str]) -> None:
     assert answer(said, "Comedy", "Drama") == (wanted, unwanted, False)
+
+
+def test_who_says_yes_and_no_is_asked_again() -> None:
+    assert answer("yes. Actually no", "Comedy") == (set(), set(), True)
 
 
 def test_a_no_with_a_wish_of_its_own() -> None:

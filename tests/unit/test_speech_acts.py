@@ -26,7 +26,7 @@ from cesrec_core.feedback.intents import (
 )
 from cesrec_core.feedback.mentions import find_mentions
 from cesrec_core.feedback.prototypes import PROTOTYPES, examples
-from cesrec_core.feedback.speech_acts import Head, head_id, intents_of, spoken
+from cesrec_core.feedback.speech_acts import Embed, Head, head_id, intents_of, spoken
 from cesrec_core.feedback.spelling import is_misspelt
 from cesrec_core.feedback.understanding import Listener, RuleListener, Signals
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary, words_of
@@ -67,6 +67,27 @@ def head() -> Head:
 @pytest.fixture(scope="module")
 def listener(head: Head) -> Listener:
     return Listener(VOCABULARY, embed, head, 1000)
+
+
+class _Rejecting(Head):
+    """Hears a rejection in everything."""
+
+    def probabilities(self, texts: Sequence[str], embed: Embed) -> np.ndarray:
+        return np.tile([float(intent == REJECT) for intent in INTENTS], (len(texts), 1))
+
+
+def test_a_rejection_is_of_what_was_shown_and_only_named() -> None:
+    """No cue says what was thought of it; where one does, or somebody asks for another item, the words count as they are."""
+    listener = Listener(VOCABULARY, embed, _Rejecting(np.zeros((0, len(INTENTS))), {}, 0.5), 1000)
+    shown = ("alph", "oak")
+    said = ["the first one squeaks all night", "I loved the first one", "no, Mortal (1994)", "the first one, less war"]
+    read = listener.read(said, [shown] * len(said))
+    assert [(signals.wanted_item_ids, signals.unwanted_item_ids) for signals in read] == [
+        ((), ("alph",)),
+        (("alph",), ()),
+        (("mort",), ()),
+        (("alph",), ()),
+    ]
 
 
 def test_examples_are_always_the_same_and_of_every_intent() -> None:

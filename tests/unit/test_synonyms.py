@@ -113,6 +113,12 @@ def test_what_is_asked_for_in_other_words(
     assert (signals.wanted_attributes, signals.unwanted_attributes) == (wanted, unwanted)
 
 
+def test_less_of_something_than_in_what_is_wanted_turns_no_kind_down(listening: Listener) -> None:
+    (alone, beside) = listening.read(["nothing scary", "more like the first one, less scary"], [("a", "b")] * 2)
+    assert (alone.wanted_item_ids, alone.unwanted_attributes) == ((), ("Horror",))
+    assert (beside.wanted_item_ids, beside.unwanted_attributes) == (("a",), ())
+
+
 def test_other_words_are_less_certain_and_can_be_switched_off(listening: Listener) -> None:
     said = ["I want horror", "I want something scary"]
     by_name, by_meaning = listening.read(said, [(), ()])

@@ -720,5 +720,71 @@ def test_a_hundred_kilobytes_are_read_to_the_end(piece: str) -> None:
 
 def test_model_id_names_parser_and_catalogue() -> None:
     other = CatalogueVocabulary.from_items(["1"], ["A"], [["x"]])
-    assert model_id(VOCABULARY) == f"rules-8-{VOCABULARY.fingerprint}"
+    assert model_id(VOCABULARY) == f"rules-9-{VOCABULARY.fingerprint}"
     assert model_id(other) != model_id(VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Message in a Bottle (1999)",
+        "Dune Messiah (Dune Chronicles, Book 2)",
+        "Seven Samurai (The Magnificent Seven) (1954)",
+        "1984",
+        "Not Without My Daughter (1991)",
+        "Toothbrush (Pack of 3) - Soft, Not Electric",
+    ],
+)
+def test_a_title_written_out_is_the_item_shown_and_nothing_else(title: str) -> None:
+    """As a rating is put into words: neither a name in brackets nor a "not" within the title says anything."""
+    titles = ["Dune (Dune Chronicles, Book 1)", "The Magnificent Seven (1960)", "Bottle Rocket (1996)", title]
+    vocabulary = CatalogueVocabulary.from_items(list("abcx"), titles, [["Drama"]] * 4)
+    liked, disliked = (understand(f"{verb} {title}", ["x"], vocabulary, 1000) for verb in ("I liked", "I did not like"))
+    assert (liked.wanted_item_ids, liked.unwanted_item_ids, liked.unwanted_attributes) == (("x",), (), ())
+    assert (disliked.wanted_item_ids, disliked.unwanted_item_ids, disliked.wanted_attributes) == ((), ("x",), ())
+
+
+def test_a_year_is_no_title_where_nobody_likes_it() -> None:
+    vocabulary = CatalogueVocabulary.from_items(["x"], ["1984"], [["Drama"]])
+    assert understand("I grew up in 1984", ["x"], vocabulary, 1000).is_vague
+
+
+@pytest.mark.parametrize(
+    ("utterance", "wanted", "unwanted"),
+    [
+        ("no horror just comedy", {"Comedy"}, {"Horror"}),
+        ("no more horror only comedies from now on", {"Comedy"}, {"Horror"}),
+        ("skip the war and go straight to comedy", {"Comedy"}, {"War"}),
+        ("ditch the action for a bit of romance", {"Romance"}, {"Action"}),
+        ("a horror-free thriller", {"Thriller"}, {"Horror"}),
+        ("thriller sans horror", {"Thriller"}, {"Horror"}),
+        ("not horror in a million years", set(), {"Horror"}),
+        ("I have not seen a good horror in a while", {"Horror"}, set()),
+        ("my kids like animation, I don't", set(), {"Animation"}),
+        ("he likes war movies, not me", set(), {"War"}),
+        ("I like war movies, not me", {"War"}, set()),
+        ("horror is off the table", set(), {"Horror"}),
+        ("my wife vetoes horror", set(), {"Horror"}),
+        ("war movies stress me out", set(), {"War"}),
+        ("no horror just yet", set(), {"Horror"}),
+    ],
+)
+def test_what_else_is_turned_down_or_wanted(utterance: str, wanted: set[str], unwanted: set[str]) -> None:
+    signals = read(utterance)
+    assert (set(signals.wanted_attributes), set(signals.unwanted_attributes)) == (wanted, unwanted)
+
+
+@pytest.mark.parametrize(
+    "utterance",
+    [
+        "it hasn't let me down once",
+        "couldn't ask for more",
+        "I can't pass this up",
+        "there's nothing I don't like about it",
+        "No one should miss this",
+        "couldn't be happier with this pick",
+    ],
+)
+def test_praise_may_be_put_in_the_negative(utterance: str) -> None:
+    signals = read(utterance, ("toys",))
+    assert (signals.wanted_item_ids, signals.unwanted_item_ids) == (("toys",), ())
