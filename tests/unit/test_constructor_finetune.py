@@ -227,8 +227,10 @@ def test_two_processes_under_zero3_save_what_they_save_under_zero2(world: Path) 
         (world / "out").rename(world / stage)
     together, gathered = saved_tensors(world / "zero2"), saved_tensors(world / "zero3")
     assert together.keys() == gathered.keys()
+    # The two add up gradients in another order, and Adam divides a gradient by its own size: of one that nearly cancels, the
+    # last digits become a share of the step. A part that was lost or taken from elsewhere is off by whole steps.
     for name, tensor in gathered.items():
-        torch.testing.assert_close(tensor, together[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(tensor, together[name], rtol=1e-4, atol=0.05 * FinetuneConstructorSection().learning_rate)
     # LoRA's second half starts at zero.
     assert any(name.endswith("lora_B.weight") and tensor.abs().max() > 0 for name, tensor in gathered.items())
 
