@@ -15,7 +15,7 @@ class StageLine:
     Attributes:
         outcome: `ran`, `skipped`, `failed` or `not reached`.
         reason: why it ran or did not; the error where it failed.
-        seconds: of the work, where it ran.
+        seconds: of the work, where it ran or failed.
         usual_seconds: median over earlier runs in which it ran; None where there are none.
         counts: rows and the like, by name.
         tokens: read or written by language models, where the stage counts them.

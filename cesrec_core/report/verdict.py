@@ -47,10 +47,16 @@ def verdict(report: Report) -> Verdict:
     headline = HEADLINES.get(report.status, report.status)
     if report.status in (run_status.REFUSED, run_status.FAILED, run_status.RUNNING):
         return Verdict("bad", headline, findings)
-    if not num_to_look_at:
+    if _is_read_no_more(report):
+        headline += "; consumers read another run now"
+    elif not num_to_look_at:
         return Verdict("good", f"{headline}. Nothing needs a look.", findings)
-    things = "One thing needs a look." if num_to_look_at == 1 else f"{num_to_look_at} things need a look."
-    return Verdict("look", f"{headline}. {things}", findings)
+    things = {0: "", 1: " One thing needs a look."}.get(num_to_look_at, f" {num_to_look_at} things need a look.")
+    return Verdict("look", f"{headline}.{things}", findings)
+
+
+def _is_read_no_more(report: Report) -> bool:
+    return report.status == run_status.PUBLISHED and report.published_run_id != report.run_id
 
 
 def _findings(report: Report) -> Iterator[Finding]:
@@ -60,7 +66,7 @@ def _findings(report: Report) -> Iterator[Finding]:
         next_one = next((stage.name for stage in report.stages if stage.outcome == "not reached"), None)
         if next_one is not None:
             yield Finding("look", f"The run has not been through all stages: {next_one} is next.", "stages")
-    if report.status == run_status.PUBLISHED and report.published_run_id != report.run_id:
+    if _is_read_no_more(report):
         yield Finding("note", f"Consumers read run {report.published_run_id} now.", "made-from")
     elif report.status != run_status.PUBLISHED:
         yield Finding("note", f"Consumers read run {report.published_run_id or 'none'}.", "made-from")

@@ -92,9 +92,12 @@ class Limit:
     fault: str
     form: str = ".1%"
 
-    def complaint(self, measured: dict[str, float], config: Config) -> str | None:
+    def allowed(self, config: Config) -> float:
         section, key = self.setting.split(".")
-        value, limit = measured.get(self.name), float(getattr(getattr(config, section), key))
+        return float(getattr(getattr(config, section), key))
+
+    def complaint(self, measured: dict[str, float], config: Config) -> str | None:
+        value, limit = measured.get(self.name), self.allowed(config)
         if value is None or (value >= limit if self.is_lowest else value <= limit):
             return None
         return f"{self.fault.format(format(value, self.form))} (limit {format(limit, self.form)}, {self.setting})"
@@ -156,6 +159,8 @@ LIMITS = (
 )
 # In front of what is recorded where it was meant to change: no limit has such a name.
 UNGATED = "ungated_"
+# In front of a number's name: the limit that it was judged by. Limits are no part of a run's name, and may be others tomorrow.
+LIMIT_OF = "limit_of_"
 # Of fewer held-out items an Adapter that has learned something may look like chance.
 MIN_HELD_OUT_ITEMS = 50
 # Of fewer users a share of masks that stayed says little.
@@ -288,9 +293,10 @@ def _complaints(context: RunContext, measured: dict[str, float]) -> Iterator[str
 
 def _write_metrics(context: RunContext, measured: dict[str, float]) -> None:
     of_stages = {stage: {**result.counts, **result.metrics} for stage, result in context.results.items()}
+    limits = {LIMIT_OF + limit.name: limit.allowed(context.config) for limit in LIMITS}
     rows = [
         {c.RUN_ID: context.run_id, c.STAGE: stage, c.NAME: name, c.VALUE: float(value)}
-        for stage, values in [(NAME, measured), *of_stages.items()]
+        for stage, values in [(NAME, measured | limits), *of_stages.items()]
         for name, value in values.items()
     ]
     context.warehouse.replace_run(METRICS, local_frame(context.spark, rows, METRICS), context.run_id)

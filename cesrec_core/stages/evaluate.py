@@ -47,6 +47,7 @@ from cesrec_core.schemas import METRICS
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext
 from cesrec_core.stages.evaluation_files import write_evaluation
+from cesrec_core.stages.report import report_of_run
 from cesrec_core.stages.runner import open_run
 from cesrec_core.stages.tracking import track_run
 from cesrec_core.stages.training_process import export_dataset
@@ -198,9 +199,10 @@ def _report(context: RunContext, evaluated: Evaluated) -> dict[str, Any]:
     }
     file = write_evaluation(context.warehouse.path, context.run_id, text, figures)
     _write_metrics(context, rows)
-    # Where it is the evaluation of a night that is on record, its figures and files belong there.
+    # Where it is the evaluation of a night that has a page and a record, its figures and files belong there.
+    told = report_of_run(context.warehouse, context.config, context.run_id)
     recorded = track_run(context.warehouse, context.config, context.run_id)
-    return {"run_id": context.run_id, "status": "done", "report": str(file), **recorded, **figures}
+    return {"run_id": context.run_id, "status": "done", **told, "report": str(file), **recorded, **figures}
 
 
 def _worth_of_words(context: RunContext) -> str:

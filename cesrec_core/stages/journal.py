@@ -18,19 +18,23 @@ class Entry:
     Attributes:
         reason: of the decision, or the error that stopped it.
         stands_on: of a stage that was skipped: the run that was through it last.
+        seconds: of a stage that failed: how long it had worked. One that ran has them in its own record.
     """
 
     outcome: str
     reason: str
     stands_on: str | None = None
+    seconds: float | None = None
 
 
-def note(context: RunContext, stage: str, outcome: str, reason: str, stands_on: str | None = None) -> None:
+def note(
+    context: RunContext, stage: str, outcome: str, reason: str, *, stands_on: str | None = None, seconds: float | None = None
+) -> None:
     """Remember it. A stage that ran and is skipped when the run goes on keeps what was said when it ran."""
     entries = read_journal(context.work_path)
     if outcome == SKIPPED and entries.get(stage, Entry("", "")).outcome == RAN:
         return
-    entries[stage] = Entry(outcome, reason, stands_on)
+    entries[stage] = Entry(outcome, reason, stands_on, seconds)
     write_whole(context.work_path / FILE, json.dumps({name: vars(entry) for name, entry in entries.items()}, indent=1))
 
 

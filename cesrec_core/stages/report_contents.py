@@ -128,7 +128,7 @@ def made_up_titles(file: Path) -> tuple[str, ...]:
 
 
 class RunReader:
-    """One run of a warehouse and the runs before it.
+    """One run of a warehouse and the published runs before it.
 
     Args:
         unrecorded: the run, where no table tells of it: its first stage refused what it read, and has changed nothing.
@@ -145,8 +145,9 @@ class RunReader:
         if not named:
             raise ConfigError(f"There is no run {run_id} here. Name one of the table runs.")
         self.run = named[0]
-        done = [run for run in runs if run.status in run_status.DONE and run.started_at < self.run.started_at]
-        self.earlier = sorted(done, key=lambda run: (run.started_at, run.run_id))[-NUM_EARLIER_RUNS:]
+        # A run that was finished for an older date, and kept, is nobody's night before.
+        published = [run for run in runs if run.published_at is not None and run.started_at < self.run.started_at]
+        self.earlier = sorted(published, key=lambda run: (run.started_at, run.run_id))[-NUM_EARLIER_RUNS:]
         self.before = self.earlier[-1] if self.earlier else None
 
     def contents(self) -> Report:
@@ -265,7 +266,7 @@ class RunReader:
                 entry = Entry(RAN, "ran before the run was interrupted")
             elif entry is None:
                 entry = Entry("not reached", "the run did not come to it, or its records were dropped")
-            seconds = record.seconds if record is not None and entry.outcome == RAN else None
+            seconds = record.seconds if record is not None and entry.outcome == RAN else entry.seconds
             usual = [of_run[stage.name].seconds for of_run in earlier if stage.name in of_run]
             yield StageLine(
                 name=stage.name,
@@ -278,15 +279,14 @@ class RunReader:
             )
 
     def checks(self) -> Iterator[Check]:
-        """By the configuration that the page is made with: limits of the audit are no part of a run's name."""
+        """By the limits that the run was judged by; of a run of which none are recorded, by those of today's configuration."""
         measured = {name: value for (stage, name), value in self._numbers[self.run.run_id].items() if stage == audit.NAME}
         if not measured:
             return
         for name, fault in audit.CHECKS.items():
             yield Check(f"{{}} rows {fault}", measured.get(name), 0.0, False, ",.0f")
         for limit in audit.LIMITS:
-            section, key = limit.setting.split(".")
-            allowed = float(getattr(getattr(self.config, section), key))
+            allowed = measured.get(audit.LIMIT_OF + limit.name, limit.allowed(self.config))
             yield Check(limit.fault, measured.get(limit.name), allowed, limit.is_lowest, limit.form, limit.setting)
 
     def _changed_since(self) -> Iterator[str]:

@@ -316,6 +316,7 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
     try:
         for number, stage in enumerate(stages, start=1):
             logs.enter_stage(stage.name)
+            stage_started = time.monotonic()
             decision = decide(stage, context, is_resuming=not seconds)
             verb = "run " if decision.is_needed else "skip"
             log.info("[%d/%d] %s %s: %s", number, len(stages), verb, stage.name, decision.reason)
@@ -327,13 +328,13 @@ def _execute(stages: Sequence[Stage], context: RunContext, earlier: Sequence[Sta
                 log.info("      %s in %.1f s%s", stage.name, seconds[stage.name], _as_text(counts), extra={"fields": fields})
             else:
                 skipped[stage.name] = decision.reason
-                note(context, stage.name, SKIPPED, decision.reason, _recall(stage, context).run_id)
+                note(context, stage.name, SKIPPED, decision.reason, stands_on=_recall(stage, context).run_id)
             if not has_begun:
                 _mark(context, started_at, run_status.RUNNING)
                 has_begun = True
     except BaseException as error:
         # What the first stage of all refuses has changed no table, and that shall stay so.
-        _record_end(stage, context, started_at if has_begun else None, error)
+        _record_end(stage, context, started_at if has_begun else None, error, time.monotonic() - stage_started)
         raise
     logs.enter_stage(None)
     if stages[-1].name != "publish":
@@ -474,10 +475,12 @@ def _recall_earlier(earlier: Sequence[Stage], stages: Sequence[Stage], context: 
             )
 
 
-def _record_end(stage: Stage, context: RunContext, started_at: dt.datetime | None, error: BaseException) -> None:
+def _record_end(
+    stage: Stage, context: RunContext, started_at: dt.datetime | None, error: BaseException, seconds: float
+) -> None:
     """Journal and, where it has begun, status of a run that any error stopped. What cannot be recorded does not hide it."""
     status = run_status.REFUSED if isinstance(error, QualityGateError) else run_status.FAILED
-    records: list[Callable[[], None]] = [lambda: note(context, stage.name, FAILED, why_not(error))]
+    records: list[Callable[[], None]] = [lambda: note(context, stage.name, FAILED, why_not(error), seconds=seconds)]
     if started_at is not None:
         records.append(lambda: _mark(context, started_at, status))
     for record in records:

@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import re
 import shutil
+import time
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,27 @@ def test_a_refused_run_has_a_page_that_says_why(copied_world: World) -> None:
     assert "recommend not reached" in text
 
 
+def test_a_page_shows_the_limits_that_its_run_was_judged_by(first_night: Night, page: str) -> None:
+    """They are no part of a run's name: a page that is made again under others must not say that a published run broke them."""
+    world, summary = first_night
+    stricter = load_config(world.config_path, ["audit.max_users_masked_share_change=0.01", "audit.max_fallback_share=0.02"])
+    limits = {check.setting: check.limit for check in RunReader(world.warehouse, stricter, summary["run_id"]).checks()}
+    config = load_config(world.config_path)
+    assert limits["audit.max_fallback_share"] == config.audit.max_fallback_share != stricter.audit.max_fallback_share
+    assert limits["audit.max_users_masked_share_change"] == config.audit.max_users_masked_share_change
+
+
+def test_a_run_that_was_never_published_is_not_what_a_night_is_compared_with(copied_world: World) -> None:
+    world, config = copied_world, load_config(copied_world.config_path)
+    first = find_run(world.warehouse, latest_published(world.warehouse))
+    days = [first.started_at + dt.timedelta(days=day) for day in (1, 2)]
+    kept = dataclasses.replace(first, run_id="kept", status="finished", started_at=days[0], published_at=None)
+    write_run(world.warehouse, kept)
+    write_run(world.warehouse, dataclasses.replace(first, run_id="third", started_at=days[1], published_at=days[1]))
+    reader = RunReader(world.warehouse, config, "third")
+    assert reader.before is not None and reader.before.run_id == first.run_id
+
+
 def test_a_night_that_its_first_stage_refuses_has_a_page_and_changes_no_table(
     copied_world: World, first_night: Night, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +212,7 @@ def test_a_stage_alone_that_fails_leaves_a_page(copied_world: World) -> None:
     """A scheduler starts no later job that could write it."""
 
     def fail(context: runner.RunContext) -> StageResult:
+        time.sleep(0.2)
         raise StageError("no worker came up")
 
     resting, failing = (
@@ -203,6 +226,9 @@ def test_a_stage_alone_that_fails_leaves_a_page(copied_world: World) -> None:
         runner._execute_and_tell([failing], context, [resting])
     text = text_of(Path(run_of(caught.value)["report"]).read_text(encoding="utf-8"))
     assert "no worker came up" in text
+    failed = [line for line in RunReader(world.warehouse, context.config, context.run_id).stages() if line.outcome == "failed"]
+    assert [line.name for line in failed] == [NIGHTLY[1].name]
+    assert failed[0].seconds is not None and failed[0].seconds > 0.2
 
 
 def test_a_stage_that_is_refused_before_its_work_leaves_the_run_as_it_was(copied_world: World) -> None:

@@ -170,6 +170,14 @@ def test_a_refused_run_is_bad_whatever_else_is_said() -> None:
     ]
 
 
+def test_a_run_that_consumers_left_is_not_said_to_be_what_they_read() -> None:
+    rolled_back = verdict(good_night(published_run_id="487c", stages=(), quarantine=()))
+    assert (rolled_back.level, rolled_back.headline) == ("look", "Published; consumers read another run now.")
+    assert [finding.text for finding in rolled_back.findings] == ["Consumers read run 487c now."]
+    slow = verdict(good_night(published_run_id="487c"))
+    assert slow.headline == "Published; consumers read another run now. One thing needs a look."
+
+
 @pytest.mark.parametrize(
     ("value", "limit", "is_lowest", "form", "is_met", "is_near"),
     [

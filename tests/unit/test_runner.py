@@ -261,7 +261,7 @@ def test_what_cannot_be_recorded_does_not_hide_why_a_run_ended(
         if status == "failed":
             raise ConnectionError("Ada Lovelace")
 
-    def refuse_to_note(*_: object) -> None:
+    def refuse_to_note(*_: object, **__: object) -> None:
         raise OSError("Ada Lovelace")
 
     monkeypatch.setattr(runner, "_mark", mark)
