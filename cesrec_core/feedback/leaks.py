@@ -1,5 +1,6 @@
 """What a simulated user must not say: anything that gives the target away, beyond its attributes."""
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -10,11 +11,11 @@ from cesrec_core.feedback.understanding import understand
 from cesrec_core.feedback.vocabulary import FUNCTION_WORDS, CatalogueVocabulary, names_of, singular, words_of
 
 MAX_CHARACTERS = 2000
-Leak = Literal["item_id", "title", "unique_word"]
+Leak = Literal["item_id", "title", "unique_word", "unique_words"]
 
 
 class LeakCheck:
-    """Knows for every item of a catalogue which words are its own.
+    """Knows for every item of a catalogue which words are its own, alone or one after the other.
 
     Words of attributes are never a leak, whatever titles hold them: attributes are what a simulated user may speak of.
     Neither are words without content.
@@ -25,6 +26,7 @@ class LeakCheck:
         self._free = {*FUNCTION_WORDS, *(word for values in attributes for value in values for word in _words(value))}
         self._vocabulary = CatalogueVocabulary.from_items(item_ids, titles, attributes)
         self._num_titles = Counter(word for title in titles for word in set(_words(title)))
+        self._num_titles_of_pairs = Counter(pair for title in titles for pair in _pairs(_words(title)))
 
     def leak(self, utterance: str, item_id: str) -> Leak | None:
         """What an utterance gives away of an item, or None.
@@ -43,11 +45,21 @@ class LeakCheck:
         if written_in_one.intersection(said) or item_id in (*understood.wanted_item_ids, *understood.unwanted_item_ids):
             return "title"
         own = {word for word in _words(title) if self._num_titles[word] == 1 and word not in self._free}
-        return "unique_word" if own.intersection(said) else None
+        if own.intersection(said):
+            return "unique_word"
+        # "A red house": many titles speak of houses, and of what is red, and one of both.
+        own_pairs = {pair for pair in _pairs(_words(title)) if self._num_titles_of_pairs[pair] == 1}
+        return "unique_words" if any(not self._free.issuperset(pair) for pair in own_pairs & _pairs(said)) else None
 
 
 def _words(text: str) -> list[str]:
     return [singular(word.text) for word in words_of(text)]
+
+
+def _pairs(words: Sequence[str]) -> set[tuple[str, str]]:
+    """Words with content, each with the next."""
+    with_content = [word for word in words if word not in FUNCTION_WORDS]
+    return set(itertools.pairwise(with_content))
 
 
 def _holds(words: Sequence[str], phrase: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""understand_feedback: the utterances that count in this run -> feedback_signals, cached by utterance and model."""
+"""understand_feedback: the utterances that count in this run -> feedback_signals, cached by content and model."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -83,12 +83,18 @@ def run(context: RunContext) -> StageResult:
     # Null fields leave no trace in JSON: words that answer no question keep their hash.
     said = F.sha2(F.to_json(F.struct(c.UTTERANCE, c.RECOMMENDED_ITEM_IDS, c.QUESTION_ATTRIBUTES)), 256)
     heard = heard_of_run(context).withColumn(c.UTTERANCE_HASH, said)
-    cached = signals_of_run(context).select(c.FEEDBACK_ID, c.UTTERANCE_HASH)
+    cached = signals_of_run(context)
     missing = heard.join(cached, on=[c.FEEDBACK_ID, c.UTTERANCE_HASH], how="left_anti")
+    # Many people rate one item alike, and what that says is the same of them all.
+    unread = missing.join(cached, on=c.UTTERANCE_HASH, how="left_anti").dropDuplicates([c.UTTERANCE_HASH])
     worker = UnderstandFeedback(export_features(context), context.config.understand_feedback, context.warehouse.path / "state")
     columns = (c.FEEDBACK_ID, c.UTTERANCE, c.RECOMMENDED_ITEM_IDS, c.QUESTION_ATTRIBUTES, c.UTTERANCE_HASH)
-    signals = map_frame(context, NAME, missing.select(*columns), c.FEEDBACK_ID, worker, FEEDBACK_SIGNALS)
-    num_understood = context.warehouse.merge(FEEDBACK_SIGNALS, signals) if signals is not None else 0
+    read = map_frame(context, NAME, unread.select(*columns), c.UTTERANCE_HASH, worker, FEEDBACK_SIGNALS)
+    num_understood = 0
+    if read is not None or not missing.isEmpty():
+        known = cached if read is None else cached.unionByName(read)
+        signals = _of_everybody(missing.select(c.FEEDBACK_ID, c.UTTERANCE_HASH), known)
+        num_understood = context.warehouse.merge(FEEDBACK_SIGNALS, signals)
     active = feedback_of_run(context)
     num_active = active.count()
     of_run = active.join(signals_of_run(context), on=c.FEEDBACK_ID, how="inner")
@@ -97,8 +103,15 @@ def run(context: RunContext) -> StageResult:
         F.count_if(~F.col(c.IS_VAGUE) & ~is_clear()).alias("conflicting"),
         F.count_if(F.col(c.RESTATED).isNotNull()).alias("answers"),
     ).collect()[0]
+    counts = {"active": num_active, "understood": num_understood, "read": 0 if read is None else read.count()}
     metrics = {f"{name}_share": found[name] / num_active for name in ("vague", "conflicting")} if num_active else {}
-    return StageResult({"active": num_active, "understood": num_understood, **found.asDict()}, metrics)
+    return StageResult({**counts, **found.asDict()}, metrics)
+
+
+def _of_everybody(said: DataFrame, known: DataFrame) -> DataFrame:
+    """feedback_signals of all in `said` (feedback_id, utterance_hash), from those `known` of anybody who said the same."""
+    contents = known.join(said, on=c.UTTERANCE_HASH, how="left_semi").dropDuplicates([c.UTTERANCE_HASH]).drop(c.FEEDBACK_ID)
+    return said.join(contents, on=c.UTTERANCE_HASH, how="inner")
 
 
 STAGE = Stage(

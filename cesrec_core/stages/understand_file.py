@@ -99,7 +99,7 @@ def run_understand_file(config: Config, options: argparse.Namespace) -> dict[str
 
 def _lines(source: Path, vocabulary: CatalogueVocabulary) -> Iterator[Line]:
     try:
-        text = source.read_text(encoding="utf-8", errors="replace")
+        text = source.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise InputDataError(f"--in {source} cannot be read ({error.strerror}). Name a file of JSON lines.") from error
     for number, row in enumerate(text.split("\n"), start=1):

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import UNTOUCHED, World
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from tiny_world import (
     NUM_ITEMS,
@@ -440,6 +441,31 @@ def test_words_that_were_edited_are_read_again(copied_world: World) -> None:
     assert summary["counts"]["understand_feedback"]["understood"] == 1
     signals = copied_world.table("feedback_signals").where(F.col("feedback_id") == feedback_id).collect()
     assert [(row["wanted_attributes"], row["unwanted_attributes"]) for row in signals] == [(["Plush"], ["Craft"])]
+
+
+def test_what_two_people_say_alike_is_read_once(copied_world: World) -> None:
+    understanding = [stage for stage in NIGHTLY if stage.name == "understand_feedback"]
+
+    def say(date: str, feedback: DataFrame) -> dict[str, int]:
+        copied_world.warehouse.merge(TABLES["feedback"], feedback)
+        summary = copied_world.run(f"run.run_date='{date}'", stages=understanding)
+        return {name: summary["counts"]["understand_feedback"][name] for name in ("understood", "read")}
+
+    people = copied_world.table("feedback").orderBy("user_id").limit(3)
+    alike = people.withColumns(
+        {
+            "feedback_id": F.concat(F.lit("alike "), F.col("user_id")),
+            "utterance": F.lit("no more craft, give me plush"),
+            "recommended_item_ids": F.lit([]).cast("array<string>"),
+        }
+    )
+    first, *others = [row["feedback_id"] for row in alike.orderBy("feedback_id").collect()]
+    assert say("2026-03-03", alike.where(F.col("feedback_id") != first)) == {"understood": 2, "read": 1}
+    # And what was read in a night before is not read again.
+    assert say("2026-03-04", alike.where(F.col("feedback_id") == first)) == {"understood": 1, "read": 0}
+    signals = copied_world.table("feedback_signals").where(F.col("feedback_id").startswith("alike ")).collect()
+    found = {row["feedback_id"]: (row["wanted_attributes"], row["unwanted_attributes"]) for row in signals}
+    assert found == dict.fromkeys((first, *others), (["Plush"], ["Craft"]))
 
 
 @pytest.mark.slow

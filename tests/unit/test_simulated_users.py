@@ -74,6 +74,26 @@ def test_a_title_before_its_subtitle_and_words_shared_with_others() -> None:
     assert LEAKS.leak("it would be nice", "t-20") is None
 
 
+@pytest.mark.parametrize(
+    ("utterance", "leak"),
+    [
+        ("something about a red house", "unique_words"),
+        ("the red of the house", "unique_words"),
+        ("a house, and something red", None),
+        ("a red roof on a house", None),
+        ("a house of robots", "unique_words"),
+        ("a puzzle with robots", None),
+    ],
+)
+def test_two_words_that_stand_together_in_one_title_alone(utterance: str, leak: str | None) -> None:
+    titles = ["The Red House Years", "House of Robots Years", "Robot Puzzle Years", "Years of a Red Puzzle", "Puzzle House"]
+    ids = [f"t-{number}" for number in range(len(titles))]
+    attributes = [("Puzzle",), ("Robots", "Puzzle"), ("Puzzle",), ("Puzzle",), ("Craft",)]
+    leaks = LeakCheck(ids, titles, attributes)
+    found = {leaks.leak(utterance, item_id) for item_id in ids[:3]}
+    assert found - {None} == ({leak} if leak else set())
+
+
 def test_a_leaking_answer_is_replaced_by_a_template_and_counted() -> None:
     chat = Parrot("I want the puzzle machine.", None, "More puzzles please.", "I am a chatbot.")
     guarded = GuardedSimulator(PromptedSimulator(chat, 2, 0.0), TemplateSimulator(2, 0.0), LEAKS)

@@ -325,7 +325,9 @@ def understand_file(folder: Path, *lines: str) -> dict[str, object]:
 def test_a_file_is_understood_without_spark(files: Path) -> None:
     summary = understand_file(
         files,
-        json.dumps(
+        # As editors on Windows begin a file.
+        "\N{BYTE ORDER MARK}"
+        + json.dumps(
             {
                 "turn": 1,
                 "recommended_titles": ["Heat &#40;1995)", "Unheard Of (2020)"],
