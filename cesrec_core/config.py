@@ -509,8 +509,8 @@ class Config(Section):
 def load_config(path: str | Path | None, overrides: typing.Sequence[str] = ()) -> Config:
     """Read a YAML file, the files it extends, then `section.key=value` overrides (values parsed as YAML).
 
-    Of a file conf/NAME that is not there, the one that ships with the library is read (`shipped.find_file`). Without a file
-    the overrides stand on the built-in defaults.
+    `extends` is relative to the file that says it. Of a file conf/NAME that is not there, also of one that is extended, the
+    one that ships with the library is read (`shipped.find_file`). Without a file the overrides stand on the built-in defaults.
 
     Raises:
         ConfigError: a file is missing or not YAML, a key is unknown (the nearest valid one is named), or a value
@@ -583,7 +583,9 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]
         return values
     if not isinstance(parent, str):
         raise ConfigError(f"{path}: `extends` is {parent!r}; it has to be the path of one file.")
-    return _merged(_read_with_parents(path.parent / parent, (*children, path.resolve())), values)
+    beside, ships = path.parent / parent, find_file(Path(parent))
+    found = beside if beside.exists() or not ships.is_file() else ships
+    return _merged(_read_with_parents(found, (*children, path.resolve())), values)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
