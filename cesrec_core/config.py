@@ -583,9 +583,7 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]
         return values
     if not isinstance(parent, str):
         raise ConfigError(f"{path}: `extends` is {parent!r}; it has to be the path of one file.")
-    beside, ships = path.parent / parent, find_file(Path(parent))
-    found = beside if beside.exists() or not ships.is_file() else ships
-    return _merged(_read_with_parents(found, (*children, path.resolve())), values)
+    return _merged(_read_with_parents(find_file(Path(parent), path.parent), (*children, path.resolve())), values)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

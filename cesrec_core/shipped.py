@@ -28,12 +28,13 @@ def shipped_folder(name: str) -> Path:
     return next((folder for folder in (root / name, root / "cesrec_core" / name) if folder.is_dir()), root / name)
 
 
-def find_file(path: Path) -> Path:
-    """The file from the folder that the job was started in; where there is none, a path below conf/ is what ships with it."""
-    if path.exists() or path.is_absolute() or path.parts[:1] != ("conf",):
-        return path
-    found = shipped_folder("conf").joinpath(*path.parts[1:])
-    return found if found.is_file() else path
+def find_file(path: Path, folder: Path = Path()) -> Path:
+    """The file from `folder`, by default that the job was started in; where there is none, a path below conf/ is what ships."""
+    here = folder / path
+    if here.exists() or path.parts[:1] != ("conf",):
+        return here
+    shipped = shipped_folder("conf").joinpath(*path.parts[1:])
+    return shipped if shipped.is_file() else here
 
 
 def scratch_folder() -> Path:

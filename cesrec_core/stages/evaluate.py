@@ -202,6 +202,7 @@ def _report(context: RunContext, evaluated: Evaluated) -> dict[str, Any]:
     # Where it is the evaluation of a night that has a page and a record, its figures and files belong there.
     told = report_of_run(context.warehouse, context.config, context.run_id)
     recorded = track_run(context.warehouse, context.config, context.run_id)
+    # Of the night's page the summary tells only if it could not be written: this job's own report is the evaluation.
     return {"run_id": context.run_id, "status": "done", **told, "report": str(file), **recorded, **figures}
 
 

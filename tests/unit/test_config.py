@@ -81,17 +81,21 @@ def test_extends_is_merged_key_by_key_and_the_child_wins(tmp_path: Path) -> None
 
 
 def test_a_file_of_ones_own_extends_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From wherever the job is started; a file beside it comes first."""
-    monkeypatch.chdir(tmp_path)
+    """From wherever the job is started, whose folder does not count; a file beside it comes first."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write(elsewhere / "parent.yaml", "recommend: {top_k: 7}\n")
+    monkeypatch.chdir(elsewhere)
     mine = write(tmp_path / "mine.yaml", "extends: conf/local.yaml\nrecommend: {top_k: 9}\n")
     config = load_config(mine)
     assert (config.recommend.top_k, config.finetune_constructor.num_layers) == (9, 6)
     (tmp_path / "conf").mkdir()
     write(tmp_path / "conf" / "local.yaml", "finetune_constructor: {num_layers: 2}\n")
     assert load_config(mine).finetune_constructor.num_layers == 2
-    missing = write(tmp_path / "of_nothing.yaml", "extends: conf/nothing.yaml\n")
-    with pytest.raises(ConfigError, match=r"There is no configuration file .*conf/nothing\.yaml"):
-        load_config(missing)
+    for name in ("conf/nothing.yaml", "parent.yaml"):
+        missing = write(tmp_path / "of_nothing.yaml", f"extends: {name}\n")
+        with pytest.raises(ConfigError, match=f"There is no configuration file {re.escape(str(tmp_path / name))}"):
+            load_config(missing)
 
 
 def test_a_circle_of_extends_is_refused(tmp_path: Path) -> None:
