@@ -28,3 +28,9 @@ def content_hash(path: Path) -> str:
             while block := stream.read(BLOCK_BYTES):
                 digest.update(block)
     return digest.hexdigest()[:16]
+
+
+def sha256_of(file: Path) -> str:
+    """64 hexadecimal digits of a file's bytes, as `sha256sum` prints them."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

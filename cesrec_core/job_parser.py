@@ -32,6 +32,20 @@ class JobParser(argparse.ArgumentParser):
         self.exit(2)
 
 
+def local_path(text: str) -> Path:
+    """The type of arguments that name a file or folder.
+
+    Raises:
+        argparse.ArgumentTypeError: it is a URI, of which Path would make a folder of that name below this one.
+    """
+    # With one slash, as in dbfs:/, it is a URI, too.
+    if ":/" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is a URI, but this has to be an ordinary file or folder. Name one, such as on a mounted volume."
+        )
+    return Path(text)
+
+
 def end_in_json(job: str, work: Callable[[], dict[str, Any]], is_heard: bool = True) -> int:
     """Run `work()`, print its summary as the last line, and turn errors into messages and exit codes.
 

@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from cesrec_core.artifacts import check_replaceable
 from cesrec_core.config import Config, load_config
 from cesrec_core.errors import ConfigError, Stopped
-from cesrec_core.job_parser import DEFAULT_CONFIG, JobParser, end_in_json
+from cesrec_core.job_parser import DEFAULT_CONFIG, JobParser, end_in_json, local_path
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def training_parser(description: str, made_from: str, has_parents: bool = False)
         has_parents: whether it is built on other artifacts, whose ids its manifest keeps.
     """
     parser = JobParser(description=description, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; replaced when training succeeds")
+    parser.add_argument("--out", type=local_path, required=True, help="folder of the artifact; replaced when training succeeds")
     parser.add_argument("--config", metavar="FILE", default=DEFAULT_CONFIG, help="YAML configuration (default: %(default)s)")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="section.key=value", help="override one value"

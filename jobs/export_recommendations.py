@@ -1,7 +1,6 @@
 """spark-submit jobs/export_recommendations.py [--since RUN_ID] [--format parquet|jsonl] [--out FOLDER]: lists to load."""
 
-from pathlib import Path
-
+from cesrec_core.job_parser import local_path
 from cesrec_core.stages.command_line import configuration, end_with, finish, parser_for
 from cesrec_core.stages.export_recommendations import FORMATS, run_export
 
@@ -21,9 +20,8 @@ if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, EXAMPLES, has_date=False)
     parser.add_argument("--since", metavar="RUN_ID", help="the run that the store holds (default: as said above)")
     parser.add_argument("--format", action="append", choices=FORMATS, help="may be repeated (default: parquet)")
-    parser.add_argument(
-        "--out", metavar="FOLDER", type=Path, help="a folder all nodes see (default: exports/recommendations in the warehouse)"
-    )
+    where = "seen by all nodes (default: exports/recommendations in the warehouse)"
+    parser.add_argument("--out", metavar="FOLDER", type=local_path, help=where)
     given = parser.parse_args()
     formats = given.format or ["parquet"]
     end_with(finish("export_recommendations", lambda: run_export(configuration(given), given.since, formats, given.out)))

@@ -50,6 +50,7 @@ from cesrec_core.constructor.validation import ValidationSet, measure, validatio
 from cesrec_core.datasets import Catalogue, Dataset, read_catalogue, read_dataset
 from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.hashing import content_hash, short_hash
+from cesrec_core.job_parser import local_path
 from cesrec_core.locks import checkpoint_folder, release_training_lock, take_training_lock
 from cesrec_core.processes import end_as_torchrun, share_cores
 from cesrec_core.report.ticks import whole_numbers
@@ -420,9 +421,9 @@ def read_item_features(path: Path, catalogue: Catalogue) -> ItemFeatures:
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     made_from = "data, vectors, base model, settings and seed"
     parser = training_parser("Fine-tune the Constructor on training interactions.", made_from, has_parents=True)
-    parser.add_argument("--dataset", type=Path, required=True, help="folder with interactions.parquet and items.parquet")
-    parser.add_argument("--pairs", type=Path, help="folder of training pairs (default: drawn from interactions.parquet)")
-    parser.add_argument("--item-features", type=Path, required=True, help="safetensors with `semantic`, `collaborative`")
+    parser.add_argument("--dataset", type=local_path, required=True, help="folder of interactions.parquet, items.parquet")
+    parser.add_argument("--pairs", type=local_path, help="of training pairs (default: drawn from interactions.parquet)")
+    parser.add_argument("--item-features", type=local_path, required=True, help="safetensors: `semantic`, `collaborative`")
     return parser.parse_args(argv)
 
 

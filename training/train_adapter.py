@@ -34,6 +34,7 @@ from cesrec_core.adapter import KIND, AdapterFit, Attempt, check_pairs, fit_unti
 from cesrec_core.artifacts import Manifest, publishing
 from cesrec_core.config import WHEN_TO_TRAIN, Config
 from cesrec_core.errors import ArtifactError, InputDataError
+from cesrec_core.job_parser import local_path
 from cesrec_core.report.ticks import whole_numbers
 from cesrec_core.training_command import Trained, run_training_command, training_parser
 
@@ -63,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = training_parser(str(__doc__).splitlines()[0], "vectors, settings and seed", has_parents=True)
-    parser.add_argument("--item-features", type=Path, required=True, help="safetensors file with semantic and collaborative")
+    parser.add_argument(
+        "--item-features", type=local_path, required=True, help="safetensors file with semantic and collaborative"
+    )
     return parser.parse_args(argv)
 
 

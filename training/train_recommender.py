@@ -40,6 +40,7 @@ from cesrec_core.config import WHEN_TO_TRAIN, Config, TrainRecommenderSection
 from cesrec_core.datasets import Dataset, read_dataset
 from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.evaluation.metrics import Ranks, hits, ndcg
+from cesrec_core.job_parser import local_path
 from cesrec_core.locks import checkpoint_folder, release_training_lock, take_training_lock
 from cesrec_core.processes import ProcessGroup, end_as_torchrun, join_processes, leave_processes
 from cesrec_core.progress import Advance, lines
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = training_parser(str(__doc__).splitlines()[0], "data, settings and seed")
-    parser.add_argument("--dataset", type=Path, required=True, help="folder with interactions.parquet and items.parquet")
+    parser.add_argument("--dataset", type=local_path, required=True, help="folder of interactions.parquet, items.parquet")
     parser.add_argument("--split", choices=SPLIT_NAMES, help="default: dataset.split of the configuration")
     return parser.parse_args(argv)
 

@@ -27,6 +27,7 @@ from cesrec_core.evaluation.recommenders import (
     overall,
     unreachable,
 )
+from cesrec_core.job_parser import local_path
 from cesrec_core.progress import progress
 from cesrec_core.recommenders.artifact import load_recommender
 from cesrec_core.sequences import Moment
@@ -48,11 +49,13 @@ def _values(group: Group | None) -> dict[str, float]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", metavar="FOLDER", type=Path, help="folder with interactions.parquet and items.parquet")
     parser.add_argument(
-        "--artifact", metavar="FOLDER", type=Path, help="folder of a recommender artifact, or of its held_out_twin"
+        "--dataset", metavar="FOLDER", type=local_path, help="folder with interactions.parquet and items.parquet"
     )
-    parser.add_argument("--against", metavar="FOLDER", type=Path, help="another recommender artifact, for a paired test")
+    parser.add_argument(
+        "--artifact", metavar="FOLDER", type=local_path, help="folder of a recommender artifact, or of its held_out_twin"
+    )
+    parser.add_argument("--against", metavar="FOLDER", type=local_path, help="another recommender artifact, for a paired test")
     parser.add_argument("--moment", choices=("validation", "test"), help="which items (default: test)")
 
 

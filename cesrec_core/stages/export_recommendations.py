@@ -26,6 +26,7 @@ from cesrec_core.delta_io.session import refuse_pattern, spark_session
 from cesrec_core.delta_io.warehouse import Warehouse
 from cesrec_core.errors import ConfigError, InputDataError, StageError
 from cesrec_core.frames.recommendation_lists import CHANGES, changed_lists, has_same_scores, lists_around, ranked_lists
+from cesrec_core.hashing import sha256_of
 from cesrec_core.locks import take_lock
 from cesrec_core.schemas import RECOMMENDATIONS, RUNS, SERVED_RECOMMENDATIONS
 
@@ -50,7 +51,7 @@ class ExportManifest:
         since_run_id: the run that `changes` starts from; None where there is none, and everybody is added.
         counts: of users, of items in their lists, and of users by change.
         content: a hash of the lists: those of one run may have been made again.
-        files: bytes of each file, by its path in the folder.
+        sha256: of each file, by its path in the folder: a store that has loaded a copy can check it with `sha256sum`.
     """
 
     run_id: str
@@ -58,7 +59,7 @@ class ExportManifest:
     formats: tuple[str, ...]
     counts: dict[str, int]
     content: str = ""
-    files: dict[str, int] = dataclasses.field(default_factory=dict)
+    sha256: dict[str, str] = dataclasses.field(default_factory=dict)
     contents: str = CONTENTS
 
 
@@ -80,8 +81,6 @@ def run_export(config: Config, since: str | None, formats: Sequence[str], out: P
 
 def export_recommendations(warehouse: Warehouse, since: str | None, formats: Sequence[str], out: Path) -> dict[str, Any]:
     """See `run_export`. Where the same export is there already, nothing is written."""
-    if ":/" in str(out):
-        raise ConfigError(f"--out {out} is a URI, but exports are ordinary files. Name a folder, such as a mounted volume.")
     out = out.resolve()
     _read_manifest(out)
     _published(warehouse)
@@ -142,7 +141,7 @@ def _is_this(export: ExportManifest, run_id: str, since: str | None, formats: tu
     """Whether an export that is there is the one asked for; also where the rows of the run that it starts from are gone."""
     is_since = since in (None, export.since_run_id)
     is_same = (export.run_id, export.formats, export.content) == (run_id, formats, content)
-    return is_since and is_same and _files_in(out) == export.files
+    return is_since and is_same and _checksums(out) == export.sha256
 
 
 @dataclass(frozen=True)
@@ -223,9 +222,9 @@ def _feed_since(warehouse: Warehouse, version: int) -> DataFrame | None:
     return None if itself is None else itself.limit(0)
 
 
-def _files_in(out: Path) -> dict[str, int]:
-    """Bytes of each file of an export but its manifest."""
-    return {str(file.relative_to(out)): file.stat().st_size for file in sorted(out.glob("*/*"))}
+def _checksums(out: Path) -> dict[str, str]:
+    """Of each file of an export but its manifest."""
+    return {str(file.relative_to(out)): sha256_of(file) for file in sorted(out.glob("*/*"))}
 
 
 def _published_before(warehouse: Warehouse, run_id: str) -> list[str]:
@@ -246,7 +245,7 @@ def _write(now: DataFrame, changes: DataFrame, manifest: ExportManifest, out: Pa
                 folder = scratch / f"{name}.{format_}"
                 _write_files(sharded, folder, format_)
                 _check_rows(frame, folder, format_, num_rows, out)
-        written = dataclasses.replace(manifest, counts=counts, files=_files_in(scratch))
+        written = dataclasses.replace(manifest, counts=counts, sha256=_checksums(scratch))
         text = json.dumps(dataclasses.asdict(written), indent=1)
         (scratch / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return counts

@@ -16,6 +16,7 @@ from cesrec_core.errors import ConfigError, InputDataError
 from cesrec_core.feedback.listening import check_sentence_model, open_listener
 from cesrec_core.feedback.understanding import Signals
 from cesrec_core.feedback.vocabulary import CatalogueVocabulary
+from cesrec_core.job_parser import local_path
 from cesrec_core.progress import progress
 from cesrec_core.web_text import with_characters
 
@@ -37,11 +38,17 @@ class Line:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--items", type=Path, metavar="FILE.parquet", help="the catalogue: item_id, title, optional attributes")
     parser.add_argument(
-        "--in", dest="source", type=Path, metavar="FILE.jsonl", help="lines with utterance, and recommended_titles or _item_ids"
+        "--items", type=local_path, metavar="FILE.parquet", help="the catalogue: item_id, title, optional attributes"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="the same lines, and what was understood")
+    parser.add_argument(
+        "--in",
+        dest="source",
+        type=local_path,
+        metavar="FILE.jsonl",
+        help="lines with utterance, and recommended_titles or _item_ids",
+    )
+    parser.add_argument("--out", type=local_path, metavar="FILE.jsonl", help="the same lines, and what was understood")
 
 
 def understands_file(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import hashlib
 import json
 import re
 import shutil
@@ -553,9 +554,15 @@ def test_an_export_is_not_made_twice_and_replaces_nothing_else(two_runs: tuple[W
     shutil.rmtree(out / "recommendations.jsonl")
     assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "done"
     assert {file.relative_to(out) for file in out.rglob("*")} == {file.relative_to(out) for file in written}
+    # So is what is damaged, of the same length, too; and what `sha256sum` says is what the manifest says.
     part = next((out / "recommendations.jsonl").iterdir())
-    part.write_bytes(part.read_bytes()[:-1])
-    assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "done"
+    whole = part.read_bytes()
+    for damaged in (whole[:-1], whole.swapcase()):
+        part.write_bytes(damaged)
+        assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "done"
+    sums = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["sha256"]
+    assert sums["recommendations.jsonl/part-00000.jsonl"] == hashlib.sha256(part.read_bytes()).hexdigest()
+    assert set(sums) == {f"{name}.jsonl/part-00000.jsonl" for name in ("recommendations", "changes")}
     assert export_recommendations(world.warehouse, second, ["jsonl"], out)["status"] == "nothing_to_do"
     (out / "notes.txt").touch()
     with pytest.raises(ConfigError, match=r"out holds notes\.txt beside an export"):

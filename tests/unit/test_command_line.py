@@ -61,6 +61,26 @@ def test_a_command_line_that_cannot_be_used_ends_in_json_too(capsys: pytest.Capt
     assert "usage:" in shown.err
 
 
+@pytest.mark.parametrize("uri", ["s3://bucket/night", "dbfs:/Volumes/night"])
+@pytest.mark.parametrize(
+    ("job", "option", "besides"),
+    [
+        ("export_recommendations", "--out", []),
+        ("evaluate", "--artifact", ["--dataset", "ml-1m"]),
+        ("understand_feedback", "--in", ["--items", "items.parquet"]),
+    ],
+)
+def test_an_ordinary_file_or_folder_is_no_uri(
+    job: str, option: str, besides: list[str], uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(__file__).parents[2] / "jobs" / f"{job}.py"
+    monkeypatch.setattr(sys, "argv", [str(file), *besides, option, uri])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(file), run_name="__main__")
+    assert end.value.code == 2
+    assert last_line(capsys.readouterr().out)["error"].startswith(f"argument {option}: {uri} is a URI, but this has to be")
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "status"),
     [

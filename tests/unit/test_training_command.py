@@ -60,6 +60,14 @@ def test_all_of_them_go_this_way(name: str) -> None:
     assert (job, options.config, options.artifact_id) == (name, "conf/local.yaml", None)
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_artifact_lies_in_no_bucket(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(FOLDER / f"{name}.py"))["main"]([*OPTIONS[name], "--out", "s3://bucket/o"])
+    assert end.value.code == 2
+    assert "argument --out: s3://bucket/o is a URI" in json.loads(capsys.readouterr().out)["error"]
+
+
 def test_without_a_configuration_it_is_that_of_the_jobs(tmp_path: Path) -> None:
     given: list[Config] = []
     assert run(tmp_path / "out", lambda config: given.append(config) or succeed(config), "--set", "run.seed=3") == 0
