@@ -290,6 +290,7 @@ class FinetuneConstructorSection(Section):
     warmup_share: Share = 0.05
     next_place_share: Share = 0.5
     vague_share: Share = 0.05
+    near_miss_share: Share = 0.5
     num_validation_users: Count = 256
     num_processes: Count = 1
     deepspeed_config: str = "conf/deepspeed/zero2.json"

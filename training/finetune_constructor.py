@@ -233,7 +233,7 @@ def training_and_validation(config: Config, dataset: Dataset, items: ItemFeature
     chosen = rng.permutation(long_enough)[:most].tolist()
     held_out = set(chosen) if split == "all" else set()
     training = [np.asarray(training_part(history, split)) for user, history in enumerate(histories) if user not in held_out]
-    settings = PairSettings(section.history_items, section.next_place_share, section.vague_share)
+    settings = PairSettings.of(section)
     source = PairSource.over(training, items.titles, items.attributes, items.collaborative.numpy(), settings)
     if not source.histories or not chosen:
         raise InputDataError(

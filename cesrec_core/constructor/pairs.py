@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from cesrec_core.config import FinetuneConstructorSection
 from cesrec_core.feedback.simulator import off_topic_utterance, simulate_utterance, vague_utterance
 from cesrec_core.sequences import Split
 
@@ -25,7 +26,6 @@ HISTORIES_NEEDED = (
 )
 # A near miss is one of this many nearest items in the collaborative space.
 _NUM_NEIGHBOURS = 50
-_NEAR_MISS_SHARE = 0.5
 _NUM_REMEMBERED = 1 << 14
 # What a recommender would have shown: this many popular items, for feedback about the place after the history.
 _NUM_SHOWN = 10
@@ -42,6 +42,7 @@ class PairSettings:
         next_place_share: share of pairs that ask for the place after the history; the others ask for 1 to
             `max_masked` places inside it.
         vague_share: share of pairs whose words say nothing, so that the history alone must answer.
+        near_miss_share: share of the items put into masked places that are near what was there; the others are popular.
         max_attributes: at most this many wishes in an utterance.
         unwanted_share: probability that an utterance also turns something down.
     """
@@ -49,9 +50,14 @@ class PairSettings:
     history_items: int
     next_place_share: float = 0.5
     vague_share: float = 0.05
+    near_miss_share: float = 0.5
     max_masked: int = 3
     max_attributes: int = 2
     unwanted_share: float = 0.5
+
+    @classmethod
+    def of(cls, section: FinetuneConstructorSection) -> "PairSettings":
+        return cls(section.history_items, section.next_place_share, section.vague_share, section.near_miss_share)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +162,7 @@ class PairDrawer:
         return np.array(sorted([first, *order[: num_masked - 1]]))
 
     def _draw_corruption(self, true_code: int, rng: np.random.Generator) -> int:
-        if rng.random() >= _NEAR_MISS_SHARE:
+        if rng.random() >= self.settings.near_miss_share:
             return int(self._draw_popular(1, rng)[0])
         candidates = self._near_misses(true_code)
         if not candidates:  # the catalogue holds no other

@@ -48,7 +48,7 @@ def export_pairs(context: RunContext) -> Path:
             f"{HISTORIES_NEEDED}"
         )
     num_pairs = section.num_steps * section.batch_size * section.num_processes
-    settings = PairSettings(section.history_items, section.next_place_share, section.vague_share)
+    settings = PairSettings.of(section)
     num_interactions = _num_interactions(histories_trained_on(sequences, split, validating), features)
     draw = DrawPairs(features, num_interactions, settings, seed)
     requests = pair_requests(sequences, split, validating, num_pairs / num_training, seed)

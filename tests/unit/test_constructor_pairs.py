@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cesrec_core.config import FinetuneConstructorSection
 from cesrec_core.constructor.pair_files import StoredPairs
 from cesrec_core.constructor.pairs import MASKED, PairSettings, PairSource, TrainingPair
 from cesrec_core.errors import InputDataError
@@ -106,20 +107,25 @@ def test_words_compare_with_what_was_shown_and_never_name_what_was_hidden() -> N
     assert 30 <= num_compared <= 90  # a tenth of 600, give or take four standard deviations
 
 
+def test_pairs_are_drawn_as_the_section_says() -> None:
+    values = {"history_items": 9, "next_place_share": 0.1, "vague_share": 0.2, "near_miss_share": 0.3}
+    assert PairSettings.of(FinetuneConstructorSection(**values)) == PairSettings(9, 0.1, 0.2, 0.3)
+
+
 def test_near_misses_lack_the_attribute_of_what_they_replace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cesrec_core.constructor.pairs._NEAR_MISS_SHARE", 1.0)
     monkeypatch.setattr("cesrec_core.constructor.pairs._NUM_NEIGHBOURS", 4)
-    drawn, rng = source(), np.random.default_rng(0)
+    drawn, rng = source(near_miss_share=1.0), np.random.default_rng(0)
     assert {drawn.drawer._draw_corruption(0, rng) for _ in range(60)} == {1, 2, 3}
 
 
-def test_half_of_what_is_put_in_is_a_near_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.8])
+def test_near_miss_share_of_what_is_put_in_is_near(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cesrec_core.constructor.pairs._NUM_NEIGHBOURS", 4)
-    drawer, rng = source().drawer, np.random.default_rng(0)
+    drawer, rng = source(near_miss_share=share).drawer, np.random.default_rng(0)
     by_popularity = np.isin(drawer._draw_popular(4000, rng), [1, 2, 3]).mean()
     assert by_popularity < 0.5
     near = np.isin([drawer._draw_corruption(0, rng) for _ in range(4000)], [1, 2, 3]).mean()
-    assert near == pytest.approx(0.5 + 0.5 * by_popularity, abs=0.04)
+    assert near == pytest.approx(share + (1 - share) * by_popularity, abs=0.04)
 
 
 def test_popular_items_are_drawn_as_often_as_they_are_used() -> None:
