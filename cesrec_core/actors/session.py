@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace, TracebackType
 
 from cesrec_core.config import RaySection
+from cesrec_core.errors import Stopped
 from cesrec_core.shipped import library_root
 
 log = logging.getLogger(__name__)
@@ -154,6 +155,9 @@ def _keeping_sigterm() -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as error:
+        # Of a handler of Ray's, while it was in place.
+        raise error if isinstance(error, Stopped) else Stopped() from error
     finally:
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)

@@ -15,6 +15,7 @@ import ray.util.spark.utils
 import cesrec_core
 from cesrec_core.actors.session import RaySession
 from cesrec_core.config import RaySection
+from cesrec_core.errors import Stopped
 
 IDLE_MINUTES = ray.util.spark.databricks_hook.DATABRICKS_RAY_ON_SPARK_AUTOSHUTDOWN_MINUTES
 # Before a test puts something else in its place.
@@ -161,3 +162,11 @@ def test_workers_of_another_cluster_are_given_this_code(calls: list[Any]) -> Non
     assert [call[0] for call in calls] == ["init", "shutdown"]
     assert calls[0][1] == "auto"
     assert calls[0][2]["runtime_env"] == {"py_modules": [str(Path(cesrec_core.__file__).parent)]}
+
+
+def test_a_job_that_is_asked_to_end_while_ray_starts_is_stopped_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reason would be told as an error of Ray's."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: sys.exit(signal.SIGTERM))
+    with RaySession(RaySection()) as started, pytest.raises(Stopped, match="Stopped by SIGTERM"):
+        started.start()
