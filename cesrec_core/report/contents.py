@@ -213,7 +213,8 @@ class Report:
     Attributes:
         made_at: when the page was made, UTC.
         status: of the table `runs`.
-        published_run_id: the run that consumers read then.
+        published_run_id: the run that consumers read then; `published_run_date` is what it stands for.
+        is_dropped: whether jobs/maintain.py has dropped what is known of it but its row in `runs`.
         error: why the run stopped, where it did.
         changed_people: share of people whose list is another than in `compared_with`, the run published before.
         tiles: the numbers of the first screen.
@@ -229,6 +230,8 @@ class Report:
     code_version: str
     config_hash: str
     published_run_id: str | None
+    published_run_date: dt.date | None = None
+    is_dropped: bool = False
     error: str | None = None
     compared_with: str | None = None
     changed_people: float | None = None

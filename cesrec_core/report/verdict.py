@@ -1,5 +1,6 @@
 """The ten seconds at 8 a.m.: was the night good, and if not, what is to be looked at."""
 
+import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -59,6 +60,17 @@ def _is_read_no_more(report: Report) -> bool:
     return report.status == run_status.PUBLISHED and report.published_run_id != report.run_id
 
 
+def _who_is_read_instead(report: Report) -> Finding:
+    read, date = f"Consumers read run {report.published_run_id or 'none'}", report.published_run_date
+    if report.status != run_status.FINISHED or date is None or date <= report.run_date:
+        return Finding("note", f"{read}.", "made-from")
+    if date <= report.started_at.date() + dt.timedelta(days=1):
+        return Finding("note", f"{read} of the later date {date}.", "made-from")
+    way_out = f"If that date was a mistake: jobs/roll_back.py --run-id {report.run_id}."
+    ahead = f"{read} of the later date {date}, which lay ahead: no night before it takes its place."
+    return Finding("look", f"{ahead} {way_out}", "made-from")
+
+
 def _findings(report: Report) -> Iterator[Finding]:
     if report.error is not None:
         yield Finding("bad", report.error, "stages")
@@ -69,7 +81,7 @@ def _findings(report: Report) -> Iterator[Finding]:
     if _is_read_no_more(report):
         yield Finding("note", f"Consumers read run {report.published_run_id} now.", "made-from")
     elif report.status != run_status.PUBLISHED:
-        yield Finding("note", f"Consumers read run {report.published_run_id or 'none'}.", "made-from")
+        yield _who_is_read_instead(report)
     for check in report.checks:
         if check.is_near and check.value is not None:
             measured, limit = check.text.format(check.form_of_value), f"limit {check.form_of_limit}, {check.setting}"

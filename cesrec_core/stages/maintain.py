@@ -146,6 +146,7 @@ def roll_back(config: Config, run_id: str) -> dict[str, Any]:
         # Pages and records say what consumers read.
         if before not in (None, run_id) and report_path(warehouse.path, before).is_file():
             report_of_run(warehouse, config, before)
+            track_run(warehouse, config, before)
         told = report_of_run(warehouse, config, run_id) | track_run(warehouse, config, run_id)
     return summary | told
 

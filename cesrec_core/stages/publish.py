@@ -10,6 +10,9 @@ from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext, Stage, Stage
 
 log = logging.getLogger(__name__)
 
+# Somewhere it is tomorrow already.
+A_DAY = dt.timedelta(days=1)
+
 
 def run(context: RunContext) -> StageResult:
     now = dt.datetime.now(dt.UTC)
@@ -24,6 +27,12 @@ def run(context: RunContext) -> StageResult:
             context.run_date.isoformat(),
             context.run_id,
         )
+        if newer.run_date > now.date() + A_DAY:
+            log.warning(
+                "The run that consumers read is of a date that lies ahead, %s: no night before it takes its place. If that "
+                "date was a mistake, roll back to this run, as above.",
+                newer.run_date.isoformat(),
+            )
     row = Run(
         run_id=context.run_id,
         run_date=context.run_date,

@@ -141,14 +141,21 @@ class RunReader:
         self.warehouse = warehouse
         self.config = config
         runs = all_runs(warehouse)
+        published_id = latest_published(warehouse)
+        self.published = next((run for run in runs if run.run_id == published_id), None)
         named = [run for run in runs if run.run_id == run_id] or ([] if unrecorded is None else [unrecorded])
         if not named:
             raise ConfigError(f"There is no run {run_id} here. Name one of the table runs.")
         self.run = named[0]
         # A run that was finished for an older date, and kept, is nobody's night before.
         published = [run for run in runs if run.published_at is not None and run.started_at < self.run.started_at]
-        self.earlier = sorted(published, key=lambda run: (run.started_at, run.run_id))[-NUM_EARLIER_RUNS:]
+        self.earlier = sorted(published, key=self._read_since)[-NUM_EARLIER_RUNS:]
         self.before = self.earlier[-1] if self.earlier else None
+
+    def _read_since(self, run: Run) -> tuple[dt.datetime, str]:
+        """What earlier runs are ordered by: who was rolled back to before this run began is what it took the place of."""
+        was_read = run.published_at is not None and run.published_at < self.run.started_at
+        return (run.published_at if was_read else run.started_at), run.run_id  # type: ignore[return-value]
 
     def contents(self) -> Report:
         """Everything the page says."""
@@ -165,7 +172,9 @@ class RunReader:
             finished_at=self.run.finished_at,
             code_version=self.run.code_version,
             config_hash=self.run.config_hash,
-            published_run_id=latest_published(self.warehouse),
+            published_run_id=None if self.published is None else self.published.run_id,
+            published_run_date=None if self.published is None else self.published.run_date,
+            is_dropped=self.run.status in run_status.AT_AN_END and not self._work_of(self.run.run_id).is_dir(),
             error=next((entry.reason for entry in journal.values() if entry.outcome == FAILED), None),
             compared_with=None if self.before is None else self.before.run_id,
             changed_people=self._changed_people(),
@@ -216,8 +225,8 @@ class RunReader:
 
     def _tiles(self) -> Iterator[Trend]:
         yield from (trend for trend in map(self._trend, TILES) if trend is not None)
-        if self.run.status not in run_status.AT_AN_END:
-            # Of what a run did not come to, 0 would be no measurement.
+        if self.run.status not in run_status.AT_AN_END or not self._work_of(self.run.run_id).is_dir():
+            # Of what a run did not come to, or what has been dropped, 0 would be no measurement.
             return
         yield self._of_every_run("Rows refused", self._num_refused())
         seconds = {run.run_id: sum(s.seconds for s in self._records(run.run_id).values()) for run in (*self.earlier, self.run)}
@@ -228,6 +237,7 @@ class RunReader:
         refused_by = {
             run.run_id: (self._refused_by(ingest.NAME, run.run_id), self._refused_by(embed_items.NAME, run.run_id))
             for run in (*self.earlier, self.run)
+            if self._work_of(run.run_id).is_dir()
         }
         asked = self._quarantined({run_id for pair in refused_by.values() for run_id in pair})
         rows = asked.groupBy(c.RUN_ID, _is_of_texts().alias("is_of_texts")).count().collect()

@@ -78,6 +78,8 @@ def open_run(
     """
     warehouse = Warehouse(spark, config.warehouse)
     run_date = dt.date.fromisoformat(config.run.run_date) if config.run.run_date else today
+    if run_date > today + dt.timedelta(days=1):
+        log.warning("%s lies ahead. Once that is published, no night before it is, unless by jobs/roll_back.py.", run_date)
     check_warehouse_folder(warehouse.path)
     try:
         sources = locate_sources(config.dataset)

@@ -96,7 +96,9 @@ def _record(warehouse: Warehouse, config: Config, run: Run) -> str:
 
 def _fill(client: "MlflowClient", recorded: str, warehouse: Warehouse, config: Config, run: Run, measured_at: int) -> None:
     lineage = lineage_of(warehouse.path, run)
-    _send(client, recorded, tags_of(run, lineage), parameters_of(config), numbers_of(warehouse, run), measured_at)
+    # A parameter keeps its first value, and who rolls back has often changed the configuration since that run.
+    parameters = parameters_of(config) if config.result_hash() == run.config_hash else {}
+    _send(client, recorded, tags_of(run, lineage), parameters, numbers_of(warehouse, run), measured_at)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "lineage.json"
         file.write_text(json.dumps(lineage, indent=1, sort_keys=True), encoding="utf-8")

@@ -794,6 +794,21 @@ def test_a_night_that_is_made_up_for_does_not_take_the_place_of_a_later_one(
     assert latest_published(world.warehouse) == summary["run_id"]
 
 
+def test_a_date_that_lies_ahead_is_warned_of_when_it_is_given_and_as_long_as_it_is_in_the_way(
+    copied_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every night until then would end well, and change nothing for anybody."""
+    caplog.set_level("WARNING")
+    published = find_run(copied_world.warehouse, latest_published(copied_world.warehouse))
+    copied_world.open("run.run_date='2062-03-02'")
+    assert "2062-03-02 lies ahead. Once that is published, no night before it is" in caplog.text
+    caplog.clear()
+    context = copied_world.open()
+    write_run(copied_world.warehouse, dataclasses.replace(published, run_date=dt.date(2062, 3, 2)))
+    assert publish.run(context).counts == {"published": 0}
+    assert "a date that lies ahead, 2062-03-02: no night before it takes its place" in caplog.text
+
+
 def test_a_refused_run_leaves_consumers_where_they_were(second_night: tuple[World, dict[str, Any]]) -> None:
     """And an item that left the catalogue is not recommended any more, while histories keep it."""
     world, summary = second_night

@@ -164,6 +164,37 @@ def test_a_run_that_was_never_published_is_not_what_a_night_is_compared_with(cop
     assert reader.before is not None and reader.before.run_id == first.run_id
 
 
+def test_a_night_is_compared_with_what_consumers_read_when_it_began(copied_world: World) -> None:
+    """Which, after a roll-back, is not the run that began last; for that run all stays as it was."""
+    world, config = copied_world, load_config(copied_world.config_path)
+    first = find_run(world.warehouse, latest_published(world.warehouse))
+    for run_id, started, read in (("older", -1, -1), (first.run_id, 0, 3), ("left", 2, 2), ("third", 4, 4), ("fourth", 5, 5)):
+        started_at = first.started_at + dt.timedelta(days=started)
+        published_at = first.started_at + dt.timedelta(days=read, hours=1)
+        write_run(world.warehouse, dataclasses.replace(first, run_id=run_id, started_at=started_at, published_at=published_at))
+    before = {name: RunReader(world.warehouse, config, name).before for name in ("older", "left", "third", "fourth")}
+    assert {name: run and run.run_id for name, run in before.items()} == {
+        "older": None,
+        "left": first.run_id,
+        "third": first.run_id,
+        "fourth": "third",
+    }
+    earlier = [run.run_id for run in RunReader(world.warehouse, config, "fourth").earlier]
+    assert earlier == ["older", "left", first.run_id, "third"]
+
+
+@pytest.mark.slow
+def test_a_page_of_a_run_that_was_dropped_does_not_call_it_nothing(first_night: Night, copied_world: World) -> None:
+    world, config = copied_world, load_config(copied_world.config_path, ["maintain.keep_runs=1"])
+    first = find_run(world.warehouse, first_night[1]["run_id"])
+    now = dt.datetime.now(dt.UTC)
+    write_run(world.warehouse, dataclasses.replace(first, run_id="second", started_at=now, finished_at=now, published_at=now))
+    assert run_maintenance(config)["runs_dropped"] == 1
+    text = text_of(Path(run_report(config, first.run_id)["report"]).read_text(encoding="utf-8"))
+    assert text.count("What was kept of it has been dropped (jobs/maintain.py).") == 3
+    assert not [said for said in ("Rows refused", "Seconds of work", "did not come to that") if said in text]
+
+
 def test_a_night_that_its_first_stage_refuses_has_a_page_and_changes_no_table(
     copied_world: World, first_night: Night, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -305,6 +336,36 @@ def test_a_record_that_stops_half_way_is_not_shown_as_running(
     assert [run.info.status for run in client.search_runs(experiment)] == ["FAILED"]
     assert track_run(world.warehouse, config, summary["run_id"])["mlflow"]
     assert [run.info.status for run in client.search_runs(experiment)] == ["FINISHED"]
+
+
+def test_a_roll_back_records_both_runs_whatever_the_configuration_is_now(copied_world: World, tmp_path: Path) -> None:
+    """Who rolls back has often changed it, which MLflow takes for another run's."""
+    mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    recording = ["mlflow.is_enabled=true", f"mlflow.tracking_uri={tmp_path / 'store'}"]
+    world, config = copied_world, load_config(copied_world.config_path, recording)
+    first = find_run(world.warehouse, latest_published(world.warehouse))
+    run_report(config, first.run_id)
+    of_first = track_run(world.warehouse, config, first.run_id)["mlflow"]
+    changed = load_config(copied_world.config_path, [*recording, "recommend.attribute_weight=7.5"])
+    now = dt.datetime.now(dt.UTC)
+    second = dataclasses.replace(
+        first, run_id="second", config_hash=changed.result_hash(), started_at=now, finished_at=now, published_at=now
+    )
+    write_run(world.warehouse, second)
+    run_report(changed, "second")
+    of_second = track_run(world.warehouse, changed, "second")["mlflow"]
+
+    assert roll_back(changed, first.run_id)["mlflow"] == of_first
+    client = mlflow.MlflowClient(tracking_uri=str(tmp_path / "store"))
+    weights = {}
+    for recorded in (of_first, of_second):
+        run = client.get_run(recorded)
+        assert run.info.status == "FINISHED"
+        weights[recorded] = run.data.params["recommend.attribute_weight"]
+    assert weights == {of_first: str(config.recommend.attribute_weight), of_second: "7.5"}
+    # The page that is kept with the run that was left says who is read now.
+    [page] = (tmp_path / "store").rglob("second.html")
+    assert f"consumers read run {first.run_id} (page made" in text_of(page.read_text(encoding="utf-8"))
 
 
 def test_a_run_that_is_not_there_is_told(first_night: Night) -> None:

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_values import HOSTILE, good_night, points, stage_lines
+from report_values import HOSTILE, MOMENT, TODAY, good_night, points, stage_lines
 
 from cesrec_core.report import page
 from cesrec_core.report.bins import fine_bins, histogram_of
@@ -159,6 +159,37 @@ def test_what_a_run_did_not_come_to_is_not_said_to_be_none() -> None:
     text = page.render(night)
     assert text.count("The run did not come to that.") == 3
     assert not [said for said in ("Nobody had to be asked", "No row was refused", "No history was changed") if said in text]
+
+
+def test_what_was_dropped_is_not_said_to_be_none() -> None:
+    lines = tuple(dataclasses.replace(line, outcome="not reached") for line in stage_lines())
+    night = good_night(stages=lines, rewrites=(), clarifications=(), quarantine=(), is_dropped=True)
+    text = page.render(night)
+    assert text.count("What was kept of it has been dropped (jobs/maintain.py).") == 3
+    assert "did not come to that" not in text
+
+
+@pytest.mark.parametrize(
+    ("read", "level", "told"),
+    [
+        # A night that is made up for.
+        (MOMENT.date(), "note", "Consumers read run 99 of the later date 2026-03-10."),
+        (MOMENT.date() + dt.timedelta(days=1), "note", "Consumers read run 99 of the later date 2026-03-11."),
+        # A slip of the keyboard.
+        (
+            dt.date(2062, 3, 2),
+            "look",
+            "Consumers read run 99 of the later date 2062-03-02, which lay ahead: no night before it",
+        ),
+        (TODAY, "note", "Consumers read run 99."),
+    ],
+)
+def test_who_takes_its_place_is_told(read: dt.date, level: str, told: str) -> None:
+    found = verdict(
+        good_night(status="finished", published_run_id="99", published_run_date=read, stages=(), quarantine=(), tiles=())
+    )
+    assert [(finding.level, finding.text.startswith(told)) for finding in found.findings] == [(level, True)]
+    assert found.level == ("look" if level == "look" else "good")
 
 
 def test_a_refused_run_is_bad_whatever_else_is_said() -> None:
