@@ -545,8 +545,30 @@ def parse_config(values: dict[str, Any], source: str, overridden: Collection[str
         ) from None
 
 
+class _RepeatedKeyError(yaml.YAMLError):
+    """A mapping holds a key twice, of which YAML's reader would drop the first and tell nobody."""
+
+    def __init__(self, key: str, first_line: int, line: int) -> None:
+        where = f"line {line}" if line == first_line else f"lines {first_line} and {line}"
+        super().__init__(f"the key {key} twice ({where})")
+
+
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 does, and leaves dates the text that they are written as."""
+    """Reads 1e-3 as a number, as YAML 1.2 does, leaves dates the text that they are written as, and refuses a key that stands
+    twice in one place."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """As it is written: later on, keys that `<<` takes over stand among a mapping's own."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise _RepeatedKeyError(key.value, lines[key.value], line)
+            lines[key.value] = line
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -569,6 +591,8 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]
         )
     try:
         values = _from_yaml(path.read_text(encoding="utf-8")) or {}
+    except _RepeatedKeyError as error:
+        raise ConfigError(f"{path} holds {error}, and only one can count. Leave one of them.") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     except UnicodeDecodeError:
@@ -579,12 +603,32 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]
         ) from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}; a configuration is a mapping of sections.")
+    values = _with_empty_sections(values, Config)
     parent = values.pop("extends", None)
     if parent is None:
         return values
     if not isinstance(parent, str):
         raise ConfigError(f"{path}: `extends` is {parent!r}; it has to be the path of one file.")
     return _merged(_read_with_parents(find_file(Path(parent), path.parent), (*children, path.resolve())), values)
+
+
+def _with_empty_sections(values: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """A section with nothing below it, or with nothing but comments, says nothing; YAML reads null there, which is a value."""
+    result = {}
+    for key, value in values.items():
+        section = _section_of(model, key)
+        if section is not None and value is None:
+            value = {}
+        result[key] = _with_empty_sections(value, section) if section is not None and isinstance(value, dict) else value
+    return result
+
+
+def _section_of(model: type[BaseModel], key: Any) -> type[BaseModel] | None:
+    """The model of what is below a key; None where it is a value, or unknown."""
+    kind = model.model_fields[key].annotation if key in model.model_fields else None
+    if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, BaseModel):
+        return kind
+    return None
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -612,6 +656,8 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
             raise ConfigError(f"--set {override!r}: {parent} is a value, not a section.")
     try:
         value = _from_yaml(match.group(2))
+    except _RepeatedKeyError as error:
+        raise ConfigError(f"--set {override!r} holds {error}, and only one can count. Leave one of them.") from None
     except yaml.YAMLError:
         value = match.group(2)
     # Of a text without quotes YAML drops everything from " #" on; here it is part of a path as likely as not.
@@ -644,6 +690,5 @@ def _refuse_unknown_keys(
             near = difflib.get_close_matches(str(key), model.model_fields, n=1)
             hint = f"Did you mean {'.'.join((*at, near[0]))}?" if near else f"Known there: {', '.join(model.model_fields)}."
             raise ConfigError(f"{_source_of(where, source, overridden)}: unknown key {where}. {hint}")
-        nested = model.model_fields[key].annotation
-        if isinstance(nested, type) and not isinstance(nested, types.GenericAlias) and issubclass(nested, BaseModel):
+        if (nested := _section_of(model, key)) is not None:
             _refuse_unknown_keys(value if value is not None else {}, nested, (*at, str(key)), source, overridden)

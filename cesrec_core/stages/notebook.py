@@ -93,9 +93,11 @@ def open_notebook(title: str, dbutils: Any | None, sets: Mapping[str, str] | Non
 
 def read_parameters(dbutils: Any | None, defaults: dict[str, str]) -> dict[str, str]:
     """Widgets where there is `dbutils`, which are made here; elsewhere the environment variables CESREC_<NAME>. Without blanks
-    around them, which come along where a value is pasted."""
+    around them, which come along where a value is pasted; one that is empty then counts as not given."""
     if dbutils is None:
-        return {name: os.environ.get(ENVIRONMENT_PREFIX + name.upper(), default).strip() for name, default in defaults.items()}
-    for name, default in defaults.items():
-        dbutils.widgets.text(name, default, name.replace("_", " "))
-    return {name: dbutils.widgets.get(name).strip() for name in defaults}
+        given = {name: os.environ.get(ENVIRONMENT_PREFIX + name.upper(), "") for name in defaults}
+    else:
+        for name, default in defaults.items():
+            dbutils.widgets.text(name, default, name.replace("_", " "))
+        given = {name: dbutils.widgets.get(name) for name in defaults}
+    return {name: given[name].strip() or default for name, default in defaults.items()}

@@ -221,6 +221,36 @@ def test_every_value_of_base_yaml_says_its_unit_or_its_consequence() -> None:
     assert silent == []
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dataset: {path: /a}\nrun: {seed: 1}\ndataset: {split: all}\n", r"the key dataset twice \(lines 1 and 3\)"),
+        ("recommend:\n  top_k: 7\n  rejected_days: 3\n  top_k: 9\n", r"the key top_k twice \(lines 2 and 4\)"),
+        ("recommend: {top_k: 7, 'top_k': 9}\n", r"the key top_k twice \(line 1\)"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"c\.yaml holds {message}, and only one can count"):
+        load_config(write(tmp_path / "c.yaml", text))
+
+
+def test_a_key_that_is_taken_over_may_be_said_anew(tmp_path: Path) -> None:
+    text = "evaluate: &limits {max_users: 7}\nconstruct_pseudo_sequences: {endpoint: {options: {<<: *limits, max_users: 9}}}\n"
+    endpoint = load_config(write(tmp_path / "c.yaml", text)).construct_pseudo_sequences.endpoint
+    assert endpoint.options == {"max_users": 9}
+    with pytest.raises(ConfigError, match=r"--set .* holds the key a twice"):
+        load_config(None, ["construct_pseudo_sequences.endpoint.options={a: 1, a: 2}"])
+
+
+def test_an_empty_section_says_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "base.yaml", "recommend: {top_k: 7}\n")
+    path = write(tmp_path / "c.yaml", "extends: base.yaml\nrun:\nrecommend:\n  # top_k: 9\nsimulate_feedback:\n  endpoint:\n")
+    assert load_config(path).recommend.top_k == 7
+    assert load_config(path, ["run.seed=5"]).run.seed == 5
+    # A value may be null, and then is.
+    assert load_config(write(path, "run: {run_date: }\n")).run.run_date is None
+
+
 def test_yaml_that_does_not_parse(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", "recommend: {top_k: 7\n")
     with pytest.raises(ConfigError, match="not valid YAML"):

@@ -38,6 +38,13 @@ def test_elsewhere_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
     assert read_parameters(None, {"run_date": "today", "user_id": ""}) == {"run_date": "today", "user_id": "u7"}
 
 
+def test_what_is_empty_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CESREC_CONFIG", " ")
+    defaults = {"config": "conf/local.yaml", "run_date": ""}
+    assert read_parameters(None, defaults) == defaults
+    assert read_parameters(SimpleNamespace(widgets=Widgets({"config": ""})), defaults) == defaults
+
+
 @pytest.fixture
 def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notebook, "spark_session", lambda section, name: name)
