@@ -60,7 +60,8 @@ STAGES = (
 # Rows that consumers see once the run is published: schedule a DAG on [Asset("cesrec_recommendations")] to follow.
 PUBLISHED_TABLES = ("recommendations", "pseudo_sequences", "clarifications", "metrics", "runs")
 OUTPUTS = [Asset(f"cesrec_{table}") for table in PUBLISHED_TABLES]
-# What the task that uploads interactions names as its outlet. An event may say {"run_date": "2026-03-02"} in its extra.
+# What the task that uploads interactions names as its outlet. An event may say {"run_date": "2026-03-02"} in its extra;
+# of several events the latest date counts, and what is no such date does not.
 NEW_INTERACTIONS = Asset("cesrec_raw_interactions")
 # Not the bare text: [scheduler] create_cron_data_intervals would make that the night before's.
 EVERY_NIGHT = CronTriggerTimetable("0 2 * * *", timezone="UTC")
@@ -81,7 +82,25 @@ def run_date_of(params: dict[str, Any], dag_run: Any, triggering_asset_events: A
         return str(params["run_date"])
     events = [event for of_asset in (triggering_asset_events or {}).values() for event in of_asset]
     told = [str(event.extra["run_date"]) for event in events if (event.extra or {}).get("run_date")]
-    return max(told) if told else (dag_run.logical_date or dag_run.run_after).date().isoformat()
+    dates = [text for text in told if is_date(text)]
+    if len(dates) < len(told):
+        first = next(text for text in told if not is_date(text))
+        log.warning(
+            "CESRec: %d of %d run dates in asset events are ignored, the first %.24r. Write them as 2026-03-02.",
+            len(told) - len(dates),
+            len(told),
+            first,
+        )
+    return max(dates) if dates else (dag_run.logical_date or dag_run.run_after).date().isoformat()
+
+
+def is_date(text: str) -> bool:
+    """Whether it is YYYY-MM-DD: as text, such dates are ordered by time, and others are not."""
+    try:
+        # It reads other forms as well.
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def token_of(task_instance: Any, dag_run: Any) -> str:

@@ -28,10 +28,10 @@ def literal(name: str) -> Any:
 
 
 def function(name: str) -> Any:
-    """One function of the file, by itself."""
-    (node,) = (node for node in TREE.body if isinstance(node, ast.FunctionDef) and node.name == name)
-    names: dict[str, Any] = {"Any": Any, "hashlib": hashlib}
-    exec(compile(ast.Module([node], []), str(FILE), "exec"), names)
+    """One function of the file, with those that it may call."""
+    nodes: list[ast.stmt] = [node for node in TREE.body if isinstance(node, ast.FunctionDef)]
+    names: dict[str, Any] = {"Any": Any, "dt": dt, "hashlib": hashlib, "log": logging.getLogger(name)}
+    exec(compile(ast.Module(nodes, []), str(FILE), "exec"), names)
     return names[name]
 
 
@@ -137,8 +137,10 @@ LATER = dt.datetime(2026, 3, 5, 9, tzinfo=dt.UTC)
         ({"run_date": "2026-02-01"}, TWO, [{"run_date": "2026-03-04"}], "2026-02-01"),
         ({}, None, [{"run_date": "2026-03-03"}, {"run_date": "2026-03-04"}, {}, None], "2026-03-04"),
         ({}, None, [None], "2026-03-05"),
+        ({}, None, [{"run_date": "2026-03-9"}, {"run_date": "2026-03-10"}, {"run_date": "tomorrow"}], "2026-03-10"),
+        ({}, None, [{"run_date": "2026-3-9"}, {"run_date": "20260309"}, {"run_date": "2026-02-30"}], "2026-03-05"),
     ],
-    ids=["by the schedule", "as asked for", "as the newest event says", "by the moment it was due"],
+    ids=["schedule", "as asked for", "newest event", "moment it was due", "newest date among events", "events without dates"],
 )
 def test_the_run_date_belongs_to_the_dag_run(
     params: dict[str, Any], logical_date: dt.datetime | None, told: list[Any], expected: str
@@ -146,6 +148,18 @@ def test_the_run_date_belongs_to_the_dag_run(
     dag_run = SimpleNamespace(logical_date=logical_date, run_after=LATER)
     events = {"raw": [SimpleNamespace(extra=extra) for extra in told]}
     assert function("run_date_of")(params, dag_run, events) == expected
+
+
+def test_an_event_whose_date_is_none_is_told_of_and_hardly_quoted(caplog: pytest.LogCaptureFixture) -> None:
+    dag_run = SimpleNamespace(logical_date=None, run_after=LATER)
+    told = ["2026-03-04", "tomorrow, " + "x" * 99, "2026-03-9"]
+    events = {"raw": [SimpleNamespace(extra={"run_date": text}) for text in told]}
+    with caplog.at_level(logging.WARNING):
+        assert function("run_date_of")({}, dag_run, events) == "2026-03-04"
+    (message,) = caplog.messages
+    assert "2 of 3 run dates in asset events are ignored" in message and "tomorrow" in message and "x" * 20 not in message
+    caplog.clear()
+    assert function("run_date_of")({}, dag_run, {"raw": events["raw"][:1]}) == "2026-03-04" and not caplog.messages
 
 
 def test_every_try_of_every_dag_run_has_a_token_of_its_own() -> None:
