@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from cesrec_core import columns as c
 from cesrec_core.arrow import places_in
 from cesrec_core.datasets import Catalogue, read_catalogue
+from cesrec_core.errors import ArtifactError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.local_scratch import copied_from_local_disk
 
@@ -117,7 +119,20 @@ class CatalogueFeatures:
 
     @classmethod
     def load(cls, folder: Path) -> "CatalogueFeatures":
+        """Read what `save` wrote.
+
+        Raises:
+            InputDataError, ArtifactError: a file is damaged, or the two are not of the same items.
+        """
         catalogue = read_catalogue(folder)
         is_active = pq.read_table(folder / ITEMS_FILE, columns=[c.ITEM_ID, c.IS_ACTIVE]).sort_by(c.ITEM_ID)[c.IS_ACTIVE]
-        arrays = load_file(folder / FEATURES_FILE)
-        return cls(catalogue, np.asarray(is_active.to_pylist(), dtype=bool), **arrays)
+        try:
+            features = cls(catalogue, np.asarray(is_active.to_pylist(), dtype=bool), **load_file(folder / FEATURES_FILE))
+            of_items = (features.semantic, features.aligned, features.collaborative, features.has_collaborative)
+            if any(len(array) != len(catalogue) for array in of_items):
+                raise ValueError(f"its arrays are not of the {len(catalogue)} items beside it")
+        except (SafetensorError, ValueError, LookupError, TypeError) as error:
+            raise ArtifactError(
+                f"{folder / FEATURES_FILE} is damaged ({error}). Remove {folder}, and start again: it is made anew."
+            ) from None
+        return features

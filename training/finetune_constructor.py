@@ -314,8 +314,10 @@ def deepspeed_config(section: FinetuneConstructorSection) -> dict[str, Any]:
         raise ConfigError(f"There is no DeepSpeed configuration {path}. Set finetune_constructor.deepspeed_config to one.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also of bytes that are no text
         raise ConfigError(f"{path} is not valid JSON: {error}. Correct it.") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} holds a {type(config).__name__}; a DeepSpeed configuration is an object. Correct it.")
     optimizer = config.setdefault("optimizer", {"type": "AdamW", "params": {}})
     optimizer["params"]["lr"] = section.learning_rate
     return {**config, "train_micro_batch_size_per_gpu": section.batch_size, "gradient_accumulation_steps": 1}

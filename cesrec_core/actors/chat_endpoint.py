@@ -108,13 +108,13 @@ class Ledger:
 def read_usage(file: Path) -> Usage:
     """What a ledger's file says in all; nothing where there is none.
 
-    Earlier versions appended a line for each entry. A last one that was cut off does not count.
+    Earlier versions appended a line for each entry. A last one that was cut off does not count, nor does one that is damaged.
     """
     usage = Usage()
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+    for line in file.read_bytes().splitlines() if file.exists() else []:
         try:
             usage += Usage(**json.loads(line))
-        except json.JSONDecodeError:
+        except (ValueError, TypeError):
             continue
     return usage
 

@@ -14,7 +14,7 @@ from cesrec_core.frames.histories import closed_by_user, feedback_by_user, obser
 from cesrec_core.rewriting.fallbacks import BUDGET_EXHAUSTED, ENDPOINT_FAILED, ENDPOINT_REFUSED, NOTHING_MASKED, SAME_WORDS
 from cesrec_core.schemas import CLARIFICATIONS, FEEDBACK, FEEDBACK_SIGNALS, OUTLIER_MASKS, PSEUDO_SEQUENCES, USER_SEQUENCES
 from cesrec_core.stages.catalogue_features import OF_THE_CATALOGUE, export_features
-from cesrec_core.stages.context import RunContext, Stage, StageResult
+from cesrec_core.stages.context import RunContext, Stage, StageResult, write_whole
 from cesrec_core.stages.map_table import map_frame
 from cesrec_core.stages.run_inputs import export_rules, latest_rounds, rejected_of_run, segments_of
 from cesrec_core.stages.understand_feedback import feedback_of_run, signals_of_run
@@ -139,8 +139,7 @@ def _report_rejected(context: RunContext, rounds: DataFrame, catalogue: Path) ->
     active = [title for title, is_active in zip(features.catalogue.titles, features.is_active, strict=True) if is_active]
     report = most_frequent({row["text"]: row["count"] for row in rows}, active, NUM_REPORTED_TITLES)
     file = rejected_titles_path(context.warehouse.path, context.run_id)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_whole(file, json.dumps(report, indent=1, ensure_ascii=False))
     log.info("titles of no candidate: %s", file)
 
 

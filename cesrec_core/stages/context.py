@@ -1,7 +1,9 @@
 """What a stage is given, what it says of itself, and what it hands back."""
 
 import datetime as dt
+import functools
 import json
+import logging
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
@@ -24,6 +26,8 @@ from cesrec_core.schemas import USER_SEQUENCES
 ARTIFACT_STAGES = {"recommender": "train_recommender", "adapter": "train_adapter", "constructor": "finetune_constructor"}
 # The stage whose answers are good for every run.
 OF_NO_RUN = "embed_items"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -203,10 +207,33 @@ def write_state(warehouse: Path, stage: str, state: StageState) -> None:
 
 
 def read_record(path: Path) -> StageState | None:
+    """None where there is none, or none that can be read: a damaged one is as good as lost."""
     try:
-        return StageState(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        state = StageState(**json.loads(path.read_text(encoding="utf-8")))
+        if not _is_as_written(state):
+            raise TypeError
+    except FileNotFoundError:
         return None
+    # Of bytes that are no text, too.
+    except (ValueError, TypeError) as error:
+        warn_of_damage(path, "record of a stage", type(error).__name__)
+        return None
+    return state
+
+
+def _is_as_written(state: StageState) -> bool:
+    """Whether its values are of the types that it was written with."""
+    if not all(isinstance(values, dict) for values in (state.fingerprint, state.counts, state.metrics, state.notes)):
+        return False
+    numbers = (state.seconds, *state.counts.values(), *state.metrics.values())
+    texts = (state.run_id, *state.fingerprint.values(), state.artifact_id or "")
+    return all(isinstance(number, int | float) for number in numbers) and all(isinstance(text, str) for text in texts)
+
+
+@functools.cache
+def warn_of_damage(file: Path, what: str, reason: str) -> None:
+    """Say of a file beside the tables that it is done without. Once: a stage's state is asked for many times a night."""
+    log.warning("%s is no %s that can be read (%s), and left aside", file, what, reason)
 
 
 def write_record(path: Path, state: StageState) -> None:

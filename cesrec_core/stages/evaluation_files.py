@@ -2,20 +2,25 @@
 
 import datetime as dt
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from cesrec_core.stages.context import write_whole
+from cesrec_core.stages.context import warn_of_damage, write_whole
 
 FOLDER, FIGURES_FILE, TEXT_FILE = "evaluations", "evaluation.json", "evaluation.md"
 
 # Of its figures, what a page says.
 NEEDED = {"rows", "num_users", "artifacts"}
 
-log = logging.getLogger(__name__)
+
+class Interval(NamedTuple):
+    """A mean over users with the interval that it has."""
+
+    mean: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def read_evaluation(folder: Path) -> EvaluationRecord | None:
     except FileNotFoundError:  # at work, or interrupted
         return None
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        log.warning("%s is no evaluation that can be read (%s), and left aside", file, type(error).__name__)
+        warn_of_damage(file, "evaluation", type(error).__name__)
         return None
 
 
@@ -65,10 +70,39 @@ def evaluations_of(warehouse: Path, artifact_ids: Mapping[str, str], num_earlier
     Empty where these artifacts were not evaluated.
     """
     read = [record for folder in (warehouse / FOLDER).glob("*/") if (record := read_evaluation(folder)) is not None]
-    found = [record for record in read if record.figures.keys() >= NEEDED]
+    found = [record for record in read if record.figures.keys() >= NEEDED and _is_shown(record, warehouse)]
     newest_first = sorted(found, key=lambda record: (record.evaluated_at, record.run_id), reverse=True)
     own = next((place for place, record in enumerate(newest_first) if record.figures["artifacts"] == artifact_ids), None)
     if own is None:
         return []
     others = [record for record in newest_first[own + 1 :] if record.figures["artifacts"] != artifact_ids]
     return [newest_first[own], *others[:num_earlier]]
+
+
+def _is_shown(record: EvaluationRecord, warehouse: Path) -> bool:
+    """Whether a page can be made of it."""
+    try:
+        if not ndcg_by_variant(record.figures):
+            raise ValueError
+        if not isinstance(record.figures["num_users"], int) or not isinstance(record.figures["artifacts"], dict):
+            raise TypeError
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        warn_of_damage(warehouse / FOLDER / record.run_id / FIGURES_FILE, "evaluation", type(error).__name__)
+        return False
+    return True
+
+
+def ndcg_by_variant(figures: Mapping[str, Any]) -> dict[str, Interval]:
+    """NDCG@10 by full ranking, of the variants in the order of the evaluation.
+
+    Raises:
+        LookupError, TypeError: these are no figures of an evaluation.
+    """
+    result = {}
+    for row in figures["rows"]:
+        name, measured = row["variant"]["name"], row["intervals"]["full"]["NDCG@10"]
+        interval = Interval(measured["mean"], measured["low"], measured["high"])
+        if not isinstance(name, str) or not all(isinstance(value, int | float) for value in interval):
+            raise TypeError(f"{name} has no numbers")
+        result[name] = interval
+    return result

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cesrec_core.stages.context import RunContext, write_whole
+from cesrec_core.stages.context import RunContext, warn_of_damage, write_whole
 
 FILE = "journal.json"
 RAN, SKIPPED, FAILED = "ran", "skipped", "failed"
@@ -39,9 +39,22 @@ def note(
 
 
 def read_journal(work_path: Path) -> dict[str, Entry]:
-    """Entries by stage; none where the run was not noted, or its work folder has been dropped."""
+    """Entries by stage; none where the run was not noted, its work folder has been dropped, or they cannot be read."""
+    file = work_path / FILE
     try:
-        values = json.loads((work_path / FILE).read_text(encoding="utf-8"))
-        return {stage: Entry(**entry) for stage, entry in values.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        values = json.loads(file.read_text(encoding="utf-8"))
+        entries = {stage: Entry(**entry) for stage, entry in values.items()}
+        if not all(_is_as_written(entry) for entry in entries.values()):
+            raise TypeError
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        warn_of_damage(file, "journal of a run", type(error).__name__)
+        return {}
+    return entries
+
+
+def _is_as_written(entry: Entry) -> bool:
+    """Whether its values are of the types that it was written with."""
+    texts = (entry.outcome, entry.reason, entry.stands_on or "")
+    return all(isinstance(text, str) for text in texts) and isinstance(entry.seconds, int | float | None)

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import logging
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -19,7 +20,7 @@ from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run, all_runs, latest_published
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import ArtifactError, ConfigError
+from cesrec_core.errors import ArtifactError, ConfigError, InputDataError
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.raw import BRAND, RAW_COLUMNS, RELEASE_YEAR, TIMESTAMP
 from cesrec_core.frames.recommendation_lists import RESCORED, changed_lists, ranked_lists
@@ -66,8 +67,8 @@ from cesrec_core.schemas import (
 )
 from cesrec_core.stages import audit, embed_items, ingest
 from cesrec_core.stages.construct_pseudo_sequences import rejected_titles_path
-from cesrec_core.stages.context import StageState, read_record
-from cesrec_core.stages.evaluation_files import evaluations_of
+from cesrec_core.stages.context import StageState, read_record, warn_of_damage
+from cesrec_core.stages.evaluation_files import evaluations_of, ndcg_by_variant
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, read_journal
 from cesrec_core.stages.nightly import NIGHTLY
 
@@ -114,17 +115,23 @@ FALLBACKS = {
 }
 UNCHANGED = "nothing better"
 
+log = logging.getLogger(__name__)
+
 
 def made_up_titles(file: Path) -> tuple[str, ...]:
     """The most frequent of a run's hallucinations, each with the title that comes nearest."""
     if not file.is_file():
         return ()
-    entries = json.loads(file.read_text(encoding="utf-8"))[:NUM_EXAMPLES]
-    return tuple(
-        f"{shown(entry['text'], MAX_TITLE_CHARACTERS)} ({entry['count']} times); nearest: "
-        + (shown(entry["nearest"][0]["title"], MAX_TITLE_CHARACTERS) if entry["nearest"] else "none")
-        for entry in entries
-    )
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))[:NUM_EXAMPLES]
+        return tuple(
+            f"{shown(entry['text'], MAX_TITLE_CHARACTERS)} ({entry['count']} times); nearest: "
+            + (shown(entry["nearest"][0]["title"], MAX_TITLE_CHARACTERS) if entry["nearest"] else "none")
+            for entry in entries
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        warn_of_damage(file, "list of titles", type(error).__name__)
+        return ()
 
 
 class RunReader:
@@ -354,7 +361,11 @@ class RunReader:
         folder = self._work_of(self.run.run_id) / "catalogue" / str(adapter)
         if not folder.is_dir():
             return None
-        features = CatalogueFeatures.load(folder)
+        try:
+            features = CatalogueFeatures.load(folder)
+        except (OSError, ArtifactError, InputDataError) as error:
+            log.warning("The page of run %s has no histogram of alignment: %s", self.run.run_id, error)
+            return None
         has_both = features.is_active & features.has_collaborative & features.aligned.any(axis=1)
         aligned, collaborative = _directions(features.aligned[has_both]), _directions(features.collaborative[has_both])
         others = np.roll(collaborative, 1, axis=0)
@@ -435,7 +446,10 @@ class RunReader:
         found = evaluations_of(self.warehouse.path, self.run.artifact_ids, NUM_EARLIER_EVALUATIONS)
         if not found:
             return None
-        columns = [_ndcg_by_variant(record.run_id, self.run.run_date, record.figures) for record in found]
+        columns = [
+            {name: Point(record.run_id, self.run.run_date, *ndcg) for name, ndcg in ndcg_by_variant(record.figures).items()}
+            for record in found
+        ]
         variants = tuple(EvaluatedVariant(name, tuple(column.get(name) for column in columns)) for name in columns[0])
         return Evaluation(tuple(record.run_id for record in found), found[0].figures["num_users"], variants)
 
@@ -453,14 +467,6 @@ def run_lines(warehouse: Warehouse) -> tuple[RunLine, ...]:
         seconds = None if run.finished_at is None else (run.finished_at - run.started_at).total_seconds()
         lines.append(RunLine(run.run_id, run.run_date, run.status, seconds, run.run_id == read))
     return tuple(lines)
-
-
-def _ndcg_by_variant(run_id: str, run_date: dt.date, figures: Mapping[str, Any]) -> dict[str, Point]:
-    result = {}
-    for row in figures["rows"]:
-        interval = row["intervals"]["full"]["NDCG@10"]
-        result[row["variant"]["name"]] = Point(run_id, run_date, interval["mean"], interval["low"], interval["high"])
-    return result
 
 
 def _drawn(*keys: str) -> list[Any]:

@@ -126,6 +126,36 @@ def test_a_page_that_cannot_be_written_fails_no_run_and_is_told(
     assert "jobs/report.py" in caplog.text and "ada@" not in caplog.text + json.dumps(told)
 
 
+def test_what_is_damaged_beside_the_tables_is_left_out_of_the_page(
+    first_night: Night, copied_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_id, world = first_night[1]["run_id"], copied_world
+    work = world.warehouse_path / "work" / run_id
+    (features,) = work.glob("catalogue/*/features.safetensors")
+    damaged = {
+        world.warehouse_path / "rejected_titles" / f"{run_id}.json": '[{"text": "Toy',
+        world.warehouse_path / "evaluations" / "other" / "evaluation.json": json.dumps(
+            {"rows": [], "num_users": 1, "artifacts": {}}
+        ),
+        work / "ingest" / "done.json": (work / "ingest" / "done.json")
+        .read_text()
+        .replace('"seconds": ', '"seconds": "long", "_": '),
+        work / "journal.json": "[]",
+        features: "cut off",
+    }
+    for file, content in damaged.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    with caplog.at_level("WARNING"):
+        page = Path(run_report(load_config(world.config_path), run_id)["report"]).read_text(encoding="utf-8")
+    assert f"People served {NUM_USERS} " in text_of(page)
+    warnings = [message for message in caplog.messages if str(world.warehouse_path) in message]
+    assert {str(file): sum(str(file) in message for message in warnings) for file in damaged} == dict.fromkeys(
+        map(str, damaged), 1
+    )
+    assert "aligned vector and the recommender's vector" not in page and "similarity to the core taste" in page
+
+
 def test_a_refused_run_has_a_page_that_says_why(copied_world: World) -> None:
     """As the nightly job ends when the audit refuses: from a run of which everything else is done."""
 

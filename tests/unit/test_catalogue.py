@@ -1,9 +1,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
 from tiny_features import tiny_features
 
-from cesrec_core.catalogue import CatalogueFeatures
+from cesrec_core.catalogue import FEATURES_FILE, CatalogueFeatures
+from cesrec_core.errors import ArtifactError
 
 
 def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
@@ -14,6 +17,21 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     for name in ("is_active", "semantic", "aligned", "collaborative", "has_collaborative"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(features, name))
         assert getattr(loaded, name).dtype == getattr(features, name).dtype
+
+
+@pytest.mark.parametrize("damage", ["cut off", "of other items", "lacks an array"])
+def test_damaged_vectors_are_told_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    tiny_features().save(tmp_path)
+    file = tmp_path / FEATURES_FILE
+    arrays = load_file(file)
+    if damage == "cut off":
+        file.write_bytes(file.read_bytes()[:-20])
+    elif damage == "of other items":
+        save_file({**arrays, "semantic": arrays["semantic"][1:]}, file)
+    else:
+        save_file({name: array for name, array in arrays.items() if name != "aligned"}, file)
+    with pytest.raises(ArtifactError, match=rf"{FEATURES_FILE} is damaged .* Remove {tmp_path}, and start again"):
+        CatalogueFeatures.load(tmp_path)
 
 
 def test_items_outside_the_catalogue_have_no_code() -> None:

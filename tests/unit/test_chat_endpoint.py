@@ -332,6 +332,12 @@ def test_requests_are_counted_attempts_included_and_end_with_the_budget(ask: Any
     assert [path.name for path in tmp_path.iterdir()] == ["usage.jsonl"]
 
 
+def test_what_is_damaged_of_a_budget_does_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "usage.jsonl"
+    file.write_bytes(b'{"requests": 1, "tokens": 5}\n\xff\xfe\n[1]\n{"requests": "two"}\n{"calls": 3}\n')
+    assert read_usage(file) == Usage(1, 5)
+
+
 def test_a_budget_that_an_earlier_version_kept_in_many_lines_is_gone_on_with(ask: Any, tmp_path: Path) -> None:
     """The last one was cut off when its worker died."""
     lines = [

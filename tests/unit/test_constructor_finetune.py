@@ -329,6 +329,14 @@ def test_a_missing_deepspeed_configuration_is_named(script: ModuleType) -> None:
         script.deepspeed_config(FinetuneConstructorSection(deepspeed_config="nowhere.json"))
 
 
+@pytest.mark.parametrize(("content", "message"), [(b"{", "not valid JSON"), (b"\xff\xfe", "not valid JSON"), (b"[]", "a list")])
+def test_a_damaged_deepspeed_configuration_is_named(script: ModuleType, tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "zero.json"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"{file} .*{message}.* Correct it"):
+        script.deepspeed_config(FinetuneConstructorSection(deepspeed_config=str(file)))
+
+
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
 def test_batch_size_and_rate_come_from_the_section(script: ModuleType, name: str) -> None:
     section = FinetuneConstructorSection(

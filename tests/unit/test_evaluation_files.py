@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 
-from cesrec_core.stages.evaluation_files import EvaluationRecord, evaluations_of, read_evaluation, write_evaluation
+from cesrec_core.stages.evaluation_files import (
+    EvaluationRecord,
+    evaluations_of,
+    ndcg_by_variant,
+    read_evaluation,
+    write_evaluation,
+)
 
 OWN = {"recommender": "r1", "adapter": "a1"}
 OTHERS = {"recommender": "r0", "adapter": "a1"}
+ROW = {"variant": {"name": "base"}, "intervals": {"full": {"NDCG@10": {"mean": 0.2, "low": 0.1, "high": 0.3}}}}
 
 
 def evaluated(warehouse: Path, run_id: str, evaluated_at: str | None, artifacts: dict[str, str] = OTHERS) -> None:
@@ -19,7 +26,7 @@ def evaluated(warehouse: Path, run_id: str, evaluated_at: str | None, artifacts:
     folder.mkdir(parents=True)
     told = {} if evaluated_at is None else {"evaluated_at": evaluated_at}
     (folder / "evaluation.json").write_text(
-        json.dumps({**told, "artifacts": artifacts, "rows": [], "num_users": 9}), encoding="utf-8"
+        json.dumps({**told, "artifacts": artifacts, "rows": [ROW], "num_users": 9}), encoding="utf-8"
     )
 
 
@@ -57,6 +64,34 @@ def test_a_damaged_one_is_left_aside(tmp_path: Path, text: str, caplog: pytest.L
     assert read_evaluation(tmp_path / "evaluations" / "nowhere") is None
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"rows": []},
+        {"rows": 5},
+        {"rows": [{"variant": {}}]},
+        {"rows": [{**ROW, "intervals": {"full": {"NDCG@10": {"mean": "much", "low": 0.1, "high": 0.3}}}}]},
+        {"num_users": "nine"},
+        {"artifacts": []},
+    ],
+)
+def test_one_of_which_no_page_could_be_made_is_left_aside(
+    tmp_path: Path, damaged: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluated(tmp_path, "own", "2026-03-08T08:00:00+00:00", OWN)
+    evaluated(tmp_path, "damaged", "2026-03-07T08:00:00+00:00")
+    file = tmp_path / "evaluations" / "damaged" / "evaluation.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **damaged}), encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert shown(tmp_path) == shown(tmp_path) == ["own"]
+    (message,) = caplog.messages
+    assert "damaged/evaluation.json is no evaluation that can be read" in message
+
+
+def test_figures_are_told_by_variant() -> None:
+    assert ndcg_by_variant({"rows": [ROW]}) == {"base": (0.2, 0.1, 0.3)}
+
+
 def test_one_that_tells_no_zone_or_lacks_figures_stops_no_page(tmp_path: Path) -> None:
     evaluated(tmp_path, "own", "2026-03-08T08:00:00+00:00", OWN)
     evaluated(tmp_path, "without a zone", "2026-03-08T07:59:59")
@@ -68,7 +103,7 @@ def test_one_that_tells_no_zone_or_lacks_figures_stops_no_page(tmp_path: Path) -
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    figures: dict[str, Any] = {"num_users": 3, "artifacts": OWN, "rows": []}
+    figures: dict[str, Any] = {"num_users": 3, "artifacts": OWN, "rows": [ROW]}
     file = write_evaluation(tmp_path, "own", "a table", figures)
     assert file.read_text(encoding="utf-8") == "a table"
     (record,) = evaluations_of(tmp_path, OWN, 2)

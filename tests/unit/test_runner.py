@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import json
 import os
 import re
 import shutil
@@ -47,6 +48,48 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         run_stage(stage, first)
         assert decide(stage, context_of(tmp_path, "a")).reason == "done already in this run"
     assert decide(MASK, context_of(tmp_path, "b")).is_needed
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"{",
+        b"[]",
+        b'{"run_id": "a"}',
+        *(
+            json.dumps({**vars(StageState({}, "a", 1.0, {}, {})), **wrong}).encode()
+            for wrong in (
+                {"seconds": "long"},
+                {"counts": [1]},
+                {"counts": {"rows": "many"}},
+                {"fingerprint": {"items": 1}},
+                {"artifact_id": 7},
+                {"notes": None},
+            )
+        ),
+    ],
+)
+def test_a_damaged_record_is_as_good_as_lost(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    context = context_of(tmp_path, "a")
+    run_stage(INGEST, context)
+    of_run, of_state = context.stage_path("ingest") / "done.json", tmp_path / "state" / "ingest.json"
+    for record in (of_run, of_state):
+        record.write_bytes(content)
+    decision = decide(INGEST, context_of(tmp_path, "a"))
+    assert (decision.is_needed, decision.reason) == (True, "has not run in this warehouse yet")
+    decide(INGEST, context_of(tmp_path, "a"))
+    assert [message.partition(" is no record of a stage")[0] for message in caplog.messages] == [str(of_run), str(of_state)]
+    run_stage(INGEST, context)
+    assert not decide(INGEST, context_of(tmp_path, "b")).reason.startswith("has not run")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[]", b'{"ingest": {"outcome": "ran", "reason": "new", "seconds": "long"}}'])
+def test_a_damaged_journal_is_left_aside(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    assert read_journal(tmp_path) == {} and not caplog.messages
+    (tmp_path / "journal.json").write_bytes(content)
+    assert read_journal(tmp_path) == {}
+    assert f"{tmp_path / 'journal.json'} is no journal of a run that can be read" in caplog.text
 
 
 def work_at(moment: int, stage: Stage, context: RunContext) -> None:
