@@ -53,7 +53,7 @@ def refuse_pattern(name: str, folder: Path) -> None:
     Raises:
         ConfigError: its path holds a character that Spark takes for a pattern of paths.
     """
-    if found := sorted(set(str(folder)) & set("[]{}*?")):
+    if found := sorted(set(str(folder)) & set("[]{}*?\\")):
         raise ConfigError(f"{name} is {folder}; Spark would read {' '.join(found)} as a pattern. Name another folder.")
 
 

@@ -5,6 +5,7 @@ published run by one commit, whose change feed says what changed; lists and chan
 """
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -283,10 +284,11 @@ def _read_manifest(out: Path) -> ExportManifest | None:
         ConfigError: there is something else.
     """
     refuse_pattern("--out", out)
-    if file := next((place for place in (out, *out.parents) if place.is_file()), None):
-        raise ConfigError(f"--out {out}: {file} is a file. Name a folder.")
     if out == Path(out.anchor):
         raise ConfigError(f"--out {out}: an export replaces its folder as a whole. Name one of its own.")
+    _refuse_unreachable(out)
+    if file := next((place for place in (out, *out.parents) if place.is_file()), None):
+        raise ConfigError(f"--out {out}: {file} is a file. Name a folder.")
     for beside in (scratch_of(out), aside_of(out)):
         if beside.is_file() or (beside.is_dir() and _foreign_in(beside)):
             raise ConfigError(f"--out {out}: {beside} is in the way, and holds no export. Move it, or name another folder.")
@@ -304,6 +306,28 @@ def _read_manifest(out: Path) -> ExportManifest | None:
     return manifest
 
 
+def _refuse_unreachable(out: Path) -> None:
+    """Raises ConfigError where no folder can have such a name, or this user may not look at it."""
+    for place in (out, scratch_of(out), aside_of(out)):
+        try:
+            place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise _cannot_be_made(out, error) from None
+
+
+def _cannot_be_made(out: Path, error: OSError) -> ConfigError:
+    if error.errno == errno.ENAMETOOLONG:
+        return ConfigError(
+            f"--out {out}: a name in it is too long for a disk, or becomes so with {scratch_of(out).suffix} behind it, as the "
+            "export is called until it is whole. Name a folder with a shorter name."
+        )
+    return ConfigError(
+        f"--out {out} cannot be made: {error.filename} ({error.strerror}). Name a folder that this user may write to."
+    )
+
+
 def _check_place(out: Path) -> None:
     """Before the table is moved: a store that follows it and one that loads files shall see the same run."""
     scratch, aside = scratch_of(out), aside_of(out)
@@ -314,9 +338,7 @@ def _check_place(out: Path) -> None:
         scratch.mkdir(parents=True)
         scratch.rmdir()
     except OSError as error:
-        raise ConfigError(
-            f"--out {out} cannot be made: {error.filename} ({error.strerror}). Name a folder that this user may write to."
-        ) from None
+        raise _cannot_be_made(out, error) from None
     # What was exported before is removed with its folders, which may be somebody else's.
     foreign = next(
         (folder for folder in (out, *out.glob("*/")) if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK)), None

@@ -113,7 +113,10 @@ def check_warehouse_folder(path: Path) -> None:
     Raises:
         ConfigError: a part of the path is a file, or this user may not write there.
     """
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    try:
+        existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    except OSError as error:
+        raise ConfigError(f"warehouse.path is {path}, which cannot be made: {error.strerror}. Name another folder.") from None
     if not existing.is_dir():
         raise ConfigError(f"warehouse.path is {path}, but {existing} is a file. Name a folder.")
     refuse_pattern("warehouse.path", path)

@@ -13,13 +13,13 @@ import pytest
 
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run
-from cesrec_core.errors import BusyError, InputDataError, QualityGateError, StageError, Stopped, run_of
+from cesrec_core.errors import BusyError, ConfigError, InputDataError, QualityGateError, StageError, Stopped, run_of
 from cesrec_core.schemas import RUNS
 from cesrec_core.stages import kept_models, runner
 from cesrec_core.stages.context import RunContext, Stage, StageResult, StageState, write_state
 from cesrec_core.stages.journal import FAILED, RAN, SKIPPED, Entry, note, read_journal
 from cesrec_core.stages.kept_models import keep_reason
-from cesrec_core.stages.runner import decide, execute, open_run, run_stage, was_overtaken
+from cesrec_core.stages.runner import check_warehouse_folder, decide, execute, open_run, run_stage, was_overtaken
 
 
 class Folders:
@@ -90,6 +90,20 @@ def test_a_damaged_journal_is_left_aside(tmp_path: Path, content: bytes, caplog:
     (tmp_path / "journal.json").write_bytes(content)
     assert read_journal(tmp_path) == {}
     assert f"{tmp_path / 'journal.json'} is no journal of a run that can be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("night\\1", r"Spark would read \\ as a pattern"),
+        ("night[1]", r"Spark would read \[ \] as a pattern"),
+        ("n" * 256, "which cannot be made: File name too long"),
+    ],
+    ids=["backslash", "brackets", "too long"],
+)
+def test_a_warehouse_that_could_not_be_made_is_refused_at_once(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"warehouse.path is .*{message}"):
+        check_warehouse_folder(tmp_path / name / "below")
 
 
 def work_at(moment: int, stage: Stage, context: RunContext) -> None:
