@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from cesrec_core import columns as c
 from cesrec_core.arrow import places_in
 from cesrec_core.datasets import Catalogue, read_catalogue
-from cesrec_core.errors import ArtifactError
+from cesrec_core.errors import ArtifactError, InputDataError
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.local_scratch import copied_from_local_disk
 
@@ -122,17 +122,18 @@ class CatalogueFeatures:
         """Read what `save` wrote.
 
         Raises:
-            InputDataError, ArtifactError: a file is damaged, or the two are not of the same items.
+            ArtifactError: a file is damaged or gone, or the two are not of the same items.
         """
-        catalogue = read_catalogue(folder)
-        is_active = pq.read_table(folder / ITEMS_FILE, columns=[c.ITEM_ID, c.IS_ACTIVE]).sort_by(c.ITEM_ID)[c.IS_ACTIVE]
         try:
+            catalogue = read_catalogue(folder)
+            is_active = pq.read_table(folder / ITEMS_FILE, columns=[c.ITEM_ID, c.IS_ACTIVE]).sort_by(c.ITEM_ID)[c.IS_ACTIVE]
             features = cls(catalogue, np.asarray(is_active.to_pylist(), dtype=bool), **load_file(folder / FEATURES_FILE))
             of_items = (features.semantic, features.aligned, features.collaborative, features.has_collaborative)
             if any(len(array) != len(catalogue) for array in of_items):
                 raise ValueError(f"its arrays are not of the {len(catalogue)} items beside it")
-        except (SafetensorError, ValueError, LookupError, TypeError) as error:
+        except (InputDataError, FileNotFoundError, SafetensorError, ValueError, LookupError, TypeError) as error:
             raise ArtifactError(
-                f"{folder / FEATURES_FILE} is damaged ({error}). Remove {folder}, and start again: it is made anew."
+                f"{folder / FEATURES_FILE} or {ITEMS_FILE} beside it is damaged ({error}). Remove {folder}, and start again: "
+                "it is made anew."
             ) from None
         return features

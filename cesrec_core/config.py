@@ -4,7 +4,6 @@ Sections carry the names of the stages. Values live in conf/; here is only what 
 configuration are relative to the folder the job was started in.
 """
 
-import datetime as dt
 import difflib
 import hashlib
 import json
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from cesrec_core.errors import ConfigError
 from cesrec_core.logs import LogFormat
+from cesrec_core.run_dates import is_date
 from cesrec_core.shipped import find_file
 from cesrec_core.table_names import SCHEMA_PATTERN
 
@@ -49,14 +49,6 @@ WITHOUT_ATTENTION = ("gru4rec", "markov", "popularity")
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-def is_date(text: str) -> bool:
-    """Whether it is a day written as YYYY-MM-DD, and in no other way of ISO 8601."""
-    try:
-        return dt.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 class RunSection(Section):
@@ -560,14 +552,16 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """As it is written: later on, keys that `<<` takes over stand among a mapping's own."""
         node = super().compose_mapping_node(anchor)
-        lines: dict[str, int] = {}
+        lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
             line = key.start_mark.line + 1
-            if key.value in lines:
-                raise _RepeatedKeyError(key.value, lines[key.value], line)
-            lines[key.value] = line
+            # 1 and "1" are two keys.
+            same = key.tag, key.value
+            if same in lines:
+                raise _RepeatedKeyError(key.value, lines[same], line)
+            lines[same] = line
         return node
 
 
@@ -605,7 +599,7 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]
         raise ConfigError(f"{path} holds a {type(values).__name__}; a configuration is a mapping of sections.")
     values = _with_empty_sections(values, Config)
     parent = values.pop("extends", None)
-    if parent is None:
+    if parent in (None, ""):
         return values
     if not isinstance(parent, str):
         raise ConfigError(f"{path}: `extends` is {parent!r}; it has to be the path of one file.")

@@ -20,7 +20,7 @@ if __name__ == "__main__":
     parser = parser_for(DESCRIPTION, EXAMPLES, has_date=False)
     parser.add_argument("--since", metavar="RUN_ID", help="the run that the store holds (default: as said above)")
     parser.add_argument("--format", action="append", choices=FORMATS, help="may be repeated (default: parquet)")
-    where = "seen by all nodes (default: exports/recommendations in the warehouse)"
+    where = "a folder that all nodes see (default: exports/recommendations in the warehouse)"
     parser.add_argument("--out", metavar="FOLDER", type=local_path, help=where)
     given = parser.parse_args()
     formats = given.format or ["parquet"]

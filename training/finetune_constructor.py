@@ -423,8 +423,8 @@ def read_item_features(path: Path, catalogue: Catalogue) -> ItemFeatures:
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     made_from = "data, vectors, base model, settings and seed"
     parser = training_parser("Fine-tune the Constructor on training interactions.", made_from, has_parents=True)
-    parser.add_argument("--dataset", type=local_path, required=True, help="folder of interactions.parquet, items.parquet")
-    parser.add_argument("--pairs", type=local_path, help="of training pairs (default: drawn from interactions.parquet)")
+    parser.add_argument("--dataset", type=local_path, required=True, help="folder with interactions.parquet and items.parquet")
+    parser.add_argument("--pairs", type=local_path, help="folder of pairs (default: drawn from interactions.parquet)")
     parser.add_argument("--item-features", type=local_path, required=True, help="safetensors: `semantic`, `collaborative`")
     return parser.parse_args(argv)
 

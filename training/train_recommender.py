@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = training_parser(str(__doc__).splitlines()[0], "data, settings and seed")
-    parser.add_argument("--dataset", type=local_path, required=True, help="folder of interactions.parquet, items.parquet")
+    parser.add_argument("--dataset", type=local_path, required=True, help="folder with interactions.parquet and items.parquet")
     parser.add_argument("--split", choices=SPLIT_NAMES, help="default: dataset.split of the configuration")
     return parser.parse_args(argv)
 

@@ -108,14 +108,18 @@ class Ledger:
 def read_usage(file: Path) -> Usage:
     """What a ledger's file says in all; nothing where there is none.
 
-    Earlier versions appended a line for each entry. A last one that was cut off does not count, nor does one that is damaged.
+    Earlier versions appended a line for each entry. One that was cut off or is damaged does not count, and is warned of.
     """
     usage = Usage()
     for line in file.read_bytes().splitlines() if file.exists() else []:
         try:
-            usage += Usage(**json.loads(line))
+            told = Usage(**json.loads(line))
+            if not all(type(number) is int for number in vars(told).values()):
+                raise TypeError
         except (ValueError, TypeError):
+            log.warning("%s is damaged: more may have been asked of the endpoint than counts against its budget", file)
             continue
+        usage += told
     return usage
 
 

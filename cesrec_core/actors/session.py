@@ -156,8 +156,10 @@ def _keeping_sigterm() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        # Of a handler of Ray's, while it was in place.
-        raise error if isinstance(error, Stopped) else Stopped() from error
+        # Of a handler of Ray's, while it was in place; it exits with the number of the signal.
+        if error.code != signal.SIGTERM:
+            raise
+        raise Stopped() from error
     finally:
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)

@@ -113,7 +113,7 @@ def _read_own(folder: Path, made_from: str) -> Progress | None:
     latest = folder / LATEST
     if not latest.is_file():
         return None
-    if not (tag := latest.read_text(encoding="utf-8").strip()):
+    if not (tag := latest.read_text(encoding="utf-8", errors="replace").strip()):
         log.warning("%s is empty: training begins anew", latest)
         return None
     file = _own_file(folder / tag, torch.distributed.get_rank())

@@ -1,11 +1,11 @@
 """The ten seconds at 8 a.m.: was the night good, and if not, what is to be looked at."""
 
-import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cesrec_core import run_status
 from cesrec_core.report.contents import Report, Trend
+from cesrec_core.run_dates import lies_ahead
 
 # A stage is slow when it took so many times what it usually takes, and so many seconds more.
 SLOW_FACTOR, SLOW_SECONDS = 2.0, 60.0
@@ -62,13 +62,12 @@ def _is_read_no_more(report: Report) -> bool:
 
 def _who_is_read_instead(report: Report) -> Finding:
     read, date = f"Consumers read run {report.published_run_id or 'none'}", report.published_run_date
-    if report.status != run_status.FINISHED or date is None or date <= report.run_date:
-        return Finding("note", f"{read}.", "made-from")
-    if date <= report.started_at.date() + dt.timedelta(days=1):
-        return Finding("note", f"{read} of the later date {date}.", "made-from")
-    way_out = f"If that date was a mistake: jobs/roll_back.py --run-id {report.run_id}."
-    ahead = f"{read} of the later date {date}, which lay ahead: no night before it takes its place."
-    return Finding("look", f"{ahead} {way_out}", "made-from")
+    if date is not None and lies_ahead(date, report.made_at):
+        ahead = f"{read} of {date}, which lies ahead: no night before that takes its place."
+        other = report.run_id if report.status == run_status.FINISHED else "of another"
+        return Finding("look", f"{ahead} If it was a mistake: jobs/roll_back.py --run-id {other}.", "made-from")
+    is_later = report.status == run_status.FINISHED and date is not None and date > report.run_date
+    return Finding("note", f"{read} of the later date {date}." if is_later else f"{read}.", "made-from")
 
 
 def _findings(report: Report) -> Iterator[Finding]:
@@ -82,6 +81,9 @@ def _findings(report: Report) -> Iterator[Finding]:
         yield Finding("note", f"Consumers read run {report.published_run_id} now.", "made-from")
     elif report.status != run_status.PUBLISHED:
         yield _who_is_read_instead(report)
+    elif lies_ahead(report.run_date, report.made_at):
+        ahead = f"Its date, {report.run_date}, lies ahead: no night before that is published."
+        yield Finding("look", f"{ahead} If it was a mistake: jobs/roll_back.py --run-id of another.", "made-from")
     for check in report.checks:
         if check.is_near and check.value is not None:
             measured, limit = check.text.format(check.form_of_value), f"limit {check.form_of_limit}, {check.setting}"

@@ -34,6 +34,8 @@ from cesrec_core.stages.run_inputs import rejected_of_run, rules_of, segments_of
 from cesrec_core.stages.understand_feedback import feedback_of_run
 
 NAME = "audit"
+# A note: the run that consumers read meanwhile; None where there was none.
+COMPARED_WITH = "compared_with"
 # Reasons for keeping a history that are no fault of the Constructor's.
 EXPECTED_FALLBACKS = (VAGUE_FEEDBACK, CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, NOTHING_MASKED, BUDGET_EXHAUSTED)
 
@@ -57,7 +59,9 @@ def run(context: RunContext) -> StageResult:
             f"Run {context.run_id} is not published: {'; '.join(complaints)}. Consumers go on reading the run before. "
             "The numbers stand in the table metrics."
         )
-    return StageResult({"checks": len(CHECKS) + len(LIMITS)}, measured)
+    # Pages compare with it. What `runs` says of who was read changes with every roll-back.
+    notes = {COMPARED_WITH: latest_published(context.warehouse)}
+    return StageResult({"checks": len(CHECKS) + len(LIMITS)}, measured, notes=notes)
 
 
 # What must be zero in any run.

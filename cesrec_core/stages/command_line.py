@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cesrec_core.config import Config, is_date, load_config
+from cesrec_core.config import Config, load_config
 from cesrec_core.errors import ConfigError
 from cesrec_core.job_parser import DEFAULT_CONFIG, JobParser, end_in_json, reclaim_standard_error
 from cesrec_core.logs import write_logs_as
+from cesrec_core.run_dates import is_date
 from cesrec_core.stages.context import Stage
 from cesrec_core.stages.nightly import NIGHTLY
 from cesrec_core.stages.runner import run_job

@@ -4,6 +4,7 @@ import datetime as dt
 import functools
 import json
 import logging
+import math
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
@@ -215,7 +216,7 @@ def read_record(path: Path) -> StageState | None:
     except FileNotFoundError:
         return None
     # Of bytes that are no text, too.
-    except (ValueError, TypeError) as error:
+    except (IsADirectoryError, ValueError, TypeError) as error:
         warn_of_damage(path, "record of a stage", type(error).__name__)
         return None
     return state
@@ -225,9 +226,19 @@ def _is_as_written(state: StageState) -> bool:
     """Whether its values are of the types that it was written with."""
     if not all(isinstance(values, dict) for values in (state.fingerprint, state.counts, state.metrics, state.notes)):
         return False
-    numbers = (state.seconds, *state.counts.values(), *state.metrics.values())
+    numbers = (*state.counts.values(), *state.metrics.values())
     texts = (state.run_id, *state.fingerprint.values(), state.artifact_id or "")
-    return all(isinstance(number, int | float) for number in numbers) and all(isinstance(text, str) for text in texts)
+    # A metric may be no number, as of an artifact of which nothing could be measured.
+    return (
+        is_number(state.seconds)
+        and all(isinstance(number, int | float) for number in numbers)
+        and all(isinstance(text, str) for text in texts)
+    )
+
+
+def is_number(value: Any) -> bool:
+    """Whether it can be shown as one: JSON as Python writes it knows NaN and infinity, too."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 @functools.cache

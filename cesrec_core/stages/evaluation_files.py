@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cesrec_core.stages.context import warn_of_damage, write_whole
+from cesrec_core.stages.context import is_number, warn_of_damage, write_whole
 
 FOLDER, FIGURES_FILE, TEXT_FILE = "evaluations", "evaluation.json", "evaluation.md"
 
@@ -102,7 +102,7 @@ def ndcg_by_variant(figures: Mapping[str, Any]) -> dict[str, Interval]:
     for row in figures["rows"]:
         name, measured = row["variant"]["name"], row["intervals"]["full"]["NDCG@10"]
         interval = Interval(measured["mean"], measured["low"], measured["high"])
-        if not isinstance(name, str) or not all(isinstance(value, int | float) for value in interval):
+        if not isinstance(name, str) or not all(is_number(value) for value in interval):
             raise TypeError(f"{name} has no numbers")
         result[name] = interval
     return result

@@ -82,7 +82,10 @@ def run_export(config: Config, since: str | None, formats: Sequence[str], out: P
 
 def export_recommendations(warehouse: Warehouse, since: str | None, formats: Sequence[str], out: Path) -> dict[str, Any]:
     """See `run_export`. Where the same export is there already, nothing is written."""
-    out = out.resolve()
+    try:
+        out = out.resolve()
+    except (OSError, RuntimeError):
+        raise ConfigError(f"--out {out}: a link in it leads round in a circle. Name a folder.") from None
     _read_manifest(out)
     _published(warehouse)
     # What is read from here on stays as it is while the export lasts, whoever else exports.
@@ -352,14 +355,19 @@ def _foreign_in(folder: Path) -> list[str]:
     lists = [f"{name}.{format_}" for name in (LISTS, CHANGED) for format_ in FORMATS]
     ours = {*lists, *(f"{name}.parts" for name in lists), MANIFEST}
     beside = {path.name for path in folder.iterdir()} - ours
-    within = {f"{name}/{path.name}" for name in lists for path in (folder / name).glob("*") if not PART.fullmatch(path.name)}
-    return sorted(beside | within)
+    within = {
+        path for name in lists for path in (folder / name).glob("*") if not (PART.fullmatch(path.name) and path.is_file())
+    }
+    return sorted(beside | {f"{path.parent.name}/{path.name}" for path in within})
 
 
 def _manifest_in(out: Path) -> ExportManifest | None:
     try:
         values = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        manifest = ExportManifest(**{**values, "formats": tuple(values["formats"])})
+        # Of another version it may say more, or less: it is no export like today's then, and is replaced.
+        known = {field.name for field in dataclasses.fields(ExportManifest)}
+        told = {name: value for name, value in values.items() if name in known}
+        manifest = ExportManifest(**{**told, "formats": tuple(told["formats"])})
         if not isinstance(manifest.run_id, str) or not isinstance(manifest.since_run_id, str | None):
             return None
     except (OSError, ValueError, KeyError, TypeError):

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cesrec_core.stages.context import RunContext, warn_of_damage, write_whole
+from cesrec_core.stages.context import RunContext, is_number, warn_of_damage, write_whole
 
 FILE = "journal.json"
 RAN, SKIPPED, FAILED = "ran", "skipped", "failed"
@@ -57,4 +57,4 @@ def read_journal(work_path: Path) -> dict[str, Entry]:
 def _is_as_written(entry: Entry) -> bool:
     """Whether its values are of the types that it was written with."""
     texts = (entry.outcome, entry.reason, entry.stands_on or "")
-    return all(isinstance(text, str) for text in texts) and isinstance(entry.seconds, int | float | None)
+    return all(isinstance(text, str) for text in texts) and (entry.seconds is None or is_number(entry.seconds))

@@ -5,13 +5,11 @@ import logging
 
 from cesrec_core import __version__, run_status
 from cesrec_core.delta_io.runs import Run, find_run, latest_published, write_run
+from cesrec_core.run_dates import lies_ahead
 from cesrec_core.schemas import METRICS, RUNS, TABLES
 from cesrec_core.stages.context import ARTIFACT_STAGES, RunContext, Stage, StageResult
 
 log = logging.getLogger(__name__)
-
-# Somewhere it is tomorrow already.
-A_DAY = dt.timedelta(days=1)
 
 
 def run(context: RunContext) -> StageResult:
@@ -27,11 +25,12 @@ def run(context: RunContext) -> StageResult:
             context.run_date.isoformat(),
             context.run_id,
         )
-        if newer.run_date > now.date() + A_DAY:
+        if lies_ahead(newer.run_date, now):
             log.warning(
-                "The run that consumers read is of a date that lies ahead, %s: no night before it takes its place. If that "
-                "date was a mistake, roll back to this run, as above.",
+                "The run that consumers read is of a date that lies ahead, %s: no night before that takes its place. If it was "
+                "a mistake: jobs/roll_back.py --run-id %s",
                 newer.run_date.isoformat(),
+                context.run_id,
             )
     row = Run(
         run_id=context.run_id,

@@ -20,7 +20,7 @@ from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run, all_runs, latest_published
 from cesrec_core.delta_io.warehouse import Warehouse
-from cesrec_core.errors import ArtifactError, ConfigError, InputDataError
+from cesrec_core.errors import ArtifactError, ConfigError
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.raw import BRAND, RAW_COLUMNS, RELEASE_YEAR, TIMESTAMP
 from cesrec_core.frames.recommendation_lists import RESCORED, changed_lists, ranked_lists
@@ -156,13 +156,21 @@ class RunReader:
         self.run = named[0]
         # A run that was finished for an older date, and kept, is nobody's night before.
         published = [run for run in runs if run.published_at is not None and run.started_at < self.run.started_at]
-        self.earlier = sorted(published, key=self._read_since)[-NUM_EARLIER_RUNS:]
+        self.earlier = self._as_compared(sorted(published, key=self._read_since), runs)[-NUM_EARLIER_RUNS:]
         self.before = self.earlier[-1] if self.earlier else None
 
     def _read_since(self, run: Run) -> tuple[dt.datetime, str]:
-        """What earlier runs are ordered by: who was rolled back to before this run began is what it took the place of."""
+        """What earlier runs are ordered by: who was rolled back to before this run began was read when it did."""
         was_read = run.published_at is not None and run.published_at < self.run.started_at
         return (run.published_at if was_read else run.started_at), run.run_id  # type: ignore[return-value]
+
+    def _as_compared(self, earlier: list[Run], runs: Sequence[Run]) -> list[Run]:
+        """With the run last that consumers read when this one was audited, which only its audit still knows for certain: a
+        later roll-back puts another time into `published_at`."""
+        audited = self._records(self.run.run_id).get(audit.NAME)
+        read_then = None if audited is None else audited.notes.get(audit.COMPARED_WITH)
+        found = next((run for run in runs if run.run_id == read_then), None)
+        return earlier if found is None else [*(run for run in earlier if run != found), found]
 
     def contents(self) -> Report:
         """Everything the page says."""
@@ -181,7 +189,7 @@ class RunReader:
             config_hash=self.run.config_hash,
             published_run_id=None if self.published is None else self.published.run_id,
             published_run_date=None if self.published is None else self.published.run_date,
-            is_dropped=self.run.status in run_status.AT_AN_END and not self._work_of(self.run.run_id).is_dir(),
+            is_dropped=not self._work_of(self.run.run_id).is_dir(),
             error=next((entry.reason for entry in journal.values() if entry.outcome == FAILED), None),
             compared_with=None if self.before is None else self.before.run_id,
             changed_people=self._changed_people(),
@@ -363,7 +371,7 @@ class RunReader:
             return None
         try:
             features = CatalogueFeatures.load(folder)
-        except (OSError, ArtifactError, InputDataError) as error:
+        except (OSError, ArtifactError) as error:
             log.warning("The page of run %s has no histogram of alignment: %s", self.run.run_id, error)
             return None
         has_both = features.is_active & features.has_collaborative & features.aligned.any(axis=1)

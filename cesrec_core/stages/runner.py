@@ -28,6 +28,7 @@ from cesrec_core.errors import (
     attach_run,
 )
 from cesrec_core.hashing import short_hash
+from cesrec_core.run_dates import lies_ahead
 from cesrec_core.schemas import FEEDBACK, RUNS, TABLES
 from cesrec_core.stages.context import (
     ARTIFACT_STAGES,
@@ -78,7 +79,7 @@ def open_run(
     """
     warehouse = Warehouse(spark, config.warehouse)
     run_date = dt.date.fromisoformat(config.run.run_date) if config.run.run_date else today
-    if run_date > today + dt.timedelta(days=1):
+    if lies_ahead(run_date, dt.datetime.combine(today, dt.time())):
         log.warning("%s lies ahead. Once that is published, no night before it is, unless by jobs/roll_back.py.", run_date)
     check_warehouse_folder(warehouse.path)
     try:

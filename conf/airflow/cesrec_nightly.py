@@ -61,7 +61,7 @@ STAGES = (
 PUBLISHED_TABLES = ("recommendations", "pseudo_sequences", "clarifications", "metrics", "runs")
 OUTPUTS = [Asset(f"cesrec_{table}") for table in PUBLISHED_TABLES]
 # What the task that uploads interactions names as its outlet. An event may say {"run_date": "2026-03-02"} in its extra;
-# of several events the latest date counts, and what is no such date does not.
+# of several events the latest date counts.
 NEW_INTERACTIONS = Asset("cesrec_raw_interactions")
 # Not the bare text: [scheduler] create_cron_data_intervals would make that the night before's.
 EVERY_NIGHT = CronTriggerTimetable("0 2 * * *", timezone="UTC")
@@ -82,25 +82,24 @@ def run_date_of(params: dict[str, Any], dag_run: Any, triggering_asset_events: A
         return str(params["run_date"])
     events = [event for of_asset in (triggering_asset_events or {}).values() for event in of_asset]
     told = [str(event.extra["run_date"]) for event in events if (event.extra or {}).get("run_date")]
-    dates = [text for text in told if is_date(text)]
+    dates = [date for text in told if (date := date_in(text)) is not None]
     if len(dates) < len(told):
-        first = next(text for text in told if not is_date(text))
-        log.warning(
-            "CESRec: %d of %d run dates in asset events are ignored, the first %.24r. Write them as 2026-03-02.",
-            len(told) - len(dates),
-            len(told),
-            first,
-        )
+        first = next(text for text in told if date_in(text) is None)
+        ignored = f"{len(told) - len(dates)} of {len(told)} run dates in asset events are none, the first {first[:24]!r}."
+        if not dates:
+            # Another date's night, which nobody asked for, would be published.
+            raise ValueError(f"{ignored} Write them as 2026-03-02, or trigger the DAG with a run_date.")
+        log.warning("CESRec: %s The latest of the others counts.", ignored)
     return max(dates) if dates else (dag_run.logical_date or dag_run.run_after).date().isoformat()
 
 
-def is_date(text: str) -> bool:
-    """Whether it is YYYY-MM-DD: as text, such dates are ordered by time, and others are not."""
+def date_in(text: str) -> str | None:
+    """YYYY-MM-DD of a date or, in UTC, of a time as `str(logical_date)` writes it; None where it is neither."""
     try:
-        # It reads other forms as well.
-        return dt.date.fromisoformat(text).isoformat() == text
+        moment = dt.datetime.fromisoformat(text.strip())
     except ValueError:
-        return False
+        return None
+    return (moment if moment.tzinfo is None else moment.astimezone(dt.UTC)).date().isoformat()
 
 
 def token_of(task_instance: Any, dag_run: Any) -> str:

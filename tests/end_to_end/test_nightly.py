@@ -45,7 +45,7 @@ from cesrec_core.schemas import TABLES, USER_SEQUENCES
 from cesrec_core.stages import audit, maintain, publish, recommend
 from cesrec_core.stages import build_sequences as build_sequences_stage
 from cesrec_core.stages.catalogue_features import export_features
-from cesrec_core.stages.context import RunContext, StageResult
+from cesrec_core.stages.context import RunContext, StageResult, read_record
 from cesrec_core.stages.explain_mask import explain_mask
 from cesrec_core.stages.explain_recommendation import explain
 from cesrec_core.stages.maintain import roll_back, run_maintenance
@@ -617,6 +617,15 @@ def test_new_rows_cause_their_own_work_only(second_night: tuple[World, dict[str,
     assert "kept" in summary["skipped"]["finetune_constructor"]
 
 
+def test_an_audit_notes_which_run_it_compares_with(
+    first_night: tuple[World, dict[str, Any]], second_night: tuple[World, dict[str, Any]]
+) -> None:
+    first, second = first_night[1]["run_id"], second_night[1]["run_id"]
+    work = second_night[0].warehouse_path / "work"
+    noted = {run_id: read_record(work / run_id / "audit" / "done.json").notes["compared_with"] for run_id in (first, second)}
+    assert noted == {first: None, second: first}
+
+
 def test_rules_hold_for_everybody_and_for_their_segment(
     first_night: tuple[World, dict[str, Any]], second_night: tuple[World, dict[str, Any]]
 ) -> None:
@@ -806,7 +815,7 @@ def test_a_date_that_lies_ahead_is_warned_of_when_it_is_given_and_as_long_as_it_
     context = copied_world.open()
     write_run(copied_world.warehouse, dataclasses.replace(published, run_date=dt.date(2062, 3, 2)))
     assert publish.run(context).counts == {"published": 0}
-    assert "a date that lies ahead, 2062-03-02: no night before it takes its place" in caplog.text
+    assert "a date that lies ahead, 2062-03-02: no night before that takes its place" in caplog.text
 
 
 def test_a_refused_run_leaves_consumers_where_they_were(second_night: tuple[World, dict[str, Any]]) -> None:

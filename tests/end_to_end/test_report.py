@@ -25,9 +25,9 @@ from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.errors import BusyError, ConfigError, InputDataError, QualityGateError, StageError, run_of
 from cesrec_core.locks import take_lock
 from cesrec_core.schemas import SERVED_RECOMMENDATIONS, TABLES
+from cesrec_core.stages import audit, report, runner
 from cesrec_core.stages import export_recommendations as export_module
-from cesrec_core.stages import report, runner
-from cesrec_core.stages.context import StageResult
+from cesrec_core.stages.context import StageResult, StageState, write_record
 from cesrec_core.stages.export_recommendations import export_recommendations, run_export
 from cesrec_core.stages.journal import RAN, SKIPPED
 from cesrec_core.stages.maintain import roll_back, run_maintenance
@@ -211,6 +211,12 @@ def test_a_night_is_compared_with_what_consumers_read_when_it_began(copied_world
     }
     earlier = [run.run_id for run in RunReader(world.warehouse, config, "fourth").earlier]
     assert earlier == ["older", "left", first.run_id, "third"]
+
+    # What its audit noted holds for good: another roll-back gives the run that was read then another time.
+    audited = world.warehouse_path / "work" / "fourth" / "audit" / "done.json"
+    write_record(audited, StageState({}, "fourth", 1.0, {}, {}, notes={audit.COMPARED_WITH: "left"}))
+    reader = RunReader(world.warehouse, config, "fourth")
+    assert (reader.before.run_id, [run.run_id for run in reader.earlier]) == ("left", ["older", first.run_id, "third", "left"])
 
 
 @pytest.mark.slow

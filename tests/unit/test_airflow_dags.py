@@ -138,9 +138,10 @@ LATER = dt.datetime(2026, 3, 5, 9, tzinfo=dt.UTC)
         ({}, None, [{"run_date": "2026-03-03"}, {"run_date": "2026-03-04"}, {}, None], "2026-03-04"),
         ({}, None, [None], "2026-03-05"),
         ({}, None, [{"run_date": "2026-03-9"}, {"run_date": "2026-03-10"}, {"run_date": "tomorrow"}], "2026-03-10"),
-        ({}, None, [{"run_date": "2026-3-9"}, {"run_date": "20260309"}, {"run_date": "2026-02-30"}], "2026-03-05"),
+        ({}, None, [{"run_date": "2026-03-04T00:00:00+00:00"}, {"run_date": "2026-03-04T23:30:00-05:00"}], "2026-03-05"),
+        ({}, None, [{"run_date": dt.date(2026, 3, 4)}, {"run_date": " 20260303 "}], "2026-03-04"),
     ],
-    ids=["schedule", "as asked for", "newest event", "moment it was due", "newest date among events", "events without dates"],
+    ids=["schedule", "as asked for", "newest event", "moment it was due", "newest date among events", "times", "dates"],
 )
 def test_the_run_date_belongs_to_the_dag_run(
     params: dict[str, Any], logical_date: dt.datetime | None, told: list[Any], expected: str
@@ -157,9 +158,16 @@ def test_an_event_whose_date_is_none_is_told_of_and_hardly_quoted(caplog: pytest
     with caplog.at_level(logging.WARNING):
         assert function("run_date_of")({}, dag_run, events) == "2026-03-04"
     (message,) = caplog.messages
-    assert "2 of 3 run dates in asset events are ignored" in message and "tomorrow" in message and "x" * 20 not in message
+    assert "2 of 3 run dates in asset events are none" in message and "tomorrow" in message and "x" * 20 not in message
     caplog.clear()
     assert function("run_date_of")({}, dag_run, {"raw": events["raw"][:1]}) == "2026-03-04" and not caplog.messages
+
+
+def test_events_that_tell_dates_of_which_none_is_one_stop_the_task() -> None:
+    """The date on which they came is not what they asked for, and consumers would read that night."""
+    events = {"raw": [SimpleNamespace(extra={"run_date": text}) for text in ("2026-3-9", "2026-02-30")]}
+    with pytest.raises(ValueError, match=r"2 of 2 run dates in asset events are none, the first '2026-3-9'\. Write them as"):
+        function("run_date_of")({}, SimpleNamespace(logical_date=None, run_after=LATER), events)
 
 
 def test_every_try_of_every_dag_run_has_a_token_of_its_own() -> None:

@@ -170,3 +170,11 @@ def test_a_job_that_is_asked_to_end_while_ray_starts_is_stopped_all_the_same(mon
     monkeypatch.setattr(ray, "init", lambda **options: sys.exit(signal.SIGTERM))
     with RaySession(RaySection()) as started, pytest.raises(Stopped, match="Stopped by SIGTERM"):
         started.start()
+
+
+def test_any_other_end_of_ray_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: sys.exit("no library"))
+    with RaySession(RaySection()) as started, pytest.raises(SystemExit, match="no library") as end:
+        started.start()
+    assert not isinstance(end.value, Stopped)

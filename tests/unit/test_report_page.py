@@ -169,27 +169,37 @@ def test_what_was_dropped_is_not_said_to_be_none() -> None:
     assert "did not come to that" not in text
 
 
+LATER, SLIP = dt.date(2026, 3, 23), dt.date(2062, 3, 2)
+
+
 @pytest.mark.parametrize(
-    ("read", "level", "told"),
+    ("status", "read", "days_later", "told"),
     [
-        # A night that is made up for.
-        (MOMENT.date(), "note", "Consumers read run 99 of the later date 2026-03-10."),
-        (MOMENT.date() + dt.timedelta(days=1), "note", "Consumers read run 99 of the later date 2026-03-11."),
+        ("finished", TODAY, 0, ["note", "Consumers read run 99."]),
+        # Nights that are made up for, and a page that is made again.
+        ("finished", MOMENT.date(), 0, ["note", "Consumers read run 99 of the later date 2026-03-10."]),
+        ("finished", MOMENT.date() + dt.timedelta(days=1), 0, ["note", "Consumers read run 99 of the later date 2026-03-11."]),
+        ("finished", LATER, 14, ["note", "Consumers read run 99 of the later date 2026-03-23."]),
         # A slip of the keyboard.
-        (
-            dt.date(2062, 3, 2),
-            "look",
-            "Consumers read run 99 of the later date 2062-03-02, which lay ahead: no night before it",
-        ),
-        (TODAY, "note", "Consumers read run 99."),
+        ("finished", LATER, 0, ["look", "Consumers read run 99 of 2026-03-23, which lies ahead: no night before"]),
+        ("finished", SLIP, 0, ["look", "Consumers read run 99 of 2062-03-02, which lies ahead: no night before"]),
+        ("refused", SLIP, 0, ["look", "Consumers read run 99 of 2062-03-02, which lies ahead: no night before"]),
     ],
 )
-def test_who_takes_its_place_is_told(read: dt.date, level: str, told: str) -> None:
-    found = verdict(
-        good_night(status="finished", published_run_id="99", published_run_date=read, stages=(), quarantine=(), tiles=())
-    )
-    assert [(finding.level, finding.text.startswith(told)) for finding in found.findings] == [(level, True)]
-    assert found.level == ("look" if level == "look" else "good")
+def test_who_is_read_instead_is_told(status: str, read: dt.date, days_later: int, told: list[str]) -> None:
+    made_at = MOMENT + dt.timedelta(days=days_later)
+    night = good_night(made_at=made_at, status=status, published_run_id="99", published_run_date=read)
+    [finding] = verdict(dataclasses.replace(night, stages=(), quarantine=(), tiles=())).findings
+    assert [finding.level, finding.text[: len(told[1])]] == told
+    way_out = f"jobs/roll_back.py --run-id {night.run_id if status == 'finished' else 'of another'}."
+    assert finding.text.endswith(way_out) == (told[0] == "look")
+
+
+def test_the_page_of_a_date_that_lies_ahead_says_so() -> None:
+    night = good_night(run_date=SLIP, published_run_date=SLIP, stages=(), quarantine=(), tiles=())
+    found = verdict(night)
+    assert (found.level, [finding.level for finding in found.findings]) == ("look", ["look"])
+    assert found.findings[0].text.startswith("Its date, 2062-03-02, lies ahead: no night before that is published.")
 
 
 def test_a_refused_run_is_bad_whatever_else_is_said() -> None:
