@@ -35,16 +35,22 @@ def export_shards(
     Args:
         answers: a folder with what workers made of them.
 
-    A folder that is complete is left as it is, so that a resumed run works on the very shards it began with. One that cannot
-    be read any more, as a machine that lost its power may leave it, is written again, and answers to it are dropped.
+    A folder that is complete is left as it is, so that a resumed run works on the very shards it began with. One that is not,
+    or is damaged, as a machine that lost its power may leave it, is written anew, and answers to it are dropped: shards have
+    other names then, and rows of both would stand side by side.
+
+    Raises:
+        StageError: a shard could not be looked at; see `is_readable`.
     """
-    if (folder / SUCCESS).exists() and not all(map(is_readable, folder.glob("*.parquet"))):
+    is_complete = (folder / SUCCESS).exists()
+    if is_complete and not all(map(is_readable, folder.glob("*.parquet"))):
         log.warning("%s is damaged and written again", folder)
-        for outdated in (folder, answers):
-            if outdated is not None:
-                shutil.rmtree(outdated, ignore_errors=True)
-    if not (folder / SUCCESS).exists():
-        shutil.rmtree(folder, ignore_errors=True)
+        is_complete = False
+    if not is_complete:
+        # Answers first: this may be cut off, and without them it is done again.
+        for outdated in (answers, folder):
+            if outdated is not None and outdated.exists():
+                shutil.rmtree(outdated)
         num_shards = number_of_shards(frame.count(), rows_per_shard, num_workers)
         # By the key's hash: the same rows fall into the same shard whenever it is exported. Ranges are cut by a random sample.
         sharded = frame.repartition(num_shards, F.col(key)) if num_shards > 1 else frame.coalesce(1)

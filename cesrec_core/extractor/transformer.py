@@ -146,7 +146,7 @@ class Extractor:
         if len(rows) == 1 or size <= self.tokens_per_batch:
             try:
                 return self._embed_at_once(tokens, rows)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if len(rows) == 1 or not is_out_of_memory(error):
                     raise
             # Out here, where no traceback holds the tensors of what failed any more.

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -11,7 +12,7 @@ from cesrec_core import columns as c
 from cesrec_core.delta_io.shards import import_shards
 from cesrec_core.extractor.identity import extractor_id, locate_extractor, trained_pooling, unread_modules
 from cesrec_core.schemas import ITEM_EMBEDDINGS, ITEMS, QUARANTINE
-from cesrec_core.stages.context import OF_NO_RUN, RunContext, Stage, StageResult, read_state
+from cesrec_core.stages.context import OF_NO_RUN, RunContext, Stage, StageResult, read_state, write_whole
 from cesrec_core.stages.map_table import map_frame, refused_by
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 NAME = OF_NO_RUN
 TEXT_FAILS = "text_fails_extractor"
 REFUSED = "refused"
+MADE_BY = "extractor_id"
 # Of English text, and of the vocabularies that models come with.
 CHARACTERS_PER_TOKEN = 4
 
@@ -72,7 +74,7 @@ def run(context: RunContext) -> StageResult:
     from cesrec_core.actors.embed_items import EmbedItems
 
     extractor = extractor_id(context.config.embed_items)
-    _take_over(context)
+    _take_over(context, extractor)
     missing = missing_texts(context, extractor)
     worker = EmbedItems(context.config.embed_items, extractor, context.config.ray.num_gpus_per_actor)
     limit = context.config.embed_items.max_refused_texts
@@ -83,16 +85,19 @@ def run(context: RunContext) -> StageResult:
     return StageResult({"items": num_items, "embedded": num_embedded, "refused": len(refused)}, notes={REFUSED: refused})
 
 
-def _take_over(context: RunContext) -> None:
-    """Keep what runs that were stopped here had embedded: it depends on texts and extractor, and on no run.
+def _take_over(context: RunContext, extractor: str) -> None:
+    """Keep what runs that were stopped here had embedded: it depends on texts and extractor, and on no run. So with this run's
+    own, where another extractor was at work: a model may have been replaced in its folder since.
 
     Their folders go afterwards, so that such a run, should it go on, asks the table what is left to do.
     """
     from cesrec_core.actors.pool import drop_damaged
 
+    own = context.stage_path(NAME)
+    is_gone_on_with = own.exists() and _made_by(own) == extractor
     for folder in context.work_path.parent.glob(f"*/{NAME}"):
         # With a record the stage was done, and its answers stand in the table.
-        if folder.parent == context.work_path or (folder / "done.json").exists():
+        if is_gone_on_with if folder == own else (folder / "done.json").exists():
             continue
         if drop_damaged(folder / "out"):
             answers = import_shards(context.spark, folder / "out", ITEM_EMBEDDINGS)
@@ -101,6 +106,15 @@ def _take_over(context: RunContext) -> None:
         shutil.rmtree(folder)
         with suppress(OSError):  # unless its run left more than this
             folder.parent.rmdir()
+    write_whole(own / MADE_BY, extractor)
+
+
+def _made_by(folder: Path) -> str | None:
+    """The extractor whose work is in a folder; None of before it was noted."""
+    try:
+        return (folder / MADE_BY).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
 
 
 def refused_texts(context: RunContext) -> set[str]:

@@ -23,7 +23,9 @@ def settings(context: RunContext) -> dict[str, str]:
 
 
 def fingerprint(context: RunContext) -> dict[str, str]:
-    return {**settings(context), "item_embeddings": str(context.warehouse.version(ITEM_EMBEDDINGS))}
+    # Items as well: titles that change places need no new embedding.
+    versions = {table.name: str(context.warehouse.version(table)) for table in (ITEMS, ITEM_EMBEDDINGS)}
+    return settings(context) | versions
 
 
 def good_enough(context: RunContext) -> str | None:

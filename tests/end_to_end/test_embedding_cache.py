@@ -11,6 +11,7 @@ import pytest
 import ray
 from conftest import World
 from pyspark.sql import functions as F
+from safetensors.torch import load_file, save_file
 from tiny_world import NUM_ITEMS, append_items, item_row
 
 from cesrec_core.actors.embed_items import EmbedItems
@@ -21,6 +22,7 @@ from cesrec_core.stages import embed_items, map_table
 from cesrec_core.stages.catalogue_features import export_features
 from cesrec_core.stages.context import writing_to
 from cesrec_core.stages.nightly import NIGHTLY
+from cesrec_core.stages.runner import plan
 
 # The worker below travels by value: Ray's processes do not find this file.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -115,7 +117,7 @@ def test_a_text_that_the_model_fails_on_is_quarantined_and_its_item_has_no_vecto
     assert "embed_items" not in summary["counts"] or not summary["counts"]["embed_items"]["embedded"]
 
 
-def stopped_after_embedding(world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def stopped_after_embedding(world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Path:
     """What the third night leaves of embed_items when it is stopped before its embeddings are in the table."""
 
     def stop(*_: object) -> None:
@@ -123,7 +125,7 @@ def stopped_after_embedding(world: World, dataset: Path, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(map_table, "import_shards", stop)
-        world.run(*night(3, dataset), stages=INGESTING)
+        world.run(*night(3, dataset, *overrides), stages=INGESTING)
     # Runs that went well have such a folder too, with a record that they did.
     (left,) = [folder for folder in world.warehouse_path.glob("work/*/embed_items") if not (folder / "done.json").exists()]
     return left
@@ -157,6 +159,34 @@ def test_what_a_run_had_embedded_is_kept_when_it_begins_anew_after_another(
     assert summary["counts"]["embed_items"] == {"items": NUM_ITEMS + 1, "embedded": 0, "refused": 0}
     assert copied_world.table("item_embeddings").count() == NUM_ITEMS + 1
     assert not list(copied_world.warehouse_path.glob("work/*-*"))
+
+
+def test_a_model_that_was_replaced_while_a_run_lay_still_embeds_all_of_it(
+    copied_world: World, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is the same, since its configuration names the folder: what the first model did is kept, and not the second's."""
+    append_items(copied_world.folder, [item_row(40)])
+    original = copied_world.open().config.embed_items.model_path
+    model = Path(shutil.copytree(original, copied_world.folder / "replaced" / Path(original).name))
+    named = f"embed_items.model_path={model}"
+    left = stopped_after_embedding(copied_world, dataset, monkeypatch, named)
+    weights = load_file(model / "model.safetensors")
+    save_file({name: 1.5 * values for name, values in weights.items()}, model / "model.safetensors", {"format": "pt"})
+    summary = copied_world.run(*night(3, dataset, named), stages=INGESTING)
+    assert summary["run_id"] == left.parent.name
+    assert summary["counts"]["embed_items"] == {"items": NUM_ITEMS + 1, "embedded": NUM_ITEMS + 1, "refused": 0}
+    counts = copied_world.table("item_embeddings").groupBy("extractor_id").count().collect()
+    assert [row["count"] for row in counts] == [NUM_ITEMS + 1, NUM_ITEMS + 1]
+
+
+def test_titles_that_change_places_ask_whether_the_adapter_still_fits(copied_world: World, dataset: Path) -> None:
+    """No text is new, and every other item may be told of by another's."""
+    titles = {row["item_id"]: row["title"] for row in pq.read_table(dataset / "items.parquet").to_pylist()}
+    change_title(dataset, "toy-03", titles["toy-04"])
+    change_title(dataset, "toy-04", titles["toy-03"])
+    copied_world.run(*night(3, dataset), stages=INGESTING)
+    decisions = {stage.name: decision for stage, decision in plan(NIGHTLY, copied_world.open(*night(3, dataset)))}
+    assert "nothing it reads changed" not in decisions["train_adapter"].reason
 
 
 def test_two_runs_at_once(copied_world: World, dataset: Path) -> None:

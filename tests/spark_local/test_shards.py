@@ -54,6 +54,17 @@ def test_a_damaged_export_is_written_again_and_its_answers_go(spark: SparkSessio
     assert not answers.exists()
 
 
+def test_an_export_that_was_cut_off_is_written_anew_and_its_answers_go(spark: SparkSession, tmp_path: Path) -> None:
+    """Its shards get other names: rows of old and of new ones would stand side by side."""
+    folder, answers = tmp_path / "in", tmp_path / "out"
+    export_shards(frame_of(spark, 5), folder, "user_id", 20, 1, answers)
+    answers.mkdir()
+    (answers / "part-0.parquet").touch()
+    (folder / "_SUCCESS").unlink()
+    assert export_shards(frame_of(spark, 9), folder, "user_id", 20, 1, answers) == 9
+    assert not answers.exists()
+
+
 def test_no_rows(spark: SparkSession, tmp_path: Path) -> None:
     assert export_shards(frame_of(spark, 0), tmp_path / "in", "user_id", 20) == 0
 

@@ -262,11 +262,12 @@ def test_what_did_not_fit_is_let_go_before_the_halves_are_tried(folder: Path, mo
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"),
+        MemoryError("Unable to allocate"),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
     ],
 )
-def test_batches_are_halved_until_they_fit(folder: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
+def test_batches_are_halved_until_they_fit(folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     extractor = Extractor(section(folder), "cpu")
     expected = extractor.embed(TEXTS)
     forward, sizes = extractor.model.forward, []
