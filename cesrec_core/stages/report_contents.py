@@ -169,7 +169,8 @@ class RunReader:
         later roll-back puts another time into `published_at`."""
         audited = self._records(self.run.run_id).get(audit.NAME)
         read_then = None if audited is None else audited.notes.get(audit.COMPARED_WITH)
-        found = next((run for run in runs if run.run_id == read_then), None)
+        # Of a run that is audited once more after it was published, that says nothing.
+        found = next((run for run in runs if run.run_id == read_then and run.run_id != self.run.run_id), None)
         return earlier if found is None else [*(run for run in earlier if run != found), found]
 
     def contents(self) -> Report:
