@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny_features import tiny_features
 
-from cesrec_core.catalogue import FEATURES_FILE, CatalogueFeatures
+from cesrec_core.catalogue import FEATURES_FILE, ITEMS_FILE, CatalogueFeatures
 from cesrec_core.errors import ArtifactError
 
 
@@ -19,7 +19,7 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
         assert getattr(loaded, name).dtype == getattr(features, name).dtype
 
 
-@pytest.mark.parametrize("damage", ["cut off", "of other items", "lacks an array"])
+@pytest.mark.parametrize("damage", ["cut off", "of other items", "lacks an array", "gone", "items cut off"])
 def test_damaged_vectors_are_told_with_what_to_do(tmp_path: Path, damage: str) -> None:
     tiny_features().save(tmp_path)
     file = tmp_path / FEATURES_FILE
@@ -28,9 +28,14 @@ def test_damaged_vectors_are_told_with_what_to_do(tmp_path: Path, damage: str) -
         file.write_bytes(file.read_bytes()[:-20])
     elif damage == "of other items":
         save_file({**arrays, "semantic": arrays["semantic"][1:]}, file)
-    else:
+    elif damage == "lacks an array":
         save_file({name: array for name, array in arrays.items() if name != "aligned"}, file)
-    with pytest.raises(ArtifactError, match=rf"{FEATURES_FILE} is damaged .* Remove {tmp_path}, and start again"):
+    elif damage == "gone":
+        file.unlink()
+    else:
+        (tmp_path / ITEMS_FILE).write_bytes(b"PAR1")
+    told = rf"{FEATURES_FILE} or {ITEMS_FILE} beside it is damaged .* Remove {tmp_path}, and start again"
+    with pytest.raises(ArtifactError, match=told):
         CatalogueFeatures.load(tmp_path)
 
 
