@@ -45,8 +45,10 @@ def is_readable(file: Path, is_whole: bool = False) -> bool:
         # What Arrow finds wrong with a file's content has no number of the operating system's.
         if not isinstance(error, FileNotFoundError) and (isinstance(error, MemoryError) or error.errno is not None):
             reason = "no memory is left" if isinstance(error, MemoryError) else error.strerror
-            raise StageError(f"{file} cannot be read now ({reason}). Start again: what is done is kept.") from error
+            raise StageError(
+                f"{file} cannot be read now ({reason}). Start again: what is done is kept. If it stays so, remove the file."
+            ) from error
         return False
-    except pa.ArrowException:
+    except (pa.ArrowException, ValueError):  # the latter of names that are no text
         return False
     return True

@@ -131,7 +131,10 @@ class CatalogueFeatures:
             of_items = (features.semantic, features.aligned, features.collaborative, features.has_collaborative)
             if any(len(array) != len(catalogue) for array in of_items):
                 raise ValueError(f"its arrays are not of the {len(catalogue)} items beside it")
-        except (InputDataError, FileNotFoundError, SafetensorError, ValueError, LookupError, TypeError) as error:
+        except (InputDataError, OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
+            # With a number of the operating system's, a disk does not answer, which says nothing of the files.
+            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+                raise
             raise ArtifactError(
                 f"{folder / FEATURES_FILE} or {ITEMS_FILE} beside it is damaged ({error}). Remove {folder}, and start again: "
                 "it is made anew."

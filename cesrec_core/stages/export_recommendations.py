@@ -370,6 +370,6 @@ def _manifest_in(out: Path) -> ExportManifest | None:
         manifest = ExportManifest(**{**told, "formats": tuple(told["formats"])})
         if not isinstance(manifest.run_id, str) or not isinstance(manifest.since_run_id, str | None):
             return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest if manifest.contents == CONTENTS else None

@@ -168,7 +168,11 @@ class RunReader:
         """With the run last that consumers read when this one was audited, which only its audit still knows for certain: a
         later roll-back puts another time into `published_at`."""
         audited = self._records(self.run.run_id).get(audit.NAME)
-        read_then = None if audited is None else audited.notes.get(audit.COMPARED_WITH)
+        if audited is None or audit.COMPARED_WITH not in audited.notes:
+            return earlier
+        read_then = audited.notes[audit.COMPARED_WITH]
+        if read_then is None:
+            return []
         # Of a run that is audited once more after it was published, that says nothing.
         found = next((run for run in runs if run.run_id == read_then and run.run_id != self.run.run_id), None)
         return earlier if found is None else [*(run for run in earlier if run != found), found]

@@ -97,9 +97,9 @@ def date_in(text: str) -> str | None:
     """YYYY-MM-DD of a date or, in UTC, of a time as `str(logical_date)` writes it; None where it is neither."""
     try:
         moment = dt.datetime.fromisoformat(text.strip())
-    except ValueError:
+        return (moment if moment.tzinfo is None else moment.astimezone(dt.UTC)).date().isoformat()
+    except (ValueError, OverflowError):
         return None
-    return (moment if moment.tzinfo is None else moment.astimezone(dt.UTC)).date().isoformat()
 
 
 def token_of(task_instance: Any, dag_run: Any) -> str:

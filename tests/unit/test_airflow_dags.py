@@ -165,7 +165,7 @@ def test_an_event_whose_date_is_none_is_told_of_and_hardly_quoted(caplog: pytest
 
 def test_events_that_tell_dates_of_which_none_is_one_stop_the_task() -> None:
     """The date on which they came is not what they asked for, and consumers would read that night."""
-    events = {"raw": [SimpleNamespace(extra={"run_date": text}) for text in ("2026-3-9", "2026-02-30")]}
+    events = {"raw": [SimpleNamespace(extra={"run_date": text}) for text in ("2026-3-9", "9999-12-31T23:59:59-05:00")]}
     with pytest.raises(ValueError, match=r"2 of 2 run dates in asset events are none, the first '2026-3-9'\. Write them as"):
         function("run_date_of")({}, SimpleNamespace(logical_date=None, run_after=LATER), events)
 

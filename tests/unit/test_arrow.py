@@ -49,6 +49,11 @@ def test_a_bit_that_has_flipped_is_seen_by_who_reads_all(file: Path) -> None:
     assert (is_readable(file), is_readable(file, is_whole=True)) == (True, False)
 
 
+def test_a_name_that_is_no_text_is_damage(file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b"text", b"\xff\xfe\xff\xfe"))
+    assert not is_readable(file, is_whole=True)
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

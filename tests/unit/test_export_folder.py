@@ -64,3 +64,10 @@ def test_what_is_no_file_of_an_export_is_somebody_elses(tmp_path: Path, kind: st
     _ = part.mkdir() if kind == "a folder" else part.symlink_to(tmp_path / "nothing")
     with pytest.raises(ConfigError, match=r"holds changes\.parquet/part-00000\.parquet beside an export"):
         _read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"x"', "1", "{}", "{"])
+def test_a_manifest_that_says_nothing_is_none_of_an_export(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(ConfigError, match="holds something that is no export of recommendations"):
+        _read_manifest(tmp_path)
