@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cesrec_core.errors import StageError
+from cesrec_core.errors import StageError, is_no_answer
 from cesrec_core.item_lists import ItemLists
 
 
@@ -35,20 +35,17 @@ def is_readable(file: Path, is_whole: bool = False) -> bool:
     """Whether a Parquet file is there and whole: its footer, or with `is_whole` all of it, by its checksums where it has any.
 
     Raises:
-        StageError: it could not be looked at, which says nothing of the file: no descriptor is left, or a disk does not answer.
+        StageError: it could not be looked at; see `is_no_answer`.
     """
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as opened:
             for _ in opened.iter_batches() if is_whole else ():
                 pass
-    except (pa.ArrowMemoryError, OSError) as error:
-        # What Arrow finds wrong with a file's content has no number of the operating system's.
-        if not isinstance(error, FileNotFoundError) and (isinstance(error, MemoryError) or error.errno is not None):
-            reason = "no memory is left" if isinstance(error, MemoryError) else error.strerror
-            raise StageError(
-                f"{file} cannot be read now ({reason}). Start again: what is done is kept. If it stays so, remove the file."
-            ) from error
-        return False
-    except (pa.ArrowException, ValueError):  # the latter of names that are no text
-        return False
+    except (pa.ArrowException, OSError, ValueError) as error:  # the last of names that are no text
+        if not is_no_answer(error):
+            return False
+        reason = getattr(error, "strerror", None) or "no memory is left"
+        raise StageError(
+            f"{file} cannot be read now ({reason}). Start again: what is done is kept. If it stays so, remove the file."
+        ) from error
     return True

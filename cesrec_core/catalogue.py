@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from cesrec_core import columns as c
 from cesrec_core.arrow import places_in
 from cesrec_core.datasets import Catalogue, read_catalogue
-from cesrec_core.errors import ArtifactError, InputDataError
+from cesrec_core.errors import ArtifactError, InputDataError, is_no_answer
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.local_scratch import copied_from_local_disk
 
@@ -132,8 +132,7 @@ class CatalogueFeatures:
             if any(len(array) != len(catalogue) for array in of_items):
                 raise ValueError(f"its arrays are not of the {len(catalogue)} items beside it")
         except (InputDataError, OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
-            # With a number of the operating system's, a disk does not answer, which says nothing of the files.
-            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+            if is_no_answer(error):
                 raise
             raise ArtifactError(
                 f"{folder / FEATURES_FILE} or {ITEMS_FILE} beside it is damaged ({error}). Remove {folder}, and start again: "

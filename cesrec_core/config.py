@@ -51,6 +51,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def is_uri(text: str) -> bool:
+    """Whether it names something behind a file system of Hadoop's; with one slash, as Path writes it, it does, too."""
+    return ":/" in text
+
+
 class RunSection(Section):
     """What a run is: its date, its seed, whether consumers shall see it, and how it logs."""
 
@@ -89,8 +94,7 @@ class WarehouseSection(Section):
     @field_validator("path")
     @classmethod
     def _is_a_folder(cls, value: str) -> str:
-        # With one slash, as Path writes it, it is a URI, too.
-        if ":/" in value:
+        if is_uri(value):
             raise ValueError(
                 "a URI, but shards and artifacts are ordinary files. Name a folder that every node sees, such as a mounted "
                 "volume; tables themselves may lie in a catalog (warehouse.schema_name)"

@@ -87,6 +87,14 @@ def is_disk_full(error: BaseException) -> bool:
     return any(os.strerror(number) in str(error) for number in DISK_FULL)
 
 
+def is_no_answer(error: BaseException) -> bool:
+    """Whether a file could not be looked at, which says nothing of what it holds: no memory or descriptor is left, or a disk
+    does not answer. What Arrow finds wrong with a content is an OSError, too, but has no number of the operating system's."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no room in memory, or on an accelerator: not all of what says so has a class."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cesrec_core.config import is_uri
 from cesrec_core.errors import CesrecError, Stopped, is_disk_full, is_out_of_memory, is_spark_gone, run_of
 
 DEFAULT_CONFIG = "conf/local.yaml"
@@ -38,8 +39,7 @@ def local_path(text: str) -> Path:
     Raises:
         argparse.ArgumentTypeError: it is a URI, of which Path would make a folder of that name below this one.
     """
-    # With one slash, as in dbfs:/, it is a URI, too.
-    if ":/" in text:
+    if is_uri(text):
         raise argparse.ArgumentTypeError(
             f"{text} is a URI, but this has to be an ordinary file or folder. Name one, such as on a mounted volume."
         )

@@ -194,7 +194,7 @@ class RunReader:
             config_hash=self.run.config_hash,
             published_run_id=None if self.published is None else self.published.run_id,
             published_run_date=None if self.published is None else self.published.run_date,
-            is_dropped=not self._work_of(self.run.run_id).is_dir(),
+            is_dropped=not self._is_kept(self.run.run_id),
             error=next((entry.reason for entry in journal.values() if entry.outcome == FAILED), None),
             compared_with=None if self.before is None else self.before.run_id,
             changed_people=self._changed_people(),
@@ -217,6 +217,10 @@ class RunReader:
 
     def _work_of(self, run_id: str) -> Path:
         return self.warehouse.path / "work" / run_id
+
+    def _is_kept(self, run_id: str) -> bool:
+        """Whether jobs/maintain.py has left what is known of a run beside its row in `runs`."""
+        return self._work_of(run_id).is_dir()
 
     def _rows(self, table: Table) -> DataFrame:
         return self.warehouse.read_run(table, self.run.run_id)
@@ -245,7 +249,7 @@ class RunReader:
 
     def _tiles(self) -> Iterator[Trend]:
         yield from (trend for trend in map(self._trend, TILES) if trend is not None)
-        if self.run.status not in run_status.AT_AN_END or not self._work_of(self.run.run_id).is_dir():
+        if self.run.status not in run_status.AT_AN_END or not self._is_kept(self.run.run_id):
             # Of what a run did not come to, or what has been dropped, 0 would be no measurement.
             return
         yield self._of_every_run("Rows refused", self._num_refused())
@@ -257,7 +261,7 @@ class RunReader:
         refused_by = {
             run.run_id: (self._refused_by(ingest.NAME, run.run_id), self._refused_by(embed_items.NAME, run.run_id))
             for run in (*self.earlier, self.run)
-            if self._work_of(run.run_id).is_dir()
+            if self._is_kept(run.run_id)
         }
         asked = self._quarantined({run_id for pair in refused_by.values() for run_id in pair})
         rows = asked.groupBy(c.RUN_ID, _is_of_texts().alias("is_of_texts")).count().collect()
