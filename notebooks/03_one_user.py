@@ -33,7 +33,7 @@ story = read_story(notebook.run, user_id)
 # MAGIC
 # MAGIC Each line is an item, the oldest on top; it reaches as far to the right as the item is like the **core taste**,
 # MAGIC the mean of all of them in the aligned space. Orange items are masked: the farthest away. A *deviation* is a
-# MAGIC robust standard deviation of this person's own similarities. Three and more is an item that does not belong;
+# MAGIC robust standard deviation of this person's own angles to it. Four and more is an item that does not belong;
 # MAGIC below one the mask had to take something, because the paper's method always masks the same number.
 # MAGIC `mask_outliers.is_adaptive` leaves such histories alone.
 

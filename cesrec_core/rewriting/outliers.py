@@ -30,11 +30,12 @@ ITEMS_PER_BLOCK = 2**12
 DEVIATIONS_PER_QN = 2.2191
 SMALL_SAMPLES = (0.399, 0.994, 0.512, 0.844, 0.611, 0.857, 0.669, 0.872)
 ODD, EVEN = 1.4, 3.8
-# Of similarities. Nobody's items are so alike that a smaller spread could tell an outlier from a shade of meaning.
-MIN_DEVIATION = 0.02
-# Of `min_deviations`: an item is company to another where it lies no farther from it than an item half-way to standing out lies
-# from the core. At 1 a widely spread taste hides strays, at 0 it loses items of its own.
-COMPANY_SHARE = 0.5
+# Of angles, in radians: 6 degrees. Nobody's items are so alike that a smaller spread could tell an outlier from a shade of
+# meaning.
+MIN_DEVIATION = 0.1
+# Of `min_deviations`: an item is company to another where it lies no farther from it than an item that all but stands out lies
+# from the core. The less it is, the more strays are found beside several tastes, and the more of their own items are lost.
+COMPANY_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class OutlierRule:
         min_kept_items: a history with fewer than num_masked + min_kept_items items that have a vector is left whole; with
             `min_deviations` no more are masked than leaves so many.
         max_history_items: only so many of the newest items are read; older ones are never masked.
-        min_deviations: mask only what lies so far below the history's median similarity, in robust standard deviations of
-            the history's own similarities (Q_n, see `_spread`), and lies alone there: an item that has another close by is of
-            another taste, see `_has_company`. None: mask in any case, as the paper does.
+        min_deviations: mask only what lies so far beyond the history's median angle to its core, in robust standard deviations
+            of the history's own angles (see `_middle_and_deviation`), and lies alone there: an item that has another close by
+            is of another taste, see `_has_company`. None: mask in any case, as the paper does.
         space: which vectors of the catalogue are compared, see `CatalogueFeatures.in_space`.
         random_seed: mask at random places instead, as a control. A user's places hang on the seed and on the history's rows of
             the catalogue, and on no other user.
@@ -137,7 +138,7 @@ class Explanation:
         why_kept: None where it is masked.
         similarity: to the core taste.
         rank: 1 = farthest from the core taste, among `num_ranked` items that were read and have a vector.
-        deviations: below the median of the history's similarities, see `OutlierRule.min_deviations`.
+        deviations: beyond the median of the history's angles, see `OutlierRule.min_deviations`.
         nearest: the places whose items are most like this one, most like it first.
     """
 
@@ -220,7 +221,8 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
     of_history = torch.nn.functional.normalize(vectors[torch.from_numpy(history[read])].double(), dim=1)
     likeness = (of_history @ of_history[here]).numpy()
     likeness[here] = -np.inf
-    middle, deviation = _middle_and_deviation(similarities[None])
+    angles = np.arccos(similarities)
+    middle, deviation = _middle_and_deviation(angles[None])
     nearest = (-likeness).argsort(kind="stable")[: min(num_nearest, len(read) - 1)]
     is_masked = position in found.positions
     return Explanation(
@@ -230,7 +232,7 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
         similarity=float(similarities[here]),
         rank=1 + int(np.flatnonzero(order == here)[0]),
         num_ranked=len(read),
-        deviations=float((middle[0, 0] - similarities[here]) / deviation[0, 0]),
+        deviations=float((angles[here] - middle[0, 0]) / deviation[0, 0]),
         nearest=[Neighbour(int(read[place]), float(likeness[place])) for place in nearest],
     )
 
@@ -304,18 +306,23 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rul
 def _strays(
     similarities: NDArray[np.float64], block: ItemLists, vectors: Tensor, min_deviations: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which items lie so many deviations below the median, and which of these have no company; both [B, L]. NaN = no item."""
-    middle, deviation = _middle_and_deviation(similarities)
-    deviates = middle - similarities >= min_deviations * deviation
-    close = middle - COMPANY_SHARE * min_deviations * deviation
+    """Which items lie so many deviations from the median, and which of these have no company; both [B, L]. NaN = no item."""
+    angles = np.arccos(similarities)
+    middle, deviation = _middle_and_deviation(angles)
+    deviates = angles - middle >= min_deviations * deviation
+    close = np.cos(np.minimum(middle + COMPANY_SHARE * min_deviations * deviation, np.pi))
     return deviates, deviates & ~_has_company(deviates, similarities, close, block, vectors)
 
 
-def _middle_and_deviation(similarities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Median and robust standard deviation of each row of [B, L], NaN = no item; both [B, 1]."""
-    count = (~np.isnan(similarities)).sum(axis=1)
-    in_order = np.sort(similarities, axis=1)  # puts NaN last
-    rows = np.arange(len(similarities))
+def _middle_and_deviation(angles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Median and robust standard deviation of each row of [B, L], NaN = no item; both [B, 1].
+
+    Of angles, since similarities of items of one taste have a long tail below: they cannot exceed 1, so that the spread of most
+    makes an ordinary item of the tail seem to stand out. Angles lie evenly around theirs.
+    """
+    count = (~np.isnan(angles)).sum(axis=1)
+    in_order = np.sort(angles, axis=1)  # puts NaN last
+    rows = np.arange(len(angles))
     low, high = in_order[rows, (np.maximum(count, 1) - 1) // 2], in_order[rows, np.minimum(count // 2, in_order.shape[1] - 1)]
     middle = np.where(count > 0, (low + high) / 2, 0.0)
     return middle[:, None], np.maximum(_spread(in_order, count), MIN_DEVIATION)[:, None]
@@ -332,7 +339,7 @@ def _spread(in_order: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[
     """Q_n (Rousseeuw & Croux 1993) of each row's first `count` numbers, [B]: the first quartile of all pairs' differences.
 
     Strays do not move it while they are fewer than half. The median absolute deviation is as robust, but varies half as much
-    again: of 20 similarities it is by chance often so small that an ordinary item seems to stand out.
+    again: of 20 angles it is by chance often so small that an ordinary item seems to stand out.
     """
     result = np.zeros(len(in_order))
     for number in np.unique(count[count > 1]).tolist():

@@ -156,9 +156,16 @@ def test_adaptive_masks_only_what_stands_out_of_the_users_own_spread(degrees: tu
 
 
 @pytest.mark.parametrize("num_of_second_taste", [0, 2, 4, 6, 8, 10])
-@pytest.mark.parametrize("noise", [0.1, 0.3])
-def test_adaptive_leaves_whole_who_has_one_taste_or_two(num_of_second_taste: int, noise: float) -> None:
-    """1,000 users of 20 items around two directions of their own, in 32 dimensions; a stray item of a third is found."""
+@pytest.mark.parametrize(
+    ("noise", "most_lose", "least_found"), [(0.1, 0.0, 0.5), (0.3, 0.0, 0.5), (0.6, 0.005, 0.2), (1.0, 0.02, 0.0)]
+)
+def test_adaptive_leaves_whole_who_has_one_taste_or_two(
+    num_of_second_taste: int, noise: float, most_lose: float, least_found: float
+) -> None:
+    """1,000 users of 20 items around two directions of their own, in 32 dimensions; a stray item of a third is found.
+
+    The noise is up to as long as a direction: then two items of one taste lie as far apart as 60 degrees on average.
+    """
     rng = np.random.default_rng(0)
     num_users, length, width = 1000, 20, 32
     tastes = rng.normal(size=(num_users, 3, width))
@@ -174,8 +181,8 @@ def test_adaptive_leaves_whole_who_has_one_taste_or_two(num_of_second_taste: int
         found = find_outliers(users, vectors, adaptive)
         return np.array([[place in one.positions for place in range(length)] for one in found])
 
-    assert not masked(which).any()
-    assert masked(which_with_stray)[:, -1].mean() > 0.5
+    assert masked(which).any(axis=1).mean() <= most_lose
+    assert masked(which_with_stray)[:, -1].mean() > least_found
 
 
 def test_adaptive_masks_two_strays_that_have_nothing_in_common() -> None:
@@ -219,15 +226,16 @@ def plain_qn(numbers: np.ndarray) -> float:
 
 
 def test_deviations_by_hand() -> None:
-    """Of five similarities to u. What lies at 35 degrees has company at 10."""
+    """Of five angles to u. What lies at 35 degrees has company at 10."""
     vectors = around(0, 10, -20, 35, -120)
     user = np.arange(5)
     [found] = find_outliers(histories(user), vectors, rule())
-    expected = (np.median(found.similarities) - found.similarities) / plain_qn(found.similarities)
-    adaptive = dataclasses.replace(ADAPTIVE, min_deviations=2.5)
+    angles = np.arccos(found.similarities.astype(np.float64))
+    expected = (angles - np.median(angles)) / plain_qn(angles)
+    adaptive = dataclasses.replace(ADAPTIVE, min_deviations=1.3)
     explained = [explain(user, vectors, adaptive, position) for position in range(5)]
     assert [reason.deviations for reason in explained] == pytest.approx(expected, abs=1e-4)
-    assert (expected >= 2.5).tolist() == [False, False, False, True, True]
+    assert (expected >= 1.3).tolist() == [False, False, False, True, True]
     assert [reason.is_masked for reason in explained] == [False, False, False, False, True]
 
 
@@ -240,9 +248,9 @@ def test_deviations_are_those_of_each_history_whatever_stands_beside_it() -> Non
     users = [np.append(user, 7) for user in users]
     found = find_outliers(histories(*users), aligned, OutlierRule(40, 1, 100, min_deviations=1e-9))
     for user, one in zip(users, found, strict=True):
-        similarities = one.similarities[:-1].astype(np.float64)
-        spread = max(plain_qn(similarities), MIN_DEVIATION)
-        deviations = (np.median(similarities) - similarities) / spread
+        angles = np.arccos(one.similarities[:-1].astype(np.float64))
+        spread = max(plain_qn(angles), MIN_DEVIATION)
+        deviations = (angles - np.median(angles)) / spread
         told = [explain(user, aligned, ADAPTIVE, place).deviations for place in (0, 5, len(user) - 2)]
         assert told == pytest.approx(deviations[[0, 5, -1]], abs=1e-4)
 
