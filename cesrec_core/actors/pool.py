@@ -137,7 +137,7 @@ def map_shards(
     target.mkdir(parents=True, exist_ok=True)
     shards = sorted(source.glob("*.parquet"))
     rows = {shard: _num_rows(shard) for shard in shards}
-    for file in (*target.glob("*.parquet"), *target.glob(f"{HALVES}/*.parquet")):
+    for file in (*target.glob("*.parquet"), *target.glob(f"{HALVES}/*.parquet"), *target.glob(f"{REFUSED}/*.parquet")):
         _drop_if_damaged(file)
     parts = [part for shard in shards for part in _parts(shard, target)]
     _drop_strays(shards, parts, target)
@@ -408,8 +408,7 @@ class _Pool:
         Raises:
             StageError: there are no others, and as often as may be nothing could be set up.
         """
-        cause = getattr(error, "cause", None)
-        kind = _kind(cause) if cause is not None else type(error).__name__
+        kind = _kind(error)
         num_failed, most = actor.num_failed + 1, self.section.max_attempts_per_shard
         self.num_failed_starts += 1
         log.warning("A worker could not be set up (%s), attempt %d of %d", kind, num_failed, most)
@@ -437,12 +436,12 @@ class _Pool:
         cause = getattr(error, "cause", None)
         if isinstance(cause, CesrecError):
             raise cause
+        kind = _kind(error)
         if isinstance(cause, OSError) and is_disk_full(cause):
             raise StageError(
-                f"There is no room for the answer to {shard.name} in {self.target} ({_kind(cause)}). Shards done so far are "
+                f"There is no room for the answer to {shard.name} in {self.target} ({kind}). Shards done so far are "
                 "kept: make room and start the job again."
             ) from error
-        kind = _kind(cause) if cause is not None else type(error).__name__
         log.warning("Shard %s failed with %s, attempt %d of %d", shard.name, kind, attempt, self.section.max_attempts_per_shard)
         self.num_failed_starts = 0
         # A worker that is not there, and files that cannot be read, are no fault of some row.
@@ -462,10 +461,14 @@ class _Pool:
         ) from error
 
 
-def _kind(error: BaseException) -> str:
+def _kind(error: RayError) -> str:
     """The type alone, and what the operating system says: a worker's message may quote the data that it failed on."""
-    if isinstance(error, _SetupError):
-        return str(error)
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"{type(error).__name__} ({os.strerror(error.errno)})"
-    return type(error).__name__
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, _SetupError):
+        return str(cause)
+    name = type(cause).__name__
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return f"{name} ({os.strerror(cause.errno)})"
+    if isinstance(cause, OutOfMemoryError):  # of Ray, whose words list all processes of the machine
+        return f"{name} (its machine ran out of memory; a smaller ray.num_actors or ray.rows_per_shard takes less)"
+    return name

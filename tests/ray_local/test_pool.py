@@ -299,6 +299,19 @@ def test_a_half_that_is_damaged_doubles_no_row(source: Path, target: Path) -> No
     assert report.num_output_rows == len(DOUBLED)
 
 
+def test_a_row_laid_aside_whose_file_is_damaged_is_tried_again(
+    source: Path, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    map_shards(source, target, FailsOnSeven(), section(), max_refused_rows=1)
+    [file] = (target / ".refused").glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:20])
+    report = map_shards(source, target, FailsOnSeven(), section(), max_refused_rows=1)
+    assert f"{file} is damaged and made again" in caplog.messages
+    refused = refused_rows(target)
+    assert refused is not None and refused["number"].to_pylist() == [7]
+    assert (report.num_output_rows, report.num_refused) == (9, 1)
+
+
 def test_rows_laid_aside_by_an_attempt_that_did_not_end_are_tried_again(source: Path, target: Path) -> None:
     """As where its driver was killed before it could see that all rows failed."""
     map_shards(source, target, FailsOnSeven(), section(num_actors=1), max_refused_rows=1)
@@ -461,6 +474,43 @@ def test_a_killed_driver_loses_no_more_than_the_shards_it_was_on(tmp_path: Path,
     kept = [name for name, answer in answers.items() if answer == [int(name[5:7])] and name != "part-00.parquet"]
     assert len(done) - 1 <= len(kept) <= len(done) - 1 + num_actors
     assert all(answer in ([int(name[5:7])], [2 * int(name[5:7])]) for name, answer in answers.items())
+
+
+OUT_OF_MEMORY = """
+import os, sys, time
+from pathlib import Path
+# Of the machine: all processes together always take more.
+os.environ["RAY_memory_usage_threshold"] = "0.001"
+os.environ["RAY_memory_monitor_refresh_ms"] = "100"
+from cesrec_core.actors.pool import map_shards
+from cesrec_core.actors.session import RaySession
+from cesrec_core.config import RaySection
+from cesrec_core.errors import StageError
+
+class Waits:
+    def setup(self):
+        pass
+    def process(self, shard):
+        time.sleep(60)
+        return shard
+
+section = RaySection(num_actors=1, object_store_mib=100, max_attempts_per_shard=2)
+with RaySession(section) as session:
+    session.start()
+    try:
+        map_shards(Path(sys.argv[1]), Path(sys.argv[2]), Waits(), section)
+    except StageError as error:
+        print(error)
+"""
+
+
+def test_memory_is_named_where_ray_ends_workers_for_want_of_it(source: Path, target: Path) -> None:
+    """In a process of its own: which limit Ray has is settled when it starts."""
+    command = [sys.executable, "-c", OUT_OF_MEMORY, str(source), str(target)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert "last with OutOfMemoryError (its machine ran out of memory; a smaller ray.num_actors or" in ended.stdout, (
+        ended.stderr
+    )
 
 
 def test_actors_that_keep_dying_are_given_up(source: Path, target: Path) -> None:
