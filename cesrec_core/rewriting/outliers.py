@@ -30,9 +30,13 @@ ITEMS_PER_BLOCK = 2**12
 DEVIATIONS_PER_QN = 2.2191
 SMALL_SAMPLES = (0.399, 0.994, 0.512, 0.844, 0.611, 0.857, 0.669, 0.872)
 ODD, EVEN = 1.4, 3.8
-# Of angles, in radians: 6 degrees. Nobody's items are so alike that a smaller spread could tell an outlier from a shade of
-# meaning.
-MIN_DEVIATION = 0.1
+# Of the typical angle between two items: in a space where nothing is far from anything, as that of a language model's means,
+# less of an angle tells an outlier from a shade of meaning. Where items lie in all directions it is 6 degrees.
+MIN_DEVIATION_SHARE = 0.064
+# Of items, half with half, that the typical angle is the median of.
+MAX_TYPICAL_PAIRS = 1000
+# Radians. Rounded similarities tell no smaller angles apart.
+ANGLE_RESOLUTION = 2e-3
 # Of `min_deviations`: an item is company to another where it lies no farther from it than an item that all but stands out lies
 # from the core. The less it is, the more strays are found beside several tastes, and the more of their own items are lost.
 COMPANY_SHARE = 0.9
@@ -169,7 +173,8 @@ def _why_kept(
     if rule.random_seed is not None:
         return WhyKept.CHANCE if num_masked else WhyKept.WITHIN_SPREAD
     if rule.min_deviations is not None:
-        deviates, is_stray = _strays(similarities[None], ItemLists.of([items]), vectors, rule.min_deviations)
+        block = ItemLists.of([items])
+        deviates, is_stray = _strays(similarities[None], block, vectors, rule.min_deviations, _least_deviation(vectors))
         if not deviates[0, here]:
             return WhyKept.WITHIN_SPREAD
         if not is_stray[0, here]:
@@ -191,13 +196,14 @@ def find_outliers(histories: ItemLists, vectors: Tensor, rule: OutlierRule) -> M
     positions: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     longest = min(rule.max_history_items, int(np.diff(histories.offsets).max(initial=0)))
     similarities_of = _Similarities(vectors, max(ITEMS_PER_BLOCK, longest))
+    least_deviation = _least_deviation(vectors)
     for block, users, items in _blocks(histories):
         lengths = np.diff(block.offsets)
         places = np.arange(len(block.idx)) - np.repeat(block.offsets[:-1], lengths)
         is_read = places >= np.repeat(lengths - rule.max_history_items, lengths)
         newest = ItemLists(block.idx[is_read], np.concatenate([[0], np.cumsum(is_read)])[block.offsets])
         cosines = similarities_of(newest)
-        is_masked = _lowest(newest, cosines, vectors, rule)
+        is_masked = _lowest(newest, cosines, vectors, rule, least_deviation)
         similarities[items][is_read] = cosines
         positions.append(places[is_read][is_masked])
         num_positions[1:][users] = np.add.reduceat(np.append(is_masked, False), newest.offsets[:-1]) * (lengths > 0)
@@ -222,7 +228,7 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
     likeness = (of_history @ of_history[here]).numpy()
     likeness[here] = -np.inf
     angles = np.arccos(similarities)
-    middle, deviation = _middle_and_deviation(angles[None])
+    middle, deviation = _middle_and_deviation(angles[None], _least_deviation(vectors))
     nearest = (-likeness).argsort(kind="stable")[: min(num_nearest, len(read) - 1)]
     is_masked = position in found.positions
     return Explanation(
@@ -276,7 +282,9 @@ class _Similarities:
         return cosines.masked_fill(has_none, torch.nan).numpy()
 
 
-def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rule: OutlierRule) -> NDArray[np.bool_]:
+def _lowest(
+    block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rule: OutlierRule, least_deviation: float
+) -> NDArray[np.bool_]:
     """Which items of the block are masked, bool, parallel to `block.idx`."""
     lengths = np.diff(block.offsets)
     places = np.arange(len(block.idx)) - np.repeat(block.offsets[:-1], lengths)
@@ -288,7 +296,7 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rul
     if rule.min_deviations is None:
         stands_out, num_masked = is_compared, np.where(num_spare >= rule.num_masked, rule.num_masked, 0)
     else:
-        _, stands_out = _strays(padded, block, vectors, rule.min_deviations)
+        _, stands_out = _strays(padded, block, vectors, rule.min_deviations, least_deviation)
         num_masked = np.minimum(stands_out.sum(axis=1), num_spare.clip(0, rule.num_masked))
     if rule.random_seed is not None:
         # As many as the rule would mask, anywhere: only where they lie is left to chance.
@@ -304,17 +312,33 @@ def _lowest(block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rul
 
 
 def _strays(
-    similarities: NDArray[np.float64], block: ItemLists, vectors: Tensor, min_deviations: float
+    similarities: NDArray[np.float64], block: ItemLists, vectors: Tensor, min_deviations: float, least_deviation: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which items lie so many deviations from the median, and which of these have no company; both [B, L]. NaN = no item."""
     angles = np.arccos(similarities)
-    middle, deviation = _middle_and_deviation(angles)
+    middle, deviation = _middle_and_deviation(angles, least_deviation)
     deviates = angles - middle >= min_deviations * deviation
     close = np.cos(np.minimum(middle + COMPANY_SHARE * min_deviations * deviation, np.pi))
     return deviates, deviates & ~_has_company(deviates, similarities, close, block, vectors)
 
 
-def _middle_and_deviation(angles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _least_deviation(vectors: Tensor) -> float:
+    """In radians, what the deviation of a history's angles is taken for where it is less: see MIN_DEVIATION_SHARE."""
+    lengths = vectors.norm(dim=1)
+    has_vector = torch.isfinite(lengths) & (lengths > 0)
+    items = torch.nonzero(has_vector)[:, 0]
+    items = items[:: max(1, len(items) // (2 * MAX_TYPICAL_PAIRS))]
+    half = len(items) // 2
+    if half == 0:
+        return ANGLE_RESOLUTION
+    directions = torch.nn.functional.normalize(vectors[items].double(), dim=1)
+    cosines = torch.linalg.vecdot(directions[:half], directions[half : 2 * half])
+    return max(ANGLE_RESOLUTION, MIN_DEVIATION_SHARE * float(cosines.clamp(-1.0, 1.0).arccos().median()))
+
+
+def _middle_and_deviation(
+    angles: NDArray[np.float64], least_deviation: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Median and robust standard deviation of each row of [B, L], NaN = no item; both [B, 1].
 
     Of angles, since similarities of items of one taste have a long tail below: they cannot exceed 1, so that the spread of most
@@ -325,7 +349,7 @@ def _middle_and_deviation(angles: NDArray[np.float64]) -> tuple[NDArray[np.float
     rows = np.arange(len(angles))
     low, high = in_order[rows, (np.maximum(count, 1) - 1) // 2], in_order[rows, np.minimum(count // 2, in_order.shape[1] - 1)]
     middle = np.where(count > 0, (low + high) / 2, 0.0)
-    return middle[:, None], np.maximum(_spread(in_order, count), MIN_DEVIATION)[:, None]
+    return middle[:, None], np.maximum(_spread(in_order, count), least_deviation)[:, None]
 
 
 @lru_cache(64)

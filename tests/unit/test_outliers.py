@@ -10,7 +10,7 @@ from cesrec_core.config import MaskOutliersSection
 from cesrec_core.item_lists import ItemLists
 from cesrec_core.rewriting.outliers import (
     ITEMS_PER_BLOCK,
-    MIN_DEVIATION,
+    MIN_DEVIATION_SHARE,
     OutlierRule,
     WhyKept,
     _middle_and_deviation,
@@ -185,6 +185,26 @@ def test_adaptive_leaves_whole_who_has_one_taste_or_two(
     assert masked(which_with_stray)[:, -1].mean() > least_found
 
 
+def test_adaptive_finds_strays_also_where_nothing_is_far_from_anything() -> None:
+    """As among a language model's means, whose vectors have most of their length in common; people's likes come and go."""
+    rng = np.random.default_rng(0)
+    num_users, length, width = 500, 20, 64
+    common, tastes = np.eye(width)[0] * 3, rng.normal(size=(num_users, 2, width)) / np.sqrt(width)
+    noises = rng.normal(scale=0.3 / np.sqrt(width), size=(num_users, length, width))
+    users = histories(*np.arange(num_users * length).reshape(num_users, length))
+    is_stray = (np.arange(length) == length - 1).astype(int)
+    for of_item, least, most in ((0 * is_stray, 0.0, 0.01), (is_stray, 0.95, 1.0)):
+        vectors = torch.from_numpy((common + tastes[:, of_item] + noises).reshape(-1, width))
+        masked = [one.positions.tolist() == [length - 1] for one in find_outliers(users, vectors, ADAPTIVE)]
+        assert least <= np.mean(masked) <= most
+
+
+def test_adaptive_leaves_whole_whose_items_are_all_the_same() -> None:
+    for catalogue in (torch.ones(1, 2), torch.ones(9, 2), ALIGNED):
+        [found] = find_outliers(histories(np.zeros(9, np.int64)), catalogue, ADAPTIVE)
+        assert found.positions.tolist() == []
+
+
 def test_adaptive_masks_two_strays_that_have_nothing_in_common() -> None:
     """And neither of two that are alike, however far from the others."""
     degrees = (0, 8, -9, 5, -4, 12, 0, 3)
@@ -247,9 +267,13 @@ def test_deviations_are_those_of_each_history_whatever_stands_beside_it() -> Non
     users = [rng.choice(np.flatnonzero(np.arange(200) % 7), length) for length in rng.integers(10, 40, 30)]
     users = [np.append(user, 7) for user in users]
     found = find_outliers(histories(*users), aligned, OutlierRule(40, 1, 100, min_deviations=1e-9))
+    directions = torch.nn.functional.normalize(aligned[~aligned.isnan().any(dim=1)].double(), dim=1)
+    half = len(directions) // 2
+    typical = np.median(np.arccos((directions[:half] * directions[half : 2 * half]).sum(dim=1).numpy()))
+    least = MIN_DEVIATION_SHARE * typical
     for user, one in zip(users, found, strict=True):
         angles = np.arccos(one.similarities[:-1].astype(np.float64))
-        spread = max(plain_qn(angles), MIN_DEVIATION)
+        spread = max(plain_qn(angles), least)
         deviations = (angles - np.median(angles)) / spread
         told = [explain(user, aligned, ADAPTIVE, place).deviations for place in (0, 5, len(user) - 2)]
         assert told == pytest.approx(deviations[[0, 5, -1]], abs=1e-4)
@@ -260,7 +284,7 @@ def test_a_spread_is_the_standard_deviation_of_normal_numbers_however_few() -> N
     for number in (2, 3, 4, 5, 6, 7, 8, 9, 10, 21, 50):
         numbers = np.full((20_000, 60), np.nan)
         numbers[:, :number] = rng.normal(scale=3.0, size=(20_000, number))
-        deviation = _middle_and_deviation(numbers)[1]
+        deviation = _middle_and_deviation(numbers, 0.0)[1]
         assert deviation.mean() == pytest.approx(3.0, rel=0.03), number
 
 
