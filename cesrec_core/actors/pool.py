@@ -22,7 +22,7 @@ from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, Ray
 from cesrec_core.actors.worker_warnings import Teller, Warned, WorkerWarnings
 from cesrec_core.arrow import is_readable
 from cesrec_core.config import RaySection
-from cesrec_core.errors import CesrecError, ConfigError, StageError, is_disk_full, type_and_words
+from cesrec_core.errors import CesrecError, ConfigError, StageError, is_disk_full, is_out_of_memory, type_and_words
 from cesrec_core.token_counts import counted_tokens
 
 log = logging.getLogger(__name__)
@@ -317,6 +317,8 @@ class _Pool:
         self.worker = ray.put(worker)
         self.num_threads = max(1, int(section.num_cpus_per_actor))
         self.actor_class = ray.remote(num_cpus=section.num_cpus_per_actor, num_gpus=section.num_gpus_per_actor)(_ShardActor)
+        # At most.
+        self.num_actors = 0
         # In a row, over all actors: what cannot start for one shard will not start for the next.
         self.num_failed_starts = 0
         self.teller = Teller()
@@ -327,6 +329,7 @@ class _Pool:
         num_restarts = 0
         self._tell_of_missing_places()
         idle = [self._new_actor() for _ in range(min(self.section.num_actors, len(pending)))]
+        self.num_actors = len(idle)
         running: dict[Any, tuple[Path, _Member]] = {}
         try:
             while pending or running:
@@ -417,7 +420,7 @@ class _Pool:
             if not is_over:
                 ray.kill(actor.handle)
             return []
-        if not has_others and self.num_failed_starts >= most * self.section.num_actors:
+        if not has_others and self.num_failed_starts >= most * self.num_actors:
             raise StageError(
                 f"No worker could be set up, {self.num_failed_starts} times in a row, last with {kind}. Shards done so far are "
                 "kept: mend the cause and start the job again."
@@ -450,7 +453,8 @@ class _Pool:
             return self.halving.halve(shard)
         if attempt < self.section.max_attempts_per_shard:
             return [shard]
-        if is_about_rows and self.halving.refuse(shard):
+        # Nor is want of memory, though less of them may find room.
+        if is_about_rows and not is_out_of_memory(cause or error) and self.halving.refuse(shard):
             log.warning("Shard %s is one row that no attempt could answer: it is laid aside", shard.name)
             return []
         num_refused = self.halving.forget_refused()
@@ -469,6 +473,6 @@ def _kind(error: RayError) -> str:
     name = type(cause).__name__
     if isinstance(cause, OSError) and cause.errno is not None:
         return f"{name} ({os.strerror(cause.errno)})"
-    if isinstance(cause, OutOfMemoryError):  # of Ray, whose words list all processes of the machine
-        return f"{name} (its machine ran out of memory; a smaller ray.num_actors or ray.rows_per_shard takes less)"
+    if is_out_of_memory(cause):
+        return f"{name} (there is no room in memory; a smaller ray.num_actors or ray.rows_per_shard takes less)"
     return name

@@ -133,7 +133,10 @@ class Extractor:
             tokenised = beside.map(lambda rows: self._tokenise([texts[row] for row in rows]), chunks)
             for places, tokens in zip(chunks, tokenised, strict=True):
                 for rows in token_batches(tokens.lengths, self.tokens_per_batch, enough):
-                    result[self._on_device(places[rows])] = self._embed_batch(tokens, rows)
+                    vectors = self._embed_batch(tokens, rows)
+                    if result.shape[1:] != vectors.shape[1:]:  # some models answer in another width than they call hidden
+                        result = vectors.new_empty(len(texts), vectors.shape[1])
+                    result[self._on_device(places[rows])] = vectors
         embeddings: np.ndarray = result.cpu().numpy()
         return embeddings
 
@@ -214,7 +217,7 @@ def refuse_long_instruction(tokenizer: Any, section: EmbedItemsSection) -> None:
 
 def _refuse_more_than_is_read(model: Any, section: EmbedItemsSection) -> None:
     places = getattr(model.config, "max_position_embeddings", None)
-    if places is None:
+    if places is None or places < 0:  # models with relative positions alone
         return
     places -= _unused_places(model)
     if section.max_tokens > places:

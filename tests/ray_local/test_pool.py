@@ -1,5 +1,6 @@
 """The map over shards: every row once, whatever dies, and no data in what it says of a failure."""
 
+import errno
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray.exceptions import ActorDiedError, OutOfMemoryError
 
 from cesrec_core.actors.pool import MapReport, _Halving, _Pool, map_shards, refused_rows
 from cesrec_core.actors.session import RaySession
@@ -130,6 +132,16 @@ class NeverReady(Double):
 class DiesInSetup(Double):
     def setup(self) -> None:
         os._exit(1)
+
+
+class HasNoMemory(Double):
+    def process(self, shard: pa.Table) -> pa.Table:
+        raise MemoryError(SECRET)
+
+
+class CannotReadItsDisk(Double):
+    def process(self, shard: pa.Table) -> pa.Table:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 class WrongArtifact(Double):
@@ -357,6 +369,25 @@ def test_a_worker_that_cannot_be_set_up_is_no_reason_to_lay_rows_aside(
     assert refused_rows(target) is None
 
 
+@pytest.mark.parametrize(
+    ("worker", "told"),
+    [(HasNoMemory(), r"MemoryError \(there is no room in memory; "), (CannotReadItsDisk(), r"OSError \(Input/output error\)")],
+    ids=["memory", "disk"],
+)
+def test_what_a_machine_lacks_is_no_reason_to_lay_rows_aside(source: Path, target: Path, worker: Double, told: str) -> None:
+    with pytest.raises(StageError, match=rf"failed 2 times, last with {told}"):
+        map_shards(source, target, worker, section(num_actors=1), max_refused_rows=10)
+    assert refused_rows(target) is None
+
+
+def test_as_many_starts_are_tried_as_there_are_workers(source: Path, target: Path) -> None:
+    """However many more could have been started for more shards."""
+    for shard in sorted(source.glob("*.parquet"))[1:]:
+        shard.unlink()
+    with pytest.raises(StageError, match="No worker could be set up, 2 times in a row"):
+        map_shards(source, target, NeverReady(), section(num_actors=8, num_cpus_per_actor=0.1))
+
+
 def test_workers_that_cannot_be_set_up_are_not_started_for_every_shard(tmp_path: Path, target: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
@@ -476,6 +507,34 @@ def test_a_killed_driver_loses_no_more_than_the_shards_it_was_on(tmp_path: Path,
     assert all(answer in ([int(name[5:7])], [2 * int(name[5:7])]) for name, answer in answers.items())
 
 
+def test_a_worker_that_ray_ended_once_for_want_of_memory_is_replaced(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[object] = []
+
+    def get(reference: object, **options: float) -> object:
+        if not failed and not options:
+            failed.append(reference)
+            raise OutOfMemoryError("as long as a page")
+        return get_of_ray(reference, **options)
+
+    get_of_ray = ray.get
+    monkeypatch.setattr(ray, "get", get)
+    report = map_shards(source, target, Double(), section(num_actors=1))
+    assert (len(failed), report.num_restarts) == (1, 1)
+    assert numbers(target) == DOUBLED
+
+
+def test_a_shard_whose_worker_died_once_it_had_answered_is_not_asked_again(source: Path, target: Path) -> None:
+    """Its halves would stand beside the answer, and rows be doubled."""
+    shard = min(source.glob("*.parquet"))
+    map_shards(source, target, Double(), section())
+    pool = _Pool(Double(), section(), target, _Halving(target, max_refused=10, num_rows=4))
+    assert pool._after_failure(shard, 1, ActorDiedError(), was_ready=True) == []
+    (target / shard.name).unlink()
+    assert len(pool._after_failure(shard, 1, ActorDiedError(), was_ready=True)) == 2
+
+
 OUT_OF_MEMORY = """
 import os, sys, time
 from pathlib import Path
@@ -508,9 +567,7 @@ def test_memory_is_named_where_ray_ends_workers_for_want_of_it(source: Path, tar
     """In a process of its own: which limit Ray has is settled when it starts."""
     command = [sys.executable, "-c", OUT_OF_MEMORY, str(source), str(target)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert "last with OutOfMemoryError (its machine ran out of memory; a smaller ray.num_actors or" in ended.stdout, (
-        ended.stderr
-    )
+    assert "last with OutOfMemoryError (there is no room in memory; a smaller ray.num_actors or" in ended.stdout, ended.stderr
 
 
 def test_actors_that_keep_dying_are_given_up(source: Path, target: Path) -> None:

@@ -59,7 +59,7 @@ def good_night(**changes: object) -> Report:
         "status": "published",
         "started_at": MOMENT,
         "finished_at": MOMENT + dt.timedelta(minutes=4),
-        "code_version": "0.1.0",
+        "code_version": "0.2.0",
         "config_hash": "1f2e3d4c5b6a7988",
         "published_run_id": "a75b452b6d810805",
         "compared_with": "487c5d87ce03d67e",

@@ -309,6 +309,28 @@ def test_what_did_not_fit_once_is_not_tried_again_and_told_once(
     assert sizes[18:] == [4, 4]
 
 
+@pytest.mark.parametrize(
+    ("kind", "sizes", "width"),
+    [
+        (
+            "opt",
+            {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "word_embed_proj_dim": 16},
+            16,
+        ),
+        ("xlnet", {"d_model": 32, "d_inner": 64, "n_layer": 1, "n_head": 2}, 32),
+    ],
+    ids=["another width than its hidden one", "relative positions alone"],
+)
+def test_models_whose_configuration_tells_less(
+    folder: Path, tmp_path: Path, kind: str, sizes: dict[str, int], width: int
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / kind))
+    AutoModel.from_config(CONFIG_MAPPING[kind](vocab_size=300, **sizes)).save_pretrained(copy)
+    vectors = Extractor(section(copy, max_tokens=16), "cpu").embed(["Toy Story", "A longer title, (1995)", "Heat"])
+    assert vectors.shape == (3, width)
+    assert np.isfinite(vectors).all() and np.abs(vectors).sum(axis=1).all()
+
+
 def a_model_of_another_kind(folder: Path) -> Path:
     """T5's decoder wants to be given its own tokens."""
     model = CONFIG_MAPPING["t5"](vocab_size=300, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
