@@ -317,8 +317,7 @@ class _Pool:
         self.worker = ray.put(worker)
         self.num_threads = max(1, int(section.num_cpus_per_actor))
         self.actor_class = ray.remote(num_cpus=section.num_cpus_per_actor, num_gpus=section.num_gpus_per_actor)(_ShardActor)
-        # At most.
-        self.num_actors = 0
+        self.num_actors = section.num_actors
         # In a row, over all actors: what cannot start for one shard will not start for the next.
         self.num_failed_starts = 0
         self.teller = Teller()
@@ -328,8 +327,8 @@ class _Pool:
         attempts: dict[Path, int] = {}
         num_restarts = 0
         self._tell_of_missing_places()
-        idle = [self._new_actor() for _ in range(min(self.section.num_actors, len(pending)))]
-        self.num_actors = len(idle)
+        self.num_actors = min(self.num_actors, len(pending))
+        idle = [self._new_actor() for _ in range(self.num_actors)]
         running: dict[Any, tuple[Path, _Member]] = {}
         try:
             while pending or running:

@@ -33,7 +33,7 @@ ODD, EVEN = 1.4, 3.8
 # Of the typical angle between two items: in a space where nothing is far from anything, as that of a language model's means,
 # less of an angle tells an outlier from a shade of meaning. Where items lie in all directions it is 6 degrees.
 MIN_DEVIATION_SHARE = 0.064
-# Of items, half with half, that the typical angle is the median of.
+# The typical angle is the median of about so many pairs, over all of the catalogue.
 MAX_TYPICAL_PAIRS = 1000
 # Radians. Rounded similarities tell no smaller angles apart.
 ANGLE_RESOLUTION = 2e-3
@@ -324,14 +324,12 @@ def _strays(
 
 def _least_deviation(vectors: Tensor) -> float:
     """In radians, what the deviation of a history's angles is taken for where it is less: see MIN_DEVIATION_SHARE."""
-    lengths = vectors.norm(dim=1)
-    has_vector = torch.isfinite(lengths) & (lengths > 0)
-    items = torch.nonzero(has_vector)[:, 0]
-    items = items[:: max(1, len(items) // (2 * MAX_TYPICAL_PAIRS))]
-    half = len(items) // 2
+    some = vectors[:: max(1, len(vectors) // (2 * MAX_TYPICAL_PAIRS))].double()
+    lengths = some.norm(dim=1)
+    directions = torch.nn.functional.normalize(some[torch.isfinite(lengths) & (lengths > 0)], dim=1)
+    half = len(directions) // 2
     if half == 0:
         return ANGLE_RESOLUTION
-    directions = torch.nn.functional.normalize(vectors[items].double(), dim=1)
     cosines = torch.linalg.vecdot(directions[:half], directions[half : 2 * half])
     return max(ANGLE_RESOLUTION, MIN_DEVIATION_SHARE * float(cosines.clamp(-1.0, 1.0).arccos().median()))
 
