@@ -31,8 +31,11 @@ def places_in(lists: pa.ListArray | pa.ChunkedArray, value_set: pa.Array) -> Ite
     return ItemLists(places.astype(np.int64), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)).without(-1)
 
 
-def is_readable(file: Path, is_whole: bool = False) -> bool:
+def is_readable(file: Path, is_whole: bool = False, advice: str = "remove the file") -> bool:
     """Whether a Parquet file is there and whole: its footer, or with `is_whole` all of it, by its checksums where it has any.
+
+    Args:
+        advice: what to do where a disk does not answer for long.
 
     Raises:
         StageError: it could not be looked at; see `is_no_answer`.
@@ -46,6 +49,6 @@ def is_readable(file: Path, is_whole: bool = False) -> bool:
             return False
         reason = getattr(error, "strerror", None) or "no memory is left"
         raise StageError(
-            f"{file} cannot be read now ({reason}). Start again: what is done is kept. If it stays so, remove the file."
+            f"{file} cannot be read now ({reason}). Start again: what is done is kept. If it stays so, {advice}."
         ) from error
     return True

@@ -202,7 +202,7 @@ def _refused(shard: Path, target: Path) -> Path:
 
 
 def _num_rows(shard: Path) -> int:
-    if not is_readable(shard):
+    if not is_readable(shard, advice=f"remove {shard.parent}"):
         raise StageError(f"{shard} cannot be read. Remove {shard.parent} and start the job again.")
     return int(pq.read_metadata(shard).num_rows)
 

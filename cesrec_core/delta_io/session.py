@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
@@ -24,8 +25,13 @@ def spark_session(section: SparkSection, app_name: str) -> SparkSession:
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return SparkSession.builder.getOrCreate()
     builder = SparkSession.builder.appName(app_name)
-    if section.master and _master_of_spark_submit() == DEFAULT_MASTER:
-        builder = builder.master(section.master)
+    master = _master_of_spark_submit()
+    if section.master and master == DEFAULT_MASTER:
+        master = section.master
+        builder = builder.master(master)
+    if master.startswith("local"):
+        # Spark would take whatever python3 comes first on the path, where the environment was not activated.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",

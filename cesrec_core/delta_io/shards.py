@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 # Written by Spark last: a folder with it is complete.
 SUCCESS = "_SUCCESS"
+# Names of all shards, written after them, and hidden from Spark by its underscore: rows of one that is gone would be missed by
+# nobody.
+LIST_OF_SHARDS = "_shards.txt"
 # The last shard of each worker is waited for by all others, so each gets several; smaller ones cost more than they spare.
 SHARDS_PER_WORKER = 4
 FEWEST_ROWS_PER_SHARD = 1000
@@ -36,17 +39,13 @@ def export_shards(
         answers: a folder with what workers made of them.
 
     A folder that is complete is left as it is, so that a resumed run works on the very shards it began with. One that is not,
-    or is damaged, as a machine that lost its power may leave it, is written anew, and answers to it are dropped: shards have
-    other names then, and rows of both would stand side by side.
+    lacks a shard, or is damaged, as a machine that lost its power may leave it, is written anew, and answers to it are dropped:
+    shards have other names then, and rows of both would stand side by side.
 
     Raises:
         StageError: a shard could not be looked at; see `is_readable`.
     """
-    is_complete = (folder / SUCCESS).exists()
-    if is_complete and not all(map(is_readable, folder.glob("*.parquet"))):
-        log.warning("%s is damaged and written again", folder)
-        is_complete = False
-    if not is_complete:
+    if not _is_complete(folder):
         # Answers first: this may be cut off, and without them it is done again.
         for outdated in (answers, folder):
             if outdated is not None and outdated.exists():
@@ -55,7 +54,23 @@ def export_shards(
         # By the key's hash: the same rows fall into the same shard whenever it is exported. Ranges are cut by a random sample.
         sharded = frame.repartition(num_shards, F.col(key)) if num_shards > 1 else frame.coalesce(1)
         sharded.sortWithinPartitions(key).write.parquet(str(folder))
+        (folder / LIST_OF_SHARDS).write_bytes(_list_of_shards(folder))
     return frame.sparkSession.read.schema(frame.schema).parquet(str(folder)).count()
+
+
+def _is_complete(folder: Path) -> bool:
+    if not (folder / SUCCESS).exists():
+        return False
+    listed = folder / LIST_OF_SHARDS
+    has_all = listed.exists() and listed.read_bytes() == _list_of_shards(folder)
+    if has_all and all(is_readable(shard, advice=f"remove {folder}") for shard in folder.glob("*.parquet")):
+        return True
+    log.warning("%s is damaged and written again", folder)
+    return False
+
+
+def _list_of_shards(folder: Path) -> bytes:
+    return "".join(f"{shard.name}\n" for shard in sorted(folder.glob("*.parquet"))).encode()
 
 
 def import_shards(spark: SparkSession, folder: Path, table: Table) -> DataFrame:

@@ -8,12 +8,14 @@ from pyspark.sql import functions as F
 
 from cesrec_core import __version__
 from cesrec_core import columns as c
+from cesrec_core.artifacts import read_manifest
 from cesrec_core.catalogue import CatalogueFeatures
 from cesrec_core.config import Config
 from cesrec_core.delta_io.runs import Run, find_run, latest_published
 from cesrec_core.delta_io.warehouse import local_frame
 from cesrec_core.drift import WATCHED_NORMS, changes, vector_health
-from cesrec_core.errors import QualityGateError
+from cesrec_core.errors import ArtifactError, QualityGateError
+from cesrec_core.extractor.identity import extractor_id
 from cesrec_core.feedback.clarity import CONFLICTING_FEEDBACK, OFF_TOPIC_FEEDBACK, VAGUE_FEEDBACK
 from cesrec_core.frames.histories import had_before, observed_histories
 from cesrec_core.frames.item_rules import against_rules
@@ -280,12 +282,23 @@ def _artifact_ids(context: RunContext) -> dict[str, str]:
 
 
 def _norms_of_one_space(context: RunContext, before: Run) -> tuple[str, ...]:
-    """Norms can be compared within one space only: semantic ones of one extractor, which is configured, and aligned ones of
-    one recommender, whatever Adapter made them."""
+    """Norms can be compared within one space only: semantic ones of one extractor, and aligned ones of one recommender,
+    whatever Adapter made them."""
     if not _is_made_alike(context, before):
         return ()
     has_same_recommender = before.artifact_ids.get("recommender") == context.artifact_id("recommender")
-    return tuple(name for name in WATCHED_NORMS if name != "aligned_norm" or has_same_recommender)
+    is_of_one_space = {"semantic_norm": _has_same_extractor(context, before), "aligned_norm": has_same_recommender}
+    return tuple(name for name in WATCHED_NORMS if is_of_one_space[name])
+
+
+def _has_same_extractor(context: RunContext, before: Run) -> bool:
+    """By what its Adapter was made for: where a model is replaced in its folder, the configuration stays the same."""
+    adapter_id = before.artifact_ids.get("adapter", "")
+    try:
+        parents = read_manifest(context.artifact_path("adapter", adapter_id), "adapter").parents
+    except ArtifactError:  # gone: the configuration is the same, at least
+        return True
+    return parents.get("extractor") == extractor_id(context.config.embed_items)
 
 
 def _complaints(context: RunContext, measured: dict[str, float]) -> Iterator[str]:

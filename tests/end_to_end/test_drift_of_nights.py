@@ -1,6 +1,7 @@
 """What is noticed where vectors or masks move under a model that stays."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,24 @@ def test_after_a_training_limits_hold_for_lengths_of_texts_vectors_alone(
     assert set(found) == {"semantic_norm_change", *(f"ungated_{name}" for name in ungated)}
     assert found["ungated_mask_stability_share"] == 1.0
     assert [limit.name for limit in audit.LIMITS if limit.complaint(found, context.config)] == ["semantic_norm_change"]
+
+
+def test_lengths_of_another_extractors_vectors_are_not_compared(copied_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model may be replaced in its folder, of which the configuration tells nothing."""
+    copied_world.run(NEXT_NIGHT, stages=MASKING)
+    context = copied_world.open(NEXT_NIGHT)
+    other = shutil.copytree(
+        context.artifact_path("adapter", context.artifact_id("adapter")), context.artifact_path("adapter", "other")
+    )
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["parents"]["extractor"] = "the model that was there before"
+    (other / "manifest.json").write_text(json.dumps(manifest))
+
+    def find_other(*of: Any) -> Run | None:
+        run = find_run(*of)
+        return run and dataclasses.replace(run, artifact_ids={**run.artifact_ids, "adapter": "other"})
+
+    monkeypatch.setattr(audit, "find_run", find_other)
+    found = since_published(context, {"semantic_norm": 1e6, "aligned_norm": 1e6, "users_masked_share": 0.0})
+    assert "ungated_aligned_norm_change" in found
+    assert not [name for name in found if "semantic" in name]

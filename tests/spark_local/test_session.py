@@ -1,5 +1,6 @@
 """Where a job runs, in processes of their own: the session of the suite is there already."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 SCRIPT = """
 from cesrec_core.config import SparkSection
 from cesrec_core.delta_io.session import spark_session
-print("runs on", spark_session(SparkSection(master="local[2]"), "where").sparkContext.master)
+context = spark_session(SparkSection(master="local[2]"), "where").sparkContext
+print("runs on", context.master, "with", context.pythonExec)
 """
 
 
@@ -21,5 +23,7 @@ print("runs on", spark_session(SparkSection(master="local[2]"), "where").sparkCo
 def test_the_configured_master_is_for_those_who_named_none(options: list[str], expected: str, tmp_path: Path) -> None:
     script = tmp_path / "where.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    done = subprocess.run([*options, script], stdout=subprocess.PIPE, text=True, check=True, timeout=300)
-    assert f"runs on {expected}\n" in done.stdout
+    environment = {name: value for name, value in os.environ.items() if name != "PYSPARK_PYTHON"}
+    done = subprocess.run([*options, script], env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
+    # By the Python of the job's environment, under whichever name, and not by any python3 of the path.
+    assert f"runs on {expected} with {Path(sys.executable).parent}/python" in done.stdout

@@ -54,6 +54,18 @@ def test_a_damaged_export_is_written_again_and_its_answers_go(spark: SparkSessio
     assert not answers.exists()
 
 
+def test_an_export_that_lacks_a_shard_is_written_again(spark: SparkSession, tmp_path: Path) -> None:
+    """As after the advice for one that a disk does not give: nobody else would miss its rows."""
+    folder, answers = tmp_path / "in", tmp_path / "out"
+    export_shards(frame_of(spark, 40), folder, "user_id", 10, 1, answers)
+    answers.mkdir()
+    min(folder.glob("*.parquet")).unlink()
+    assert export_shards(frame_of(spark, 40), folder, "user_id", 10, 1, answers) == 40
+    assert not answers.exists()
+    (folder / "_shards.txt").write_bytes(b"\xff")
+    assert export_shards(frame_of(spark, 41), folder, "user_id", 10, 1, answers) == 41
+
+
 def test_an_export_that_was_cut_off_is_written_anew_and_its_answers_go(spark: SparkSession, tmp_path: Path) -> None:
     """Its shards get other names: rows of old and of new ones would stand side by side."""
     folder, answers = tmp_path / "in", tmp_path / "out"
