@@ -71,9 +71,9 @@ def top_products(
         is_normalised: whether to work out `log_normaliser`.
 
     Raises:
-        ArtifactError: a vector of a user, or of an item that may be chosen, is not finite.
+        ArtifactError: a vector of a user, or of an item that may be chosen, is not finite, or so long that a product is not.
     """
-    _check_finite(item_vectors[allowed])
+    refuse_unless(item_vectors[allowed].isfinite().all())
     num_users = len(user_vectors)
     search = _Search(item_vectors, allowed, k, num_users)
     item_idx = torch.zeros(num_users, k, dtype=torch.int64, device=item_vectors.device)
@@ -85,7 +85,7 @@ def top_products(
         started = time.perf_counter()
         block = slice(start, min(start + pace.rows, num_users))
         vectors = user_vectors[block]
-        _check_finite(vectors)
+        refuse_unless(vectors.isfinite().all())
         scores = search.scores(vectors)
         if normaliser is not None:
             search.log_sums(scores, out=normaliser[block])
@@ -96,8 +96,9 @@ def top_products(
     return TopProducts(item_idx, products, normaliser)
 
 
-def _check_finite(vectors: Tensor) -> None:
-    if not vectors.isfinite().all():
+def refuse_unless(is_finite: Tensor | bool) -> None:
+    """Of vectors and of scores: a NaN compares with nothing, so that who has one would have no list, without a word."""
+    if not is_finite:
         raise ArtifactError("A vector of a user or an item is not finite: the recommender has diverged. Train it again.")
 
 
@@ -155,7 +156,13 @@ class _Search:
     def scores(self, vectors: Tensor) -> Tensor:
         """float32 [b, columns]; overwritten by the next call."""
         scores = self._buffer[: len(vectors)]
-        torch.mm(vectors, self.vectors.T, out=scores)
+        # Shorter numbers than float32, as some environments allow for products, err by more than ERROR_FACTOR says.
+        allowed = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            torch.mm(vectors, self.vectors.T, out=scores)
+        finally:
+            torch.set_float32_matmul_precision(allowed)
         scores[:, self.num_items :] = -torch.inf
         return scores
 
@@ -181,11 +188,12 @@ class _Search:
 
     def best(self, vectors: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """item_idx int64 and products float64, both [b, k]."""
+        refuse_unless(self._error(vectors).isfinite().all())
         columns, outside = self._candidates(scores, self.k + SPARE_CANDIDATES, level=0)
         chosen, products = self._in_order(vectors, scores, columns)
         doubtful = self._doubtful(vectors, products, outside)
         if len(doubtful):
-            wider, outside = self._topmost(scores[doubtful], WIDE_NET)
+            wider, outside = self._topmost(scores[doubtful], max(WIDE_NET, 2 * self.k))
             chosen[doubtful], products[doubtful] = self._in_order(vectors[doubtful], scores[doubtful], wider)
             doubtful = doubtful[self._doubtful(vectors[doubtful], products[doubtful], outside)]
         lowest = products[:, self.k - 1] - self._error(vectors)

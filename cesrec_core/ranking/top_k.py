@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cesrec_core.ranking.product_search import refuse_unless
+
 
 def base_scores(user_vectors: Tensor, item_vectors: Tensor, allowed: Tensor) -> Tensor:
     """log softmax of the dot products over the allowed items.
@@ -28,7 +30,8 @@ def base_scores(user_vectors: Tensor, item_vectors: Tensor, allowed: Tensor) -> 
     scores = user_vectors.double() @ item_vectors.double().T
     is_closed = ~allowed
     is_closed[0] = True
-    return scores.masked_fill_(is_closed, -torch.inf).log_softmax(dim=1)
+    # Closed once more: where nothing is open, the logarithm of nothing is NaN.
+    return scores.masked_fill_(is_closed, -torch.inf).log_softmax(dim=1).masked_fill_(is_closed, -torch.inf)
 
 
 def top_k(scores: Tensor, seen: Sequence[NDArray[np.int64]], k: int) -> tuple[Tensor, Tensor]:
@@ -42,7 +45,11 @@ def top_k(scores: Tensor, seen: Sequence[NDArray[np.int64]], k: int) -> tuple[Te
     Returns:
         item_idx int64 [B, k] and scores [B, k], best first, equal scores by item_idx ascending. Where a user has
         fewer candidates, the end holds item_idx 0 and score -inf.
+
+    Raises:
+        ArtifactError: a score is NaN.
     """
+    refuse_unless(not scores.isnan().any())
     open_scores = scores.clone()
     for row, items in enumerate(seen):
         open_scores[row, torch.as_tensor(items, device=scores.device)] = -torch.inf

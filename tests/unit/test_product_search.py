@@ -217,6 +217,31 @@ def test_vectors_that_are_not_finite_are_refused(place: str) -> None:
         top_products(users, items, nothing, allowed, 2)
 
 
+def test_vectors_whose_products_float32_cannot_hold_are_refused() -> None:
+    users, items = torch.full((1, 2), 1e20), torch.full((4, 2), 1e19)
+    with pytest.raises(ArtifactError, match="not finite"):
+        top_products(users, items, ItemLists.of([np.zeros(0, np.int64)]), torch.ones(4, dtype=torch.bool), 2)
+
+
+def test_products_are_made_in_all_of_float32_whatever_is_allowed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an image of PyTorch lets them be made of shorter numbers, which is faster."""
+    users, items, seen, allowed = crowded(num_users=5, num_items=300, width=8)
+    multiply, told = torch.mm, []
+
+    def tell(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        told.append(torch.get_float32_matmul_precision())
+        return multiply(left, right, out=out)
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        monkeypatch.setattr(torch, "mm", tell)
+        top_products(users, items, seen, allowed, 10)
+        assert set(told) == {"highest"} and torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_normaliser_is_over_what_is_allowed_seen_or_not() -> None:
     items = torch.tensor([[9.0], [0.0], [1.0], [2.0]])
     allowed = torch.tensor([True, True, False, True])

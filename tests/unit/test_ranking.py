@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cesrec_core.errors import ArtifactError
 from cesrec_core.ranking.feedback_match import Named, feedback_match
 from cesrec_core.ranking.top_k import base_scores, top_k
 
@@ -59,6 +60,19 @@ def test_scores_are_log_probabilities_over_what_is_allowed() -> None:
     scores = base_scores(USER, vectors, allowed)
     assert scores[0].exp().tolist() == pytest.approx([0.0, 1 / 6, 0.0, 5 / 6])
     assert allowed.tolist() == [False, True, False, True]
+
+
+def test_a_score_that_is_no_number_is_refused_and_leaves_nobody_without_a_list_in_silence() -> None:
+    users = torch.tensor([[1.0], [math.nan]])
+    scores = base_scores(users, items(1.0, 2.0), torch.ones(3, dtype=torch.bool))
+    with pytest.raises(ArtifactError, match="not finite: the recommender has diverged"):
+        top_k(scores, NOTHING_SEEN * 2, 2)
+
+
+def test_where_nothing_is_allowed_there_is_nothing_to_show() -> None:
+    scores = base_scores(USER, items(1.0, 2.0), torch.zeros(3, dtype=torch.bool))
+    assert scores.tolist() == [[-math.inf] * 3]
+    assert top_k(scores, NOTHING_SEEN, 2)[0].tolist() == [[0, 0]]
 
 
 def test_padding_is_never_a_candidate_though_it_be_allowed() -> None:
