@@ -25,13 +25,8 @@ def spark_session(section: SparkSection, app_name: str) -> SparkSession:
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return SparkSession.builder.getOrCreate()
     builder = SparkSession.builder.appName(app_name)
-    master = _master_of_spark_submit()
-    if section.master and master == DEFAULT_MASTER:
-        master = section.master
-        builder = builder.master(master)
-    if master.startswith("local"):
-        # Spark would take whatever python3 comes first on the path, where the environment was not activated.
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if section.master and _master_of_spark_submit() == DEFAULT_MASTER:
+        builder = builder.master(section.master)
     settings = {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -49,6 +44,9 @@ def spark_session(section: SparkSection, app_name: str) -> SparkSession:
     spark = builder.getOrCreate()
     # Spark's own log repeats every error that the job reports anyway, with rows of data in it.
     spark.sparkContext.setLogLevel("OFF")
+    if str(spark.sparkContext.master).startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+        # Spark would take whatever python3 comes first on the path, where the environment was not activated.
+        spark.sparkContext.pythonExec = sys.executable
     _send_library(spark.sparkContext)
     return spark
 

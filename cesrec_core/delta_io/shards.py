@@ -62,7 +62,8 @@ def _is_complete(folder: Path) -> bool:
     if not (folder / SUCCESS).exists():
         return False
     listed = folder / LIST_OF_SHARDS
-    has_all = listed.exists() and listed.read_bytes() == _list_of_shards(folder)
+    # Exports of versions before have no list.
+    has_all = not listed.exists() or listed.read_bytes() == _list_of_shards(folder)
     if has_all and all(is_readable(shard, advice=f"remove {folder}") for shard in folder.glob("*.parquet")):
         return True
     log.warning("%s is damaged and written again", folder)

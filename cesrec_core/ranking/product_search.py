@@ -9,7 +9,8 @@ Dimensions: B users, D embedding_dim, V items, C items that may be chosen, k len
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -102,6 +103,20 @@ def refuse_unless(is_finite: Tensor | bool) -> None:
         raise ArtifactError("A vector of a user or an item is not finite: the recommender has diverged. Train it again.")
 
 
+@contextmanager
+def _all_of_float32() -> Iterator[None]:
+    """Shorter numbers, as some environments allow for products, err by more than ERROR_FACTOR says."""
+    products = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    allowed = [product.fp32_precision for product in products]
+    try:
+        for product in products:
+            product.fp32_precision = "ieee"
+        yield
+    finally:
+        for product, precision in zip(products, allowed, strict=True):
+            product.fp32_precision = precision
+
+
 class Pace:
     """How many rows to take at once: each number is tried, and the one that takes least time per row stays.
 
@@ -156,13 +171,8 @@ class _Search:
     def scores(self, vectors: Tensor) -> Tensor:
         """float32 [b, columns]; overwritten by the next call."""
         scores = self._buffer[: len(vectors)]
-        # Shorter numbers than float32, as some environments allow for products, err by more than ERROR_FACTOR says.
-        allowed = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
+        with _all_of_float32():
             torch.mm(vectors, self.vectors.T, out=scores)
-        finally:
-            torch.set_float32_matmul_precision(allowed)
         scores[:, self.num_items :] = -torch.inf
         return scores
 

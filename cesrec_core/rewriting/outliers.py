@@ -324,9 +324,10 @@ def _strays(
 
 def _least_deviation(vectors: Tensor) -> float:
     """In radians, what the deviation of a history's angles is taken for where it is less: see MIN_DEVIATION_SHARE."""
-    some = vectors[:: max(1, len(vectors) // (2 * MAX_TYPICAL_PAIRS))].double()
-    lengths = some.norm(dim=1)
-    directions = torch.nn.functional.normalize(some[torch.isfinite(lengths) & (lengths > 0)], dim=1)
+    lengths = vectors.norm(dim=1)
+    items = torch.nonzero(torch.isfinite(lengths) & (lengths > 0))[:, 0]
+    some = items[:: max(1, len(items) // (2 * MAX_TYPICAL_PAIRS))]
+    directions = torch.nn.functional.normalize(vectors[some].double(), dim=1)
     half = len(directions) // 2
     if half == 0:
         return ANGLE_RESOLUTION

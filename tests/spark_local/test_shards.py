@@ -66,6 +66,15 @@ def test_an_export_that_lacks_a_shard_is_written_again(spark: SparkSession, tmp_
     assert export_shards(frame_of(spark, 41), folder, "user_id", 10, 1, answers) == 41
 
 
+def test_an_export_of_a_version_before_keeps_its_answers(spark: SparkSession, tmp_path: Path) -> None:
+    folder, answers = tmp_path / "in", tmp_path / "out"
+    export_shards(frame_of(spark, 5), folder, "user_id", 20, 1, answers)
+    answers.mkdir()
+    (folder / "_shards.txt").unlink()
+    assert export_shards(frame_of(spark, 9), folder, "user_id", 20, 1, answers) == 5
+    assert answers.exists()
+
+
 def test_an_export_that_was_cut_off_is_written_anew_and_its_answers_go(spark: SparkSession, tmp_path: Path) -> None:
     """Its shards get other names: rows of old and of new ones would stand side by side."""
     folder, answers = tmp_path / "in", tmp_path / "out"

@@ -223,23 +223,31 @@ def test_vectors_whose_products_float32_cannot_hold_are_refused() -> None:
         top_products(users, items, ItemLists.of([np.zeros(0, np.int64)]), torch.ones(4, dtype=torch.bool), 2)
 
 
-def test_products_are_made_in_all_of_float32_whatever_is_allowed_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_new_way", [False, True])
+def test_products_are_made_in_all_of_float32_whatever_is_allowed_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, is_new_way: bool
+) -> None:
     """As where an image of PyTorch lets them be made of shorter numbers, which is faster."""
     users, items, seen, allowed = crowded(num_users=5, num_items=300, width=8)
-    multiply, told = torch.mm, []
+    multiply, products, told = torch.mm, torch.backends.cuda.matmul, []
 
     def tell(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        told.append(torch.get_float32_matmul_precision())
+        told.append(products.fp32_precision)
         return multiply(left, right, out=out)
 
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    before = products.fp32_precision
+    monkeypatch.setattr(torch, "mm", tell)
     try:
-        monkeypatch.setattr(torch, "mm", tell)
+        if is_new_way:
+            products.fp32_precision = "tf32"
+        else:
+            torch.set_float32_matmul_precision("high")
+        at_first = products.fp32_precision
         top_products(users, items, seen, allowed, 10)
-        assert set(told) == {"highest"} and torch.get_float32_matmul_precision() == "high"
+        assert set(told) == {"ieee"} and products.fp32_precision == at_first == "tf32"
     finally:
-        torch.set_float32_matmul_precision(before)
+        products.fp32_precision = before
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_normaliser_is_over_what_is_allowed_seen_or_not() -> None:
