@@ -13,6 +13,7 @@ from cesrec_core.rewriting.outliers import (
     MIN_DEVIATION_SHARE,
     OutlierRule,
     WhyKept,
+    _least_deviation,
     _middle_and_deviation,
     explain,
     find_outliers,
@@ -197,6 +198,14 @@ def test_adaptive_finds_strays_also_where_nothing_is_far_from_anything() -> None
         vectors = torch.from_numpy((common + tastes[:, of_item] + noises).reshape(-1, width))
         masked = [one.positions.tolist() == [length - 1] for one in find_outliers(users, vectors, ADAPTIVE)]
         assert least <= np.mean(masked) <= most
+
+
+def test_the_least_deviation_hangs_on_items_that_have_a_vector() -> None:
+    """Of 400 among 50,000, which lie in all directions: their typical angle is a right one."""
+    rng = np.random.default_rng(0)
+    vectors = torch.full((50_000, 16), NAN)
+    vectors[torch.from_numpy(rng.choice(50_000, 400, replace=False))] = torch.from_numpy(rng.normal(size=(400, 16))).float()
+    assert _least_deviation(vectors) == pytest.approx(MIN_DEVIATION_SHARE * math.pi / 2, rel=0.05)
 
 
 def test_adaptive_leaves_whole_whose_items_are_all_the_same() -> None:
