@@ -465,7 +465,8 @@ class _Pool:
 
 
 def _kind(error: RayError) -> str:
-    """The type alone, and what the operating system says: a worker's message may quote the data that it failed on."""
+    """The type alone, what the operating system says, and what helps where memory is wanting: a worker's own message may quote
+    the data that it failed on."""
     cause = getattr(error, "cause", None) or error
     if isinstance(cause, _SetupError):
         return str(cause)

@@ -100,7 +100,9 @@ def top_products(
 def refuse_unless(is_finite: Tensor | bool) -> None:
     """Of vectors and of scores: a NaN compares with nothing, so that who has one would have no list, without a word."""
     if not is_finite:
-        raise ArtifactError("A vector of a user or an item is not finite: the recommender has diverged. Train it again.")
+        raise ArtifactError(
+            "A vector or a score of somebody is not finite: the model that gave it has diverged. Train it again."
+        )
 
 
 @contextmanager

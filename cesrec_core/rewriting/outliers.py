@@ -9,7 +9,7 @@ Dimensions: B users, N items of the catalogue, D width of a vector, L longest hi
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -159,7 +159,7 @@ class Explanation:
 def _why_kept(
     items: NDArray[np.int64],
     similarities: NDArray[np.float64],
-    vectors: Tensor,
+    space: "_Space",
     rule: OutlierRule,
     here: int,
     num_masked: int,
@@ -173,8 +173,7 @@ def _why_kept(
     if rule.random_seed is not None:
         return WhyKept.CHANCE if num_masked else WhyKept.WITHIN_SPREAD
     if rule.min_deviations is not None:
-        block = ItemLists.of([items])
-        deviates, is_stray = _strays(similarities[None], block, vectors, rule.min_deviations, _least_deviation(vectors))
+        deviates, is_stray = _strays(similarities[None], ItemLists.of([items]), space, rule.min_deviations)
         if not deviates[0, here]:
             return WhyKept.WITHIN_SPREAD
         if not is_stray[0, here]:
@@ -195,15 +194,15 @@ def find_outliers(histories: ItemLists, vectors: Tensor, rule: OutlierRule) -> M
     num_positions = np.zeros(len(histories) + 1, np.int64)
     positions: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     longest = min(rule.max_history_items, int(np.diff(histories.offsets).max(initial=0)))
-    similarities_of = _Similarities(vectors, max(ITEMS_PER_BLOCK, longest))
-    least_deviation = _least_deviation(vectors)
+    space = _Space(vectors)
+    similarities_of = _Similarities(space, max(ITEMS_PER_BLOCK, longest))
     for block, users, items in _blocks(histories):
         lengths = np.diff(block.offsets)
         places = np.arange(len(block.idx)) - np.repeat(block.offsets[:-1], lengths)
         is_read = places >= np.repeat(lengths - rule.max_history_items, lengths)
         newest = ItemLists(block.idx[is_read], np.concatenate([[0], np.cumsum(is_read)])[block.offsets])
         cosines = similarities_of(newest)
-        is_masked = _lowest(newest, cosines, vectors, rule, least_deviation)
+        is_masked = _lowest(newest, cosines, space, rule)
         similarities[items][is_read] = cosines
         positions.append(places[is_read][is_masked])
         num_positions[1:][users] = np.add.reduceat(np.append(is_masked, False), newest.offsets[:-1]) * (lengths > 0)
@@ -227,14 +226,14 @@ def explain(history: NDArray[np.int64], vectors: Tensor, rule: OutlierRule, posi
     of_history = torch.nn.functional.normalize(vectors[torch.from_numpy(history[read])].double(), dim=1)
     likeness = (of_history @ of_history[here]).numpy()
     likeness[here] = -np.inf
-    angles = np.arccos(similarities)
-    middle, deviation = _middle_and_deviation(angles[None], _least_deviation(vectors))
+    space, angles = _Space(vectors), np.arccos(similarities)
+    middle, deviation = _middle_and_deviation(angles[None], space.least_deviation)
     nearest = (-likeness).argsort(kind="stable")[: min(num_nearest, len(read) - 1)]
     is_masked = position in found.positions
     return Explanation(
         position=position,
         is_masked=is_masked,
-        why_kept=None if is_masked else _why_kept(history[read], similarities, vectors, rule, here, len(found.positions)),
+        why_kept=None if is_masked else _why_kept(history[read], similarities, space, rule, here, len(found.positions)),
         similarity=float(similarities[here]),
         rank=1 + int(np.flatnonzero(order == here)[0]),
         num_ranked=len(read),
@@ -256,13 +255,37 @@ def _blocks(lists: ItemLists) -> Iterator[tuple[ItemLists, slice, slice]]:
         start = end
 
 
+class _Space:
+    """The vectors of the catalogue, and what is the same for all histories."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        self.vectors = vectors
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """float64 [N]; 0 where an item has no vector."""
+        norms = self.vectors.norm(dim=1, dtype=torch.float64)
+        return torch.where(torch.isfinite(norms), norms, 0.0)
+
+    @cached_property
+    def least_deviation(self) -> float:
+        """In radians, what the deviation of a history's angles is taken for where it is less: see MIN_DEVIATION_SHARE."""
+        items = torch.nonzero(self.norms)[:, 0]
+        some = items[:: max(1, len(items) // (2 * MAX_TYPICAL_PAIRS))]
+        half = len(some) // 2
+        if half == 0:
+            return ANGLE_RESOLUTION
+        directions = torch.nn.functional.normalize(self.vectors[some].double(), dim=1)
+        cosines = torch.linalg.vecdot(directions[:half], directions[half : 2 * half])
+        return max(ANGLE_RESOLUTION, MIN_DEVIATION_SHARE * float(cosines.clamp(-1.0, 1.0).arccos().median()))
+
+
 class _Similarities:
     """cos(u, e_i) of items in a block. Buffers are made once: fresh ones cost more in page faults than to fill them."""
 
-    def __init__(self, vectors: Tensor, max_items: int) -> None:
-        self.vectors = vectors
-        norms = vectors.norm(dim=1, dtype=torch.float64)
-        self.norms = torch.where(torch.isfinite(norms), norms, 0.0)
+    def __init__(self, space: _Space, max_items: int) -> None:
+        vectors = space.vectors
+        self.vectors, self.norms = vectors, space.norms
         self.picked = torch.empty(max_items, vectors.shape[1], dtype=vectors.dtype)
         self.exact, self.of_users = (torch.empty(max_items, vectors.shape[1], dtype=torch.float64) for _ in range(2))
 
@@ -282,9 +305,7 @@ class _Similarities:
         return cosines.masked_fill(has_none, torch.nan).numpy()
 
 
-def _lowest(
-    block: ItemLists, cosines: NDArray[np.float64], vectors: Tensor, rule: OutlierRule, least_deviation: float
-) -> NDArray[np.bool_]:
+def _lowest(block: ItemLists, cosines: NDArray[np.float64], space: _Space, rule: OutlierRule) -> NDArray[np.bool_]:
     """Which items of the block are masked, bool, parallel to `block.idx`."""
     lengths = np.diff(block.offsets)
     places = np.arange(len(block.idx)) - np.repeat(block.offsets[:-1], lengths)
@@ -296,7 +317,7 @@ def _lowest(
     if rule.min_deviations is None:
         stands_out, num_masked = is_compared, np.where(num_spare >= rule.num_masked, rule.num_masked, 0)
     else:
-        _, stands_out = _strays(padded, block, vectors, rule.min_deviations, least_deviation)
+        _, stands_out = _strays(padded, block, space, rule.min_deviations)
         num_masked = np.minimum(stands_out.sum(axis=1), num_spare.clip(0, rule.num_masked))
     if rule.random_seed is not None:
         # As many as the rule would mask, anywhere: only where they lie is left to chance.
@@ -312,27 +333,14 @@ def _lowest(
 
 
 def _strays(
-    similarities: NDArray[np.float64], block: ItemLists, vectors: Tensor, min_deviations: float, least_deviation: float
+    similarities: NDArray[np.float64], block: ItemLists, space: _Space, min_deviations: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which items lie so many deviations from the median, and which of these have no company; both [B, L]. NaN = no item."""
     angles = np.arccos(similarities)
-    middle, deviation = _middle_and_deviation(angles, least_deviation)
+    middle, deviation = _middle_and_deviation(angles, space.least_deviation)
     deviates = angles - middle >= min_deviations * deviation
     close = np.cos(np.minimum(middle + COMPANY_SHARE * min_deviations * deviation, np.pi))
-    return deviates, deviates & ~_has_company(deviates, similarities, close, block, vectors)
-
-
-def _least_deviation(vectors: Tensor) -> float:
-    """In radians, what the deviation of a history's angles is taken for where it is less: see MIN_DEVIATION_SHARE."""
-    lengths = vectors.norm(dim=1)
-    items = torch.nonzero(torch.isfinite(lengths) & (lengths > 0))[:, 0]
-    some = items[:: max(1, len(items) // (2 * MAX_TYPICAL_PAIRS))]
-    directions = torch.nn.functional.normalize(vectors[some].double(), dim=1)
-    half = len(directions) // 2
-    if half == 0:
-        return ANGLE_RESOLUTION
-    cosines = torch.linalg.vecdot(directions[:half], directions[half : 2 * half])
-    return max(ANGLE_RESOLUTION, MIN_DEVIATION_SHARE * float(cosines.clamp(-1.0, 1.0).arccos().median()))
+    return deviates, deviates & ~_has_company(deviates, similarities, close, block, space.vectors)
 
 
 def _middle_and_deviation(

@@ -14,6 +14,15 @@ def frame_of(spark: SparkSession, num_rows: int, num_partitions: int = 3) -> Dat
     return spark.createDataFrame(rows, "user_id string, number int").repartition(num_partitions)
 
 
+def answered(spark: SparkSession, tmp_path: Path, num_rows: int, rows_per_shard: int) -> tuple[Path, Path]:
+    """An export, and a folder with an answer to it."""
+    folder, answers = tmp_path / "in", tmp_path / "out"
+    export_shards(frame_of(spark, num_rows), folder, "user_id", rows_per_shard, 1, answers)
+    answers.mkdir()
+    (answers / "part-0.parquet").touch()
+    return folder, answers
+
+
 def shards(folder: Path) -> list[list[str]]:
     return [pq.read_table(path)["user_id"].to_pylist() for path in sorted(folder.glob("*.parquet"))]
 
@@ -43,10 +52,7 @@ def test_a_finished_export_is_kept_and_an_unfinished_one_is_not(spark: SparkSess
 
 
 def test_a_damaged_export_is_written_again_and_its_answers_go(spark: SparkSession, tmp_path: Path) -> None:
-    folder, answers = tmp_path / "in", tmp_path / "out"
-    export_shards(frame_of(spark, 5), folder, "user_id", 20, 1, answers)
-    answers.mkdir()
-    (answers / "part-0.parquet").touch()
+    folder, answers = answered(spark, tmp_path, 5, 20)
     assert export_shards(frame_of(spark, 9), folder, "user_id", 20, 1, answers) == 5
     (shard,) = folder.glob("*.parquet")
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -56,9 +62,7 @@ def test_a_damaged_export_is_written_again_and_its_answers_go(spark: SparkSessio
 
 def test_an_export_that_lacks_a_shard_is_written_again(spark: SparkSession, tmp_path: Path) -> None:
     """As after the advice for one that a disk does not give: nobody else would miss its rows."""
-    folder, answers = tmp_path / "in", tmp_path / "out"
-    export_shards(frame_of(spark, 40), folder, "user_id", 10, 1, answers)
-    answers.mkdir()
+    folder, answers = answered(spark, tmp_path, 40, 10)
     min(folder.glob("*.parquet")).unlink()
     assert export_shards(frame_of(spark, 40), folder, "user_id", 10, 1, answers) == 40
     assert not answers.exists()
@@ -67,9 +71,7 @@ def test_an_export_that_lacks_a_shard_is_written_again(spark: SparkSession, tmp_
 
 
 def test_an_export_of_a_version_before_keeps_its_answers(spark: SparkSession, tmp_path: Path) -> None:
-    folder, answers = tmp_path / "in", tmp_path / "out"
-    export_shards(frame_of(spark, 5), folder, "user_id", 20, 1, answers)
-    answers.mkdir()
+    folder, answers = answered(spark, tmp_path, 5, 20)
     (folder / "_shards.txt").unlink()
     assert export_shards(frame_of(spark, 9), folder, "user_id", 20, 1, answers) == 5
     assert answers.exists()
@@ -77,10 +79,7 @@ def test_an_export_of_a_version_before_keeps_its_answers(spark: SparkSession, tm
 
 def test_an_export_that_was_cut_off_is_written_anew_and_its_answers_go(spark: SparkSession, tmp_path: Path) -> None:
     """Its shards get other names: rows of old and of new ones would stand side by side."""
-    folder, answers = tmp_path / "in", tmp_path / "out"
-    export_shards(frame_of(spark, 5), folder, "user_id", 20, 1, answers)
-    answers.mkdir()
-    (answers / "part-0.parquet").touch()
+    folder, answers = answered(spark, tmp_path, 5, 20)
     (folder / "_SUCCESS").unlink()
     assert export_shards(frame_of(spark, 9), folder, "user_id", 20, 1, answers) == 9
     assert not answers.exists()

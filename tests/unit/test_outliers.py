@@ -13,8 +13,8 @@ from cesrec_core.rewriting.outliers import (
     MIN_DEVIATION_SHARE,
     OutlierRule,
     WhyKept,
-    _least_deviation,
     _middle_and_deviation,
+    _Space,
     explain,
     find_outliers,
 )
@@ -205,7 +205,7 @@ def test_the_least_deviation_hangs_on_items_that_have_a_vector() -> None:
     rng = np.random.default_rng(0)
     vectors = torch.full((50_000, 16), NAN)
     vectors[torch.from_numpy(rng.choice(50_000, 400, replace=False))] = torch.from_numpy(rng.normal(size=(400, 16))).float()
-    assert _least_deviation(vectors) == pytest.approx(MIN_DEVIATION_SHARE * math.pi / 2, rel=0.05)
+    assert _Space(vectors).least_deviation == pytest.approx(MIN_DEVIATION_SHARE * math.pi / 2, rel=0.05)
 
 
 def test_adaptive_leaves_whole_whose_items_are_all_the_same() -> None:

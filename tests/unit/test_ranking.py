@@ -65,7 +65,7 @@ def test_scores_are_log_probabilities_over_what_is_allowed() -> None:
 def test_a_score_that_is_no_number_is_refused_and_leaves_nobody_without_a_list_in_silence() -> None:
     users = torch.tensor([[1.0], [math.nan]])
     scores = base_scores(users, items(1.0, 2.0), torch.ones(3, dtype=torch.bool))
-    with pytest.raises(ArtifactError, match="not finite: the recommender has diverged"):
+    with pytest.raises(ArtifactError, match="not finite: the model that gave it has diverged"):
         top_k(scores, NOTHING_SEEN * 2, 2)
 
 
